@@ -1,0 +1,167 @@
+//! `uimgacc create`.
+
+use std::io::Read as _;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use clap::Args;
+use uimgacc_console::{LayerProgress, Printer, bytes, duration};
+use uimgacc_convert::{CreateRequest, Created};
+use uimgacc_registry::{Client, ClientOptions, CredentialSource, Platform};
+use uimgacc_types::ImageReference;
+
+use crate::arguments::{StoreArgument, TextOrJson};
+use crate::exit::Refused;
+use crate::images::ImageView;
+
+/// Bring an image into the store and push its target image.
+///
+/// The original is pulled once and unpacked into the store; the target image is a normal image
+/// with the same layers, which also runs where no snapshotter is. Interrupt it at any time: the
+/// same command goes on where it was.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  uimgacc create nginx registry.local/nginx:fast --store /mnt/store
+  echo \"$PASSWORD\" | uimgacc create reg.example.com/big:1 reg.example.com/big:1-fast \\
+      --username me --password-stdin --store /mnt/store
+  uimgacc create localhost:5000/app localhost:5000/app:fast --plain-http --store /mnt/store")]
+pub(crate) struct Create {
+    /// The image to accelerate; short names mean Docker Hub.
+    original: String,
+    /// What the accelerated image is to be called.
+    target: String,
+    #[command(flatten)]
+    store: StoreArgument,
+    /// Platform to take from an image of several, such as linux/arm64.
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Option<Platform>,
+    /// Talk to the registries by HTTP without TLS.
+    #[arg(long)]
+    plain_http: bool,
+    /// User name at the target's registry (with --no-push: the original's); for others, and by
+    /// default, what `docker login` stored is used.
+    #[arg(long, requires = "password_stdin")]
+    username: Option<String>,
+    /// Read the password from standard input.
+    #[arg(long, requires = "username")]
+    password_stdin: bool,
+    /// Only fill the store; do not push the target image.
+    #[arg(long)]
+    no_push: bool,
+    /// How many layers to convert at once.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=8))]
+    jobs: u8,
+    /// How often longer than its compressed form a layer may be (1 GiB is always allowed).
+    #[arg(long, default_value_t = 100, value_name = "TIMES")]
+    max_expansion: u64,
+    /// Output format.
+    #[arg(long, short, value_enum, default_value_t = TextOrJson::Text)]
+    output: TextOrJson,
+}
+
+impl Create {
+    pub(crate) fn run(self, printer: Printer) -> anyhow::Result<()> {
+        let store = self.store.open()?;
+        let reference = |name: &str| -> anyhow::Result<ImageReference> {
+            name.parse()
+                .with_context(|| format!("cannot understand the image name {name:?}"))
+        };
+        let request = CreateRequest {
+            original: reference(&self.original)?,
+            target: reference(&self.target)?,
+            platform: self.platform.clone().unwrap_or_else(Platform::host),
+            push: !self.no_push,
+            jobs: usize::from(self.jobs),
+            max_expansion: self.max_expansion,
+        };
+        if request.target.digest().is_some() {
+            anyhow::bail!(
+                "the target {} must have a tag, not a digest",
+                request.target
+            );
+        }
+        let client = Client::new(ClientOptions {
+            plain_http: self.plain_http,
+            credentials: self.credentials(&request)?,
+            ..ClientOptions::default()
+        })?;
+        let started = Instant::now();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()?;
+        let progress = Arc::new(LayerProgress::new(printer));
+        let created = runtime.block_on(async {
+            tokio::select! {
+                created = uimgacc_convert::create(&client, &store, &request, progress) => {
+                    Ok(created?)
+                }
+                () = interrupted() => Err(anyhow::Error::new(Refused::Interrupted)),
+            }
+        });
+        // Workers notice by themselves that nobody waits for them; the store is clean by then.
+        runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+        let created = created?;
+        match self.output {
+            TextOrJson::Text => printer.data(&summary(&created, started.elapsed()))?,
+            TextOrJson::Json => {
+                let view = ImageView::new(&store, &created.record)?;
+                printer.data(&serde_json::to_string_pretty(&view)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn credentials(&self, request: &CreateRequest) -> anyhow::Result<CredentialSource> {
+        let Some(username) = self.username.clone() else {
+            return Ok(CredentialSource::DockerConfig);
+        };
+        let mut password = String::new();
+        std::io::stdin()
+            .take(64 << 10)
+            .read_to_string(&mut password)
+            .context("cannot read the password from standard input")?;
+        let image = if request.push {
+            &request.target
+        } else {
+            &request.original
+        };
+        Ok(CredentialSource::Explicit {
+            registry: image.registry().to_owned(),
+            username,
+            password: password.trim_end_matches(['\r', '\n']).to_owned(),
+        })
+    }
+}
+
+/// Ends with Ctrl-C or a request to terminate.
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        result = tokio::signal::ctrl_c() => {
+            if result.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+fn summary(created: &Created, took: std::time::Duration) -> String {
+    let record = &created.record;
+    format!(
+        "{} is ready: {} in {} layers ({} of them were in the store), index {}, {} packs, took {}",
+        record.target,
+        bytes(record.size),
+        record.diff_ids.len(),
+        created.layers_reused,
+        bytes(record.index.size),
+        record.index.packs.len(),
+        duration(took),
+    )
+}

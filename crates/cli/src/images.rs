@@ -1,0 +1,79 @@
+//! Image records as people name and see them.
+
+use anyhow::Context as _;
+use serde::Serialize;
+use uimgacc_store::{ImageRecord, StoreReader};
+use uimgacc_types::ImageReference;
+
+/// An image as `get -o json` prints it: the API's fields, then ours. Lengths in bytes.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct ImageView<'a> {
+    original_image: &'a str,
+    target_image: &'a str,
+    size: u64,
+    layers: usize,
+    compressed_size: u64,
+    unique_pack_bytes: u64,
+    inodes: u64,
+    platform: &'a str,
+    created: &'a str,
+    pushed: bool,
+    original_digest: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target_digest: Option<String>,
+    image_id: String,
+    chain_id: String,
+    index_digest: String,
+    index_bytes: u64,
+    packs: usize,
+}
+
+impl<'a> ImageView<'a> {
+    pub(crate) fn new(reader: &StoreReader, record: &'a ImageRecord) -> anyhow::Result<Self> {
+        Ok(Self {
+            original_image: &record.original,
+            target_image: &record.target,
+            size: record.size,
+            layers: record.diff_ids.len(),
+            compressed_size: record.compressed_size,
+            unique_pack_bytes: uimgacc_store::unique_pack_bytes(reader, record)?,
+            inodes: record.inodes,
+            platform: &record.platform,
+            created: &record.created,
+            pushed: record.target_digest.is_some(),
+            original_digest: record.original_digest.to_string(),
+            target_digest: record.target_digest.map(|digest| digest.to_string()),
+            image_id: record.config_digest.to_string(),
+            chain_id: record.chain_id.to_string(),
+            index_digest: record.index.digest.to_string(),
+            index_bytes: record.index.size,
+            packs: record.index.packs.len(),
+        })
+    }
+}
+
+/// The record that `name` means: that of the target image, else the only one of that original.
+pub(crate) fn find(reader: &StoreReader, name: &str) -> anyhow::Result<ImageRecord> {
+    let reference: ImageReference = name.parse().context("cannot understand the image's name")?;
+    let normalised = reference.to_string();
+    if let Some(record) = reader.image(&normalised)? {
+        return Ok(record);
+    }
+    let mut of_original: Vec<ImageRecord> = reader
+        .images()?
+        .into_iter()
+        .filter(|record| record.original == normalised)
+        .collect();
+    match (of_original.pop(), of_original.len()) {
+        (Some(record), 0) => Ok(record),
+        (Some(record), _) => anyhow::bail!(
+            "{normalised} was accelerated as {} images, {} among them: name the target image",
+            of_original.len() + 1,
+            record.target
+        ),
+        (None, _) => {
+            anyhow::bail!("there is no image {normalised} in the store (`uimgacc get` lists them)")
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! `uimgacc store`.
+
+mod gc;
+mod init;
+mod stat;
+mod verify;
+
+use clap::Subcommand;
+use uimgacc_console::Printer;
+
+/// Make, measure, check or clean a store.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Store {
+    /// Make a store in a folder; does nothing where there is one.
+    Init(init::Init),
+    /// Show how large the store is, and what for.
+    Stat(stat::Stat),
+    /// Read the whole store again and check every hash.
+    Verify(verify::Verify),
+    /// Remove what no image refers to.
+    Gc(gc::Gc),
+}
+
+impl Store {
+    pub(crate) fn run(self, printer: Printer) -> anyhow::Result<()> {
+        match self {
+            Self::Init(verb) => verb.run(printer),
+            Self::Stat(verb) => verb.run(printer),
+            Self::Verify(verb) => verb.run(printer),
+            Self::Gc(verb) => verb.run(printer),
+        }
+    }
+}

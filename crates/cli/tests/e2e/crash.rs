@@ -1,0 +1,103 @@
+//! `create` killed at any moment leaves a clean store, and the same `create` then succeeds.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use uimgacc_testkit::image::{Compression, ImageBuilder};
+use uimgacc_testkit::tar::TarBuilder;
+
+use crate::support::{World, ok, ready, text, uimgacc};
+
+const POINTS: u32 = 50;
+
+/// Some megabytes in three layers, so that there is something to do at each moment.
+fn image() -> ImageBuilder {
+    let layer = |number: u32| {
+        (0..60u32).fold(TarBuilder::new(), |tar, file| {
+            let bytes = 1000 + 1700 * file;
+            let content: Vec<u8> = (0..bytes)
+                .map(|at| (at.wrapping_mul(2_654_435_761) ^ file ^ (number << 7)).to_be_bytes()[0])
+                .collect();
+            tar.file(&format!("layer-{number}/file-{file}"), 0o644, content)
+        })
+    };
+    (0..3).fold(ImageBuilder::new(), |image, number| {
+        image.layer(layer(number).finish(), Compression::Gzip)
+    })
+}
+
+#[test]
+fn killed_at_fifty_points() {
+    if !ready() {
+        return;
+    }
+    let world = World::new();
+    image().push(&world.registry, "app:1");
+    let (original, target) = (
+        world.registry.reference("app:1"),
+        world.registry.reference("app:2"),
+    );
+    let create = |store: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_uimgacc"));
+        command
+            .args([
+                "create",
+                &original,
+                &target,
+                "--store",
+                store,
+                "--plain-http",
+            ])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        command
+    };
+    let store = |name: &str| {
+        let store = text(&world.path(name));
+        ok(&uimgacc(&["store", "init", "--store", &store]));
+        store
+    };
+    // The longest of some runs, so that the points reach to its end.
+    let run = (0..3)
+        .map(|number| {
+            let store = store(&format!("whole-{number}"));
+            let start = Instant::now();
+            assert!(create(&store).status().unwrap().success());
+            start.elapsed()
+        })
+        .max()
+        .unwrap();
+    let mut cut_short = 0;
+    for point in 0..POINTS {
+        let store = store(&format!("point-{point}"));
+        let mut child = create(&store).spawn().unwrap();
+        std::thread::sleep(run * point / POINTS + Duration::from_millis(1));
+        child.kill().unwrap();
+        let is_whole = child.wait().unwrap().success();
+        cut_short += u32::from(!is_whole);
+        ok(&uimgacc(&["store", "verify", "--store", &store]));
+        let images = uimgacc(&["get", "--store", &store, "-o", "json"]);
+        let images: serde_json::Value = serde_json::from_str(&ok(&images)).unwrap();
+        let count = images["Images"].as_array().unwrap().len();
+        assert!(count <= 1 && (count == 1 || !is_whole), "point {point}");
+        if count == 1 {
+            // What has a record is whole, however early its maker died.
+            assert_eq!(images["Images"][0]["Layers"], 3, "point {point}");
+        }
+        assert!(create(&store).status().unwrap().success(), "point {point}");
+        ok(&uimgacc(&["store", "verify", "--store", &store]));
+        // What the dead run left is gone: only folders of records remain in tmp.
+        let left: Vec<_> = std::fs::read_dir(format!("{store}/tmp"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .filter(|name| name.to_string_lossy().starts_with("create-"))
+            .collect();
+        assert!(left.is_empty(), "point {point}: {left:?}");
+        std::fs::remove_dir_all(&store).unwrap();
+    }
+    // Most points must really have hit it at work.
+    assert!(
+        cut_short >= POINTS / 2,
+        "only {cut_short} of {POINTS} runs were cut short"
+    );
+}

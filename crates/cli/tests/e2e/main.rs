@@ -1,0 +1,10 @@
+//! The command from end to end: real registry, real store, real mounts, and the real containerd
+//! to compare with.
+
+mod commands;
+mod crash;
+mod equality;
+mod hostile;
+mod run;
+mod sharing;
+mod support;

@@ -1,0 +1,313 @@
+//! Containers from the store, by `ctr` and through CRI, with the daemon killed under them.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use uimgacc_testkit::containerd::{Containerd, ContainerdVersion, Options};
+use uimgacc_testkit::image::{Compression, ImageBuilder, Pushed, busybox, busybox_layer};
+use uimgacc_testkit::process::Daemon;
+use uimgacc_testkit::tar::TarBuilder;
+
+use crate::support::{World, ok, ready, text, uimgacc};
+
+/// The daemon, with its folders in the world's.
+struct Snapshotter {
+    daemon: Daemon,
+    world_folder: PathBuf,
+    store: String,
+}
+
+fn start(folder: &std::path::Path, store: &str) -> Daemon {
+    // Beside the command: `scripts/test.sh` builds both.
+    let program =
+        PathBuf::from(env!("CARGO_BIN_EXE_uimgacc")).with_file_name("uimgacc-snapshotter");
+    assert!(
+        program.exists(),
+        "{} is not built: cargo build --bins",
+        program.display()
+    );
+    let socket = folder.join("snapshotter.sock");
+    let mut daemon = Daemon::spawn(
+        "uimgacc-snapshotter",
+        Command::new(program)
+            .args(["--store", store, "--root", &text(&folder.join("node"))])
+            .args(["--address", &text(&socket)]),
+        &folder.join("snapshotter.log"),
+    );
+    let up = daemon.wait_ready(|| std::os::unix::net::UnixStream::connect(&socket).is_ok());
+    assert!(up, "{}", daemon.log_tail());
+    daemon
+}
+
+impl Snapshotter {
+    fn start(world: &World) -> Self {
+        let world_folder = world.path("");
+        let store = world.store();
+        Self {
+            daemon: start(&world_folder, &store),
+            world_folder,
+            store,
+        }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.world_folder.join("snapshotter.sock")
+    }
+
+    fn kill_and_restart(&mut self) {
+        self.daemon.kill();
+        self.daemon = start(&self.world_folder, &self.store);
+    }
+
+    /// Files of layers and containers on the node's own disk.
+    fn unpacked(&self) -> usize {
+        let list = uimgacc_testkit::process::run(
+            Command::new("find")
+                .arg(self.world_folder.join("node/snapshots"))
+                .args(["-type", "f"]),
+        );
+        String::from_utf8_lossy(&list.stdout).lines().count()
+    }
+
+    /// Mounts of images that this daemon made.
+    fn mounts(&self) -> usize {
+        let root = text(&self.world_folder.join("node"));
+        std::fs::read_to_string("/proc/self/mountinfo")
+            .unwrap()
+            .lines()
+            .filter(|line| line.contains(&root) && line.contains(" - erofs "))
+            .count()
+    }
+}
+
+impl Drop for Snapshotter {
+    fn drop(&mut self) {
+        self.daemon.stop();
+        // The daemon leaves its mounts behind on purpose; the test takes them away.
+        let root = text(&self.world_folder.join("node"));
+        for line in std::fs::read_to_string("/proc/self/mountinfo")
+            .unwrap_or_default()
+            .lines()
+            .rev()
+        {
+            if let Some(target) = line
+                .split(' ')
+                .nth(4)
+                .filter(|target| target.starts_with(&root))
+            {
+                let _ = Command::new("umount").arg("--lazy").arg(target).status();
+            }
+        }
+    }
+}
+
+/// An image of three layers with a program, a large file and a folder that two layers share.
+fn push(world: &World, name: &str) -> Pushed {
+    let large: Vec<u8> = (0..4_000_000u32)
+        .map(|at| at.wrapping_mul(2_654_435_761).to_be_bytes()[0])
+        .collect();
+    ImageBuilder::new()
+        .layer(busybox_layer(), Compression::Gzip)
+        .layer(
+            TarBuilder::new()
+                .file("data/large", 0o644, large)
+                .file("data/old", 0o644, "old")
+                .finish(),
+            Compression::Gzip,
+        )
+        .layer(
+            TarBuilder::new()
+                .file("data/new", 0o644, "new\n")
+                .whiteout("data/old")
+                .finish(),
+            Compression::Gzip,
+        )
+        .cmd(&["/bin/busybox", "cat", "/data/new"])
+        .push(&world.registry, name)
+}
+
+fn content(containerd: &Containerd) -> String {
+    containerd.ctr_ok(&["content", "ls", "-q"])
+}
+
+#[test]
+fn by_ctr() {
+    if !ready() {
+        return;
+    }
+    for version in [ContainerdVersion::V1_7, ContainerdVersion::V2_1] {
+        let world = World::new();
+        let original = push(&world, "app:1");
+        ok(&world.create("app:1", "app:fast", &[]));
+        let mut snapshotter = Snapshotter::start(&world);
+        let containerd = Containerd::start(version, &Options::proxy(&snapshotter.socket()));
+        containerd.trust(&world.registry);
+        let target = world.registry.reference("app:fast");
+        let pull = |name: &str| {
+            let hosts = text(&containerd.hosts_dir());
+            containerd.ctr_ok(&[
+                "images",
+                "pull",
+                "--snapshotter",
+                "uimgacc",
+                "--hosts-dir",
+                &hosts,
+                name,
+            ])
+        };
+        pull(&target);
+        // No layer was downloaded, none unpacked. The `ctr` of 1.7 fetches a whole image before it
+        // asks any snapshotter, and unpacks it without saying what for; its CRI does not.
+        let is_lazy = version == ContainerdVersion::V2_1;
+        assert_eq!(snapshotter.unpacked() == 0, is_lazy, "{version:?}");
+        let fetched = |layer: usize| content(&containerd).contains(&original.layers[layer].digest);
+        for layer in 0..original.layers.len() {
+            assert_ne!(fetched(layer), is_lazy, "{version:?}: layer {layer}");
+        }
+        let run = |id: &str, command: &[&str]| {
+            let mut arguments = vec!["run", "--rm", "--snapshotter", "uimgacc", &target, id];
+            arguments.extend(command);
+            containerd.ctr_ok(&arguments)
+        };
+        assert_eq!(run("first", &[]), "new\n");
+        assert_eq!(
+            run(
+                "gone",
+                &[
+                    "/bin/busybox",
+                    "sh",
+                    "-c",
+                    "ls /data; echo x > /data/made; cat /data/made"
+                ]
+            ),
+            "large\nnew\nx\n"
+        );
+
+        // A container goes on reading while the daemon is dead, and after it is back.
+        containerd.ctr_ok(&[
+            "run",
+            "-d",
+            "--snapshotter",
+            "uimgacc",
+            &target,
+            "long",
+            "/bin/busybox",
+            "sleep",
+            "600",
+        ]);
+        assert_eq!(snapshotter.mounts(), usize::from(is_lazy), "{version:?}");
+        snapshotter.daemon.kill();
+        let sum = |id: &str| {
+            std::fs::write("/proc/sys/vm/drop_caches", "3").unwrap();
+            containerd.ctr_ok(&[
+                "tasks",
+                "exec",
+                "--exec-id",
+                id,
+                "long",
+                "/bin/busybox",
+                "md5sum",
+                "/data/large",
+            ])
+        };
+        let dead = sum("dead");
+        snapshotter.kill_and_restart();
+        assert_eq!(sum("alive"), dead);
+        assert_eq!(run("second", &[]), "new\n");
+        assert_eq!(snapshotter.mounts(), usize::from(is_lazy), "{version:?}");
+
+        // In use: not to be deleted.
+        if is_lazy {
+            let deleted = uimgacc(&["delete", &target, "--store", &world.store()]);
+            assert_eq!(
+                deleted.status.code(),
+                Some(4),
+                "{}",
+                String::from_utf8_lossy(&deleted.stderr)
+            );
+        }
+
+        containerd.ctr_ok(&["tasks", "kill", "-s", "KILL", "long"]);
+        let _ = containerd.ctr(&["tasks", "delete", "long"]);
+        containerd.ctr_ok(&["containers", "delete", "long"]);
+
+        // An ordinary image works beside it, and so does one that shares only its first layer.
+        busybox().push(&world.registry, "plain:1");
+        let plain = world.registry.reference("plain:1");
+        pull(&plain);
+        let said = containerd.ctr_ok(&[
+            "run",
+            "--rm",
+            "--snapshotter",
+            "uimgacc",
+            &plain,
+            "plain",
+            "/bin/busybox",
+            "echo",
+            "hello",
+        ]);
+        assert_eq!(said, "hello\n");
+        ImageBuilder::new()
+            .layer(busybox_layer(), Compression::Gzip)
+            .layer(
+                TarBuilder::new().file("own", 0o644, "own\n").finish(),
+                Compression::Gzip,
+            )
+            .push(&world.registry, "based:1");
+        let based = world.registry.reference("based:1");
+        pull(&based);
+        assert_ne!(fetched(0), is_lazy, "{version:?}");
+        let said = containerd.ctr_ok(&[
+            "run",
+            "--rm",
+            "--snapshotter",
+            "uimgacc",
+            &based,
+            "based",
+            "/bin/busybox",
+            "cat",
+            "/own",
+        ]);
+        assert_eq!(said, "own\n");
+    }
+}
+
+#[test]
+fn through_cri() {
+    if !ready() {
+        return;
+    }
+    for version in ContainerdVersion::ALL {
+        let world = World::new();
+        let original = push(&world, "app:1");
+        ok(&world.create("app:1", "app:fast", &[]));
+        let pause = busybox().push(&world.registry, "pause:1");
+        let snapshotter = Snapshotter::start(&world);
+        let options = Options::proxy(&snapshotter.socket()).pause(&pause.reference);
+        let containerd = Containerd::start(version, &options);
+        containerd.trust(&world.registry);
+        let cri = containerd.cri();
+        let target = world.registry.reference("app:fast");
+        cri.pull(&target)
+            .unwrap_or_else(|status| panic!("{version:?}: {status}\n{}", containerd.log_tail()));
+        let blobs = containerd.ctr_ok(&["--namespace", "k8s.io", "content", "ls", "-q"]);
+        for layer in &original.layers[1..] {
+            assert!(
+                !blobs.contains(&layer.digest),
+                "{version:?}: {} was fetched",
+                layer.digest
+            );
+        }
+        let image = cri.image(&target).unwrap().unwrap();
+        assert_eq!(image.id, original.config_digest);
+        let pod = cri
+            .run_pod("pod")
+            .unwrap_or_else(|status| panic!("{version:?}: {status}\n{}", containerd.log_tail()));
+        let id = cri.create_container(&pod, "main", &target, &[]).unwrap();
+        cri.start_container(&id).unwrap();
+        assert_eq!(cri.wait(&id).unwrap(), 0);
+        assert!(cri.container_log("main").ends_with("stdout F new\n"));
+        cri.remove_container(&id).unwrap();
+        cri.remove_pod(&pod).unwrap();
+    }
+}

@@ -1,0 +1,13 @@
+//! Printer, progress and error renderer of the commands.
+//!
+//! Data goes to standard output, talk to standard error, so that output can be piped.
+
+mod failure;
+mod printer;
+mod progress;
+mod units;
+
+pub use failure::render;
+pub use printer::Printer;
+pub use progress::LayerProgress;
+pub use units::{bytes, duration};

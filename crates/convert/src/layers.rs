@@ -1,0 +1,307 @@
+//! The layers of one image on their way into the store, several at once.
+//!
+//! Each layer streams: network → digest → decompression → diff ID → tar → pack. Memory: about
+//! 4 MiB of blob and 2 MiB of buffers a layer in flight, and the metadata of all layers.
+//! Contents of at most as many packs as layers are in flight are being written at a time; a
+//! large pack is sealed as soon as a layer is through, so that a later run finds its contents.
+
+use std::collections::HashMap;
+use std::io::{BufReader, Read};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::mpsc;
+use uimgacc_erofs::Tree;
+use uimgacc_registry::{Client, Descriptor};
+use uimgacc_store::{ChainLayer, PackWriter, PutError, Session};
+use uimgacc_types::{DiffId, ImageReference};
+
+use crate::decompress::decompress;
+use crate::error::LayerFailure;
+use crate::layer::{ContentSink, LayerError, Placed, read_layer};
+use crate::progress::Progress;
+use crate::stream::{BlobReader, CHUNKS_IN_FLIGHT, Chunk, DiffReader};
+use crate::tar::TarReader;
+
+/// A pack this long is sealed once the layer that is being written to it is through.
+const SEAL_BYTES: u64 = 1 << 30;
+/// So many packs are sealed early; the rest of an image's 16 is for those it shares.
+const MAX_SEALED_EARLY: usize = 6;
+/// A layer may always unpack to this much.
+const EXPANSION_FLOOR_BYTES: u64 = 1 << 30;
+
+/// A layer to fetch.
+#[derive(Debug, Clone)]
+pub(crate) struct LayerJob {
+    pub(crate) number: usize,
+    pub(crate) descriptor: Descriptor,
+    pub(crate) diff_id: DiffId,
+    /// The bottom layer.
+    pub(crate) is_base: bool,
+    /// How often longer than its blob a layer may be.
+    pub(crate) max_expansion: u64,
+}
+
+/// A layer that is through.
+#[derive(Debug)]
+struct Done {
+    tree: Tree,
+    published: Option<ChainLayer>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    idle: Vec<PackWriter>,
+    sealed_early: usize,
+    done: HashMap<DiffId, Done>,
+}
+
+/// Packs being written and layers that are through.
+#[derive(Debug)]
+pub(crate) struct Layers {
+    session: Arc<Session>,
+    state: Mutex<State>,
+}
+
+impl Layers {
+    pub(crate) fn new(session: Arc<Session>) -> Self {
+        Self {
+            session,
+            state: Mutex::default(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Under this lock only whole steps are taken.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a layer that the store has.
+    pub(crate) fn add_known(&self, tree: Tree, layer: ChainLayer) {
+        self.state().done.insert(
+            layer.diff_id,
+            Done {
+                tree,
+                published: Some(layer),
+            },
+        );
+    }
+
+    fn writer(&self) -> Result<PackWriter, LayerFailure> {
+        match self.state().idle.pop() {
+            Some(writer) => Ok(writer),
+            None => Ok(self.session.pack_writer()?),
+        }
+    }
+
+    /// Takes a layer in; its pack goes back to the idle ones or is sealed.
+    fn finish(&self, job: &LayerJob, tree: Tree, writer: PackWriter) -> Result<(), LayerFailure> {
+        let mut state = self.state();
+        state.done.insert(
+            job.diff_id,
+            Done {
+                tree,
+                published: None,
+            },
+        );
+        if writer.len_bytes() < SEAL_BYTES || state.sealed_early >= MAX_SEALED_EARLY {
+            state.idle.push(writer);
+            return Ok(());
+        }
+        state.sealed_early += 1;
+        drop(state);
+        self.session.seal(writer)?;
+        Ok(self.publish_settled()?)
+    }
+
+    /// Publishes the layers all of whose packs have their names.
+    fn publish_settled(&self) -> Result<(), uimgacc_store::SessionError> {
+        for (diff_id, done) in &mut self.state().done {
+            if done.published.is_none() && self.session.is_settled(&done.tree) {
+                self.session.settle(&mut done.tree);
+                done.published = Some(self.session.publish_layer(*diff_id, &done.tree)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// The trees of these layers stacked, its packs few enough; every pack sealed, every layer
+    /// published.
+    pub(crate) fn stack(
+        &self,
+        diff_ids: &[DiffId],
+    ) -> Result<(Tree, Vec<ChainLayer>), crate::CreateError> {
+        let mut tree = {
+            let mut state = self.state();
+            for done in state.done.values_mut() {
+                self.session.settle(&mut done.tree);
+            }
+            let trees: Vec<&Tree> = diff_ids
+                .iter()
+                .filter_map(|id| state.done.get(id).map(|done| &done.tree))
+                .collect();
+            uimgacc_store::flatten::flatten(&trees)?
+        };
+        let idle = std::mem::take(&mut self.state().idle);
+        let mut writers = idle.into_iter();
+        let mut first = match writers.next() {
+            Some(writer) => writer,
+            None => self.session.pack_writer()?,
+        };
+        self.session
+            .repack(&mut tree, &mut first, uimgacc_types::MAX_PACKS_PER_IMAGE)?;
+        for writer in [first].into_iter().chain(writers) {
+            self.session.seal(writer)?;
+        }
+        self.session.settle(&mut tree);
+        self.publish_settled()?;
+        let state = self.state();
+        let layers = diff_ids
+            .iter()
+            .filter_map(|id| state.done.get(id)?.published.clone())
+            .collect();
+        Ok((tree, layers))
+    }
+}
+
+/// Puts contents into one pack.
+struct PackSink<'a> {
+    session: &'a Session,
+    writer: &'a mut PackWriter,
+}
+
+impl ContentSink for PackSink<'_> {
+    fn put(&mut self, source: &mut dyn Read, len_bytes: u64) -> Result<Placed, PutError> {
+        let placement = self.writer.put(source, len_bytes)?;
+        Ok(Placed {
+            device: self.session.device(placement.pack),
+            extent: placement.extent,
+        })
+    }
+}
+
+/// Fetches a layer and takes it in.
+pub(crate) async fn take_layer(
+    client: Client,
+    reference: ImageReference,
+    job: LayerJob,
+    layers: Arc<Layers>,
+    progress: Arc<dyn Progress>,
+) -> Result<(), LayerFailure> {
+    let (sender, receiver) = mpsc::channel::<Chunk>(CHUNKS_IN_FLIGHT);
+    let worker = tokio::task::spawn_blocking({
+        let job = job.clone();
+        move || read_blob(&job, BlobReader::new(receiver), &layers)
+    });
+    let fetched = feed(&client, &reference, &job, &sender, progress.as_ref()).await;
+    if fetched.is_err() {
+        // Tells the worker that this is no regular end.
+        let _ = sender
+            .send(Err(std::io::Error::other("the download failed")))
+            .await;
+    }
+    drop(sender);
+    let unpacked = worker.await;
+    match (fetched, unpacked) {
+        // A failed download explains what the worker saw, unless the worker stopped it.
+        (Err(error), _) => Err(LayerFailure::Fetch(error)),
+        (Ok(()), Ok(result)) => result,
+        (Ok(()), Err(error)) => Err(LayerFailure::Decompress(std::io::Error::other(error))),
+    }
+}
+
+async fn feed(
+    client: &Client,
+    reference: &ImageReference,
+    job: &LayerJob,
+    sender: &mpsc::Sender<Chunk>,
+    progress: &dyn Progress,
+) -> Result<(), uimgacc_registry::Error> {
+    let mut blob = client.blob(reference, &job.descriptor, 0).await?;
+    while let Some(chunk) = blob.next_chunk().await? {
+        progress.layer_bytes(job.number, chunk.len() as u64);
+        if sender.send(Ok(chunk)).await.is_err() {
+            // The worker gave up; it says why.
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Unpacks a blob while it comes in; then checks both digests.
+fn read_blob(job: &LayerJob, mut blob: BlobReader, layers: &Layers) -> Result<(), LayerFailure> {
+    let compressed_bytes = job.descriptor.size;
+    let max_bytes = compressed_bytes
+        .saturating_mul(job.max_expansion)
+        .max(EXPANSION_FLOOR_BYTES);
+    let mut writer = layers.writer()?;
+    let mut sink = PackSink {
+        session: &layers.session,
+        writer: &mut writer,
+    };
+    let unpacked = unpack(job, &mut blob, max_bytes, &mut sink);
+    // Bytes that are not those asked for explain whatever else went wrong with them; but a full
+    // store or a bomb is no reason to fetch the rest.
+    let is_about_bytes = !matches!(
+        unpacked,
+        Err(LayerFailure::TooLarge { .. }
+            | LayerFailure::Store(_)
+            | LayerFailure::Layer(LayerError::Content {
+                source: PutError::Store(_),
+                ..
+            }))
+    );
+    if is_about_bytes {
+        let (read_bytes, found) = match blob.finish() {
+            Ok(ended) => ended,
+            Err(error) => {
+                return Err(LayerFailure::Decompress(
+                    blob.take_failure().unwrap_or(error),
+                ));
+            }
+        };
+        if found != job.descriptor.digest {
+            return Err(LayerFailure::WrongDigest { found, read_bytes });
+        }
+    }
+    let (tree, found) = unpacked?;
+    if found != job.diff_id {
+        return Err(LayerFailure::WrongDiffId {
+            found,
+            expected: job.diff_id,
+        });
+    }
+    layers.finish(job, tree, writer)
+}
+
+fn unpack(
+    job: &LayerJob,
+    blob: &mut BlobReader,
+    max_bytes: u64,
+    sink: &mut dyn ContentSink,
+) -> Result<(Tree, DiffId), LayerFailure> {
+    let tar = decompress(blob).map_err(LayerFailure::Decompress)?;
+    let mut reader = TarReader::new(BufReader::with_capacity(
+        256 << 10,
+        DiffReader::new(tar, max_bytes),
+    ));
+    let tree = read_layer(&mut reader, sink, job.is_base);
+    let mut tar = reader.into_inner();
+    let ended = match &tree {
+        // What comes after the end of the archive belongs to the diff ID as well.
+        Ok(_) => finish_diff(&mut tar),
+        Err(_) => Ok(DiffId::from_bytes([0; 32])),
+    };
+    if tar.get_ref().is_over() {
+        return Err(LayerFailure::TooLarge {
+            max_bytes,
+            compressed_bytes: job.descriptor.size,
+        });
+    }
+    let tree = tree?;
+    Ok((tree, ended.map_err(LayerFailure::Decompress)?))
+}
+
+fn finish_diff<R: Read>(tar: &mut BufReader<DiffReader<R>>) -> std::io::Result<DiffId> {
+    // Bytes in the buffer went through the hasher when they came into it.
+    tar.get_mut().finish()
+}

@@ -1,0 +1,21 @@
+//! Layers of an image into packs and indexes.
+//!
+//! The flow of one layer, each step a module: `stream` (digest of what comes in) → `decompress` →
+//! `stream` (diff ID) → [`tar`] → [`layer`] (a tree, contents into packs). [`create()`] runs all
+//! layers of an image that way, stacks and publishes them, and pushes the target image
+//! ([`target`]).
+
+mod create;
+mod decompress;
+mod error;
+pub mod layer;
+mod layers;
+mod progress;
+mod stream;
+pub mod tar;
+pub mod target;
+
+pub use create::{CreateRequest, Created, create};
+pub use decompress::decompress;
+pub use error::{CreateError, LayerFailure};
+pub use progress::{Progress, Silent};

@@ -1,0 +1,38 @@
+//! EROFS on the files themselves: no block device at all.
+//!
+//! The kernel opens the files while the mount is made and keeps them open, so nothing of this
+//! process stays behind.
+
+use std::path::Path;
+
+use rustix::mount::MountAttrFlags;
+
+use crate::context::Context;
+use crate::{AttemptError, MountRequest, read_ahead};
+
+pub(crate) fn mount(request: &MountRequest, directio: bool) -> Result<(), AttemptError> {
+    let devices: Vec<&Path> = request.packs.iter().map(AsRef::as_ref).collect();
+    mount_devices(request, &request.index, &devices, directio)
+}
+
+/// Mounts an EROFS image whose device (or file) and extra devices (or files) are given.
+pub(crate) fn mount_devices(
+    request: &MountRequest,
+    source: &Path,
+    devices: &[&Path],
+    directio: bool,
+) -> Result<(), AttemptError> {
+    let mut context = Context::open("erofs")?;
+    context.set_path("source", source, &[])?;
+    if directio {
+        context.set_flag("directio")?;
+    }
+    for device in devices {
+        context.set_path("device", device, &[])?;
+    }
+    context.set_flag("ro")?;
+    let mounting = read_ahead::before_mount(request.read_ahead_kb);
+    context.mount_at(&request.target, MountAttrFlags::MOUNT_ATTR_RDONLY)?;
+    mounting.set(&request.target);
+    Ok(())
+}

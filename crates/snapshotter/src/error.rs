@@ -1,0 +1,134 @@
+//! What can go wrong, and what containerd is told.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tonic::{Code, Status};
+use uimgacc_mount::MountError;
+use uimgacc_mount::index_cache::IndexError;
+use uimgacc_types::ChainId;
+
+use crate::filter::ParseFilterError;
+use crate::state::StateError;
+use crate::store::StoreError;
+
+/// Why a request failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The rules forbid it.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A filter cannot be parsed.
+    #[error(transparent)]
+    Filter(#[from] ParseFilterError),
+    /// The request misses something or has it wrong.
+    #[error("{0}")]
+    Invalid(String),
+    /// The layer is there, from the store: containerd's word for "do not download it".
+    #[error("layer {0} is in the store")]
+    InStore(ChainId),
+    /// The node's file system failed.
+    #[error("cannot {action} {path}")]
+    Io {
+        /// In a word.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The database failed.
+    #[error("cannot {action} the database of snapshots")]
+    Database {
+        /// In a word.
+        action: &'static str,
+        /// Its error.
+        source: Box<redb::Error>,
+    },
+    /// The store failed.
+    #[error("cannot use chain {chain} of the store")]
+    Store {
+        /// What was wanted.
+        chain: ChainId,
+        /// Why.
+        source: Box<StoreError>,
+    },
+    /// The store lacks what a snapshot lies on.
+    #[error("chain {0} is no longer in the store; remove the image and pull it again")]
+    Gone(ChainId),
+    /// The local index cannot be removed.
+    #[error("cannot remove the index of chain {chain}")]
+    Index {
+        /// The chain.
+        chain: ChainId,
+        /// Why.
+        source: Box<IndexError>,
+    },
+    /// The mount failed.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// The work was lost: the runtime stops.
+    #[error("the snapshotter is stopping; try again")]
+    Stopping,
+}
+
+impl Error {
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
+    }
+
+    pub(crate) fn database<E: Into<redb::Error>>(action: &'static str) -> impl FnOnce(E) -> Self {
+        move |source| Self::Database {
+            action,
+            source: Box::new(source.into()),
+        }
+    }
+
+    /// The code by which containerd knows what to do (its `errdefs`).
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::State(state) => match state {
+                StateError::NotFound(_) | StateError::ParentNotFound(_) => Code::NotFound,
+                StateError::AlreadyExists(_) => Code::AlreadyExists,
+                StateError::NotActive(_)
+                | StateError::NotMountable(_)
+                | StateError::HasChildren(_) => Code::FailedPrecondition,
+                StateError::ParentNotCommitted(_)
+                | StateError::Immutable { .. }
+                | StateError::NoName => Code::InvalidArgument,
+            },
+            Self::InStore(_) => Code::AlreadyExists,
+            Self::Filter(_) | Self::Invalid(_) => Code::InvalidArgument,
+            Self::Store { .. } | Self::Stopping => Code::Unavailable,
+            Self::Gone(_) => Code::FailedPrecondition,
+            Self::Io { .. } | Self::Database { .. } | Self::Index { .. } | Self::Mount(_) => {
+                Code::Internal
+            }
+        }
+    }
+}
+
+/// An error with its causes, in one line.
+#[must_use]
+pub fn chain_text(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        Self::new(error.code(), chain_text(&error))
+    }
+}

@@ -1,0 +1,505 @@
+//! The snapshotter of a node: what containerd's calls do.
+//!
+//! Order of every change: first the folder, then the database, then the memory; a removal the
+//! other way round. A crash in between leaves a folder that nothing names, which [`Node::cleanup`]
+//! deletes. One lock is held over all of a change, as containerd's own snapshotters do.
+//!
+//! Cancel: a request that is dropped while a change is under way does not stop it.
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::sync::Notify;
+use uimgacc_store::ChainRecord;
+use uimgacc_types::{ChainId, chain_ids};
+
+use crate::api::types::Mount;
+use crate::chains::{Chains, MountSettings};
+use crate::database::Database;
+use crate::disk::{self, Disk, Owner};
+use crate::error::{Error, chain_text};
+use crate::filter::Filters;
+use crate::mounts::{Folders, mounts, overlay_options};
+use crate::state::{Change, Kind, Labels, Lower, Snapshot, State, StateError, Time, Usage};
+use crate::store::Store;
+use crate::usage;
+
+/// Names the snapshot that containerd wants to have (its `core/snapshots`).
+pub const TARGET_LABEL: &str = "containerd.io/snapshot.ref";
+const UID_MAPPING_LABEL: &str = "containerd.io/snapshot/uidmapping";
+const GID_MAPPING_LABEL: &str = "containerd.io/snapshot/gidmapping";
+
+/// How many removed folders may wait for their deletion in the background.
+const MAX_DELETIONS: usize = 1024;
+
+/// What a node is made of.
+#[derive(Debug, Clone)]
+pub struct NodeSettings {
+    /// The snapshotter's folder, on a local disk.
+    pub root: PathBuf,
+    /// The store's folder.
+    pub store: PathBuf,
+    /// How long a look into the store may take before a layer counts as missing.
+    pub store_deadline: std::time::Duration,
+    /// How images are mounted.
+    pub mounts: MountSettings,
+}
+
+/// A snapshot with its name.
+pub type Named = (String, Arc<Snapshot>);
+
+/// The snapshotter of a node.
+#[derive(Debug)]
+pub struct Node {
+    disk: Disk,
+    /// Also the lock over changes.
+    database: Mutex<Database>,
+    state: RwLock<State>,
+    store: Arc<Store>,
+    chains: Arc<Chains>,
+    overlay_options: Vec<String>,
+    trash: std::sync::mpsc::SyncSender<PathBuf>,
+    chains_changed: Notify,
+}
+
+impl Node {
+    /// Opens (or makes) the snapshotter's folder. Nothing is mounted yet: that comes with the
+    /// first request that needs it.
+    ///
+    /// # Errors
+    /// The folder or its database cannot be used.
+    pub fn open(settings: NodeSettings) -> Result<Self, Error> {
+        let disk = Disk::open(&settings.root)?;
+        let (database, state) = Database::open(&settings.root.join("snapshots.redb"))?;
+        let store = Arc::new(Store::new(settings.store.clone(), settings.store_deadline));
+        let chains = Chains::open(
+            &settings.root,
+            &settings.store,
+            store.clone(),
+            settings.mounts,
+        )?;
+        let (trash, deletions) = std::sync::mpsc::sync_channel::<PathBuf>(MAX_DELETIONS);
+        // Ends when the sender does, with the node; what it misses the next sweep finds.
+        std::thread::Builder::new()
+            .name("delete".to_owned())
+            .spawn(move || deletions.iter().for_each(|path| disk::delete(&path)))
+            .map_err(Error::io("start a thread for", &settings.root))?;
+        Ok(Self {
+            disk,
+            database: Mutex::new(database),
+            state: RwLock::new(state),
+            store,
+            chains: Arc::new(chains),
+            overlay_options: overlay_options(),
+            trash,
+            chains_changed: Notify::new(),
+        })
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// The snapshotter's folder.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        self.disk.root()
+    }
+
+    /// The chains of the store that this node holds.
+    #[must_use]
+    pub fn held_chains(&self) -> Vec<ChainId> {
+        self.read(State::chains).into_iter().collect()
+    }
+
+    /// Waits until [`Self::held_chains`] may have changed.
+    pub async fn chains_changed(&self) {
+        self.chains_changed.notified().await;
+    }
+
+    fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Plans a change on the newest state, prepares the disk for it, saves it and takes it over.
+    fn change<T>(
+        &self,
+        plan: impl FnOnce(&State) -> Result<(Change, T), Error>,
+        before: impl FnOnce(&T) -> Result<(), Error>,
+        undo: impl FnOnce(&T),
+    ) -> Result<T, Error> {
+        let database = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        let (change, result) = self.read(plan)?;
+        before(&result)?;
+        if let Err(error) = database.save(&change) {
+            undo(&result);
+            return Err(error);
+        }
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.apply(&change);
+        Ok(result)
+    }
+
+    fn simple_change<T>(
+        &self,
+        plan: impl FnOnce(&State) -> Result<(Change, T), StateError>,
+    ) -> Result<T, Error> {
+        self.change(|state| Ok(plan(state)?), |_| Ok(()), |_| ())
+    }
+
+    /// A new active snapshot; or the error [`Error::InStore`], when containerd asks whether a
+    /// layer is there and it is in the store.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn prepare(
+        self: &Arc<Self>,
+        key: String,
+        parent: Option<String>,
+        labels: Labels,
+    ) -> Result<Vec<Mount>, Error> {
+        if let Some(target) = labels.get(TARGET_LABEL)
+            && let Ok(chain) = target.parse::<ChainId>()
+            && self
+                .take_from_store(chain, parent.as_deref(), &labels)
+                .await?
+        {
+            return Err(Error::InStore(chain));
+        }
+        self.create(Kind::Active, key, parent, labels).await
+    }
+
+    /// A new view.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn view(
+        self: &Arc<Self>,
+        key: String,
+        parent: Option<String>,
+        labels: Labels,
+    ) -> Result<Vec<Mount>, Error> {
+        self.create(Kind::View, key, parent, labels).await
+    }
+
+    /// Records a chain as a committed snapshot if the store has it and `parent` is what the chain
+    /// lies on. Says whether it is there now.
+    async fn take_from_store(
+        self: &Arc<Self>,
+        chain: ChainId,
+        parent: Option<&str>,
+        labels: &Labels,
+    ) -> Result<bool, Error> {
+        // Whatever is wrong with the parent, the usual path says it.
+        if self.read(|state| state.lower(parent).is_err()) {
+            return Ok(false);
+        }
+        if self.read(|state| state.has_remote(chain, parent)) {
+            return Ok(true);
+        }
+        let Some(record) = self.store.find(chain).await else {
+            return Ok(false);
+        };
+        if !self.read(|state| lies_on(state, &record, parent)) {
+            tracing::warn!(%chain, parent, "in the store, but not on this parent; it is pulled");
+            return Ok(false);
+        }
+        let this = self.clone();
+        let (parent, labels) = (parent.map(str::to_owned), labels.clone());
+        blocking(move || {
+            let target = chain.to_string();
+            let plan = |state: &State| {
+                let change =
+                    state.create_remote(chain, &target, parent.as_deref(), labels, now())?;
+                // Another namespace was faster: an empty change.
+                let change = change.unwrap_or_else(|| state.no_change());
+                Ok((change, ()))
+            };
+            this.simple_change(plan)
+        })
+        .await?;
+        tracing::info!(%chain, "taken from the store");
+        self.chains_changed.notify_one();
+        Ok(true)
+    }
+
+    async fn create(
+        self: &Arc<Self>,
+        kind: Kind,
+        key: String,
+        parent: Option<String>,
+        labels: Labels,
+    ) -> Result<Vec<Mount>, Error> {
+        let lower = self.read(|state| state.lower(parent.as_deref()))?;
+        // Mounts first, and outside of the lock: that may take a while.
+        let paths = self.lower_paths(&lower).await?;
+        let mapped = mapped_owner(&labels)?;
+        let this = self.clone();
+        blocking(move || {
+            let plan = |state: &State| {
+                let (change, snapshot) =
+                    state.create(kind, &key, parent.as_deref(), labels, now())?;
+                if state.lower(parent.as_deref())? != lower {
+                    // It was removed and made anew in between.
+                    let name = parent.clone().unwrap_or_default();
+                    return Err(StateError::ParentNotFound(name).into());
+                }
+                Ok((change, snapshot))
+            };
+            let before = |snapshot: &Arc<Snapshot>| {
+                let owner = match (mapped, paths.first()) {
+                    (Some(owner), _) => Some(owner),
+                    (None, Some(parent)) => Some(disk::owner_of(parent)?),
+                    (None, None) => None,
+                };
+                this.disk.create(snapshot.id, kind == Kind::Active, owner)
+            };
+            let undo = |snapshot: &Arc<Snapshot>| {
+                if let Ok(Some(path)) = this.disk.set_aside(snapshot.id) {
+                    disk::delete(&path);
+                }
+            };
+            let snapshot = this.change(plan, before, undo)?;
+            Ok(this.mounts_of(&snapshot, paths))
+        })
+        .await
+    }
+
+    /// The mounts of an active snapshot or view.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn mounts(self: &Arc<Self>, key: &str) -> Result<Vec<Mount>, Error> {
+        let (snapshot, lower) = self.read(|state| {
+            let snapshot = state.mountable(key)?.clone();
+            let lower = state.lower(snapshot.parent.as_deref())?;
+            Ok::<_, StateError>((snapshot, lower))
+        })?;
+        let paths = self.lower_paths(&lower).await?;
+        Ok(self.mounts_of(&snapshot, paths))
+    }
+
+    /// The folders below a snapshot, top first; mounts the image that it lies on.
+    async fn lower_paths(&self, lower: &Lower) -> Result<Vec<PathBuf>, Error> {
+        let local = lower.local.iter().map(|id| self.disk.upper(*id));
+        let mut paths: Vec<PathBuf> = local.collect();
+        if let Some(chain) = lower.chain {
+            paths.push(self.chains.ensure(chain).await?);
+        }
+        Ok(paths)
+    }
+
+    fn mounts_of(&self, snapshot: &Snapshot, lower: Vec<PathBuf>) -> Vec<Mount> {
+        let folders = Folders {
+            upper: self.disk.upper(snapshot.id),
+            work: self.disk.work(snapshot.id),
+            lower,
+        };
+        mounts(snapshot.kind, &folders, &self.overlay_options)
+    }
+
+    /// Turns the active snapshot `key` into the committed one `name`.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn commit(
+        self: &Arc<Self>,
+        name: String,
+        key: String,
+        labels: Labels,
+    ) -> Result<(), Error> {
+        let this = self.clone();
+        blocking(move || {
+            let active = this.read(|state| state.get(&key).cloned())?;
+            // A committed key is refused below; only active ones have something to count.
+            let usage = match active.kind {
+                Kind::Active => usage::of_folder(&this.disk.upper(active.id))?,
+                _ => Usage::default(),
+            };
+            this.simple_change(|state| {
+                let change = state.commit(&name, &key, usage, labels, now())?;
+                Ok((change, ()))
+            })
+        })
+        .await
+    }
+
+    /// Removes a snapshot; its folder is deleted in the background.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn remove(self: &Arc<Self>, key: String) -> Result<(), Error> {
+        let this = self.clone();
+        let removed = blocking(move || {
+            let removed = this.simple_change(|state| state.remove(&key))?;
+            if removed.chain.is_none() {
+                // The snapshot is gone, whatever becomes of its folder.
+                match this.disk.set_aside(removed.id) {
+                    Ok(aside) => aside.into_iter().for_each(|path| {
+                        // Where the thread is far behind, the next cleanup does it.
+                        let _ = this.trash.try_send(path);
+                    }),
+                    Err(error) => tracing::warn!(error = chain_text(&error), "left for cleanup"),
+                }
+            }
+            Ok(removed)
+        })
+        .await?;
+        if let Some(chain) = removed.chain {
+            let this = self.clone();
+            tokio::spawn(async move { this.release(chain).await });
+        }
+        Ok(())
+    }
+
+    async fn release(self: &Arc<Self>, chain: ChainId) {
+        let this = self.clone();
+        let needed = move || this.read(|state| state.has_chain(chain));
+        if !needed() {
+            self.chains.release(chain, needed).await;
+            self.chains_changed.notify_one();
+        }
+    }
+
+    /// A snapshot.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn stat(&self, key: &str) -> Result<Arc<Snapshot>, Error> {
+        Ok(self.read(|state| state.get(key).cloned())?)
+    }
+
+    /// Changes labels, see [`State::update`].
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn update(
+        self: &Arc<Self>,
+        name: String,
+        labels: Labels,
+        fields: Vec<String>,
+    ) -> Result<Arc<Snapshot>, Error> {
+        let this = self.clone();
+        blocking(move || this.simple_change(|state| state.update(&name, &labels, &fields, now())))
+            .await
+    }
+
+    /// The snapshots that filters let through, in the order of their names.
+    ///
+    /// # Errors
+    /// A filter cannot be parsed.
+    pub fn list(&self, filters: &[String]) -> Result<Vec<Named>, Error> {
+        let filters = Filters::parse(filters)?;
+        Ok(self.read(|state| {
+            let all = state.iter();
+            all.filter(|(name, snapshot)| filters.matches(&(name.as_str(), snapshot.as_ref())))
+                .map(|(name, snapshot)| (name.clone(), snapshot.clone()))
+                .collect()
+        }))
+    }
+
+    /// What a snapshot takes on this disk: counted now while it is active, nothing where its
+    /// content is in the store.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn usage(self: &Arc<Self>, key: &str) -> Result<Usage, Error> {
+        let snapshot = self.stat(key)?;
+        if snapshot.kind != Kind::Active {
+            return Ok(snapshot.usage);
+        }
+        let upper = self.disk.upper(snapshot.id);
+        blocking(move || usage::of_folder(&upper)).await
+    }
+
+    /// Deletes folders and unmounts images that no snapshot has.
+    ///
+    /// # Errors
+    /// The file system's error.
+    pub async fn cleanup(self: &Arc<Self>) -> Result<(), Error> {
+        let this = self.clone();
+        let chains = blocking(move || {
+            let aside = {
+                let _lock = this.database.lock().unwrap_or_else(PoisonError::into_inner);
+                let known = this.read(State::folders);
+                this.disk.set_aside_unknown(|id| known.contains(&id))?
+            };
+            aside.iter().for_each(|path| disk::delete(path));
+            this.chains.list()
+        })
+        .await?;
+        for chain in chains {
+            self.release(chain).await;
+        }
+        Ok(())
+    }
+}
+
+/// Whether `parent` is the chain that the record's chain lies on: by the store, or by the name
+/// that containerd gave it (`<namespace>/<number>/<chain ID>`, its `core/metadata`).
+fn lies_on(state: &State, record: &ChainRecord, parent: Option<&str>) -> bool {
+    let diff_ids: Vec<_> = record.layers.iter().map(|layer| layer.diff_id).collect();
+    let below = diff_ids.split_last().map_or(&[][..], |(_, below)| below);
+    let wanted = chain_ids(below).last().copied();
+    match (wanted, parent) {
+        (None, None) => true,
+        (Some(wanted), Some(parent)) => {
+            let Ok(snapshot) = state.get(parent) else {
+                return false;
+            };
+            let named = || parent.rsplit('/').next()?.parse::<ChainId>().ok();
+            snapshot.chain.or_else(named) == Some(wanted)
+        }
+        _ => false,
+    }
+}
+
+/// Whom the root of a snapshot for a user namespace belongs to: what its id 0 is outside.
+fn mapped_owner(labels: &Labels) -> Result<Option<Owner>, Error> {
+    let root = |label: &str| -> Result<Option<u32>, Error> {
+        let Some(text) = labels.get(label) else {
+            return Ok(None);
+        };
+        let invalid = || Error::Invalid(format!("label {label} is no id mapping: {text:?}"));
+        for entry in text.split(',') {
+            let numbers: Result<Vec<u32>, _> = entry.split(':').map(str::parse).collect();
+            match numbers.map_err(|_| invalid())?.as_slice() {
+                [0, outside, size] if *size > 0 => return Ok(Some(*outside)),
+                [_, _, _] => {}
+                _ => return Err(invalid()),
+            }
+        }
+        Err(invalid())
+    };
+    match (root(UID_MAPPING_LABEL)?, root(GID_MAPPING_LABEL)?) {
+        (None, None) => Ok(None),
+        (Some(uid), Some(gid)) => Ok(Some(Owner { uid, gid })),
+        _ => Err(Error::Invalid(
+            "a snapshot needs both id mappings or none".to_owned(),
+        )),
+    }
+}
+
+/// Runs disk work on a thread where it may wait.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or(Err(Error::Stopping))
+}
+
+fn now() -> Time {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Time {
+        seconds: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
+        nanoseconds: i32::try_from(now.subsec_nanos()).unwrap_or_default(),
+    }
+}

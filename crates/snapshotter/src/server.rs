@@ -1,0 +1,135 @@
+//! The socket, and a life from start to stop.
+//!
+//! Guarantees: one process at a time works on a folder (an exclusive lock on `root/lock`); a
+//! socket that a dead process left is replaced. The service answers before anything is recovered.
+//! When it stops, requests under way get [`DRAIN`] to finish; nothing is unmounted or deleted.
+
+use std::fs::{self, File, Permissions};
+use std::future::Future;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use tokio::net::UnixListener;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::Server;
+
+use crate::api::snapshots::snapshots_server::SnapshotsServer;
+use crate::error::{Error, chain_text};
+use crate::lease;
+use crate::node::{Node, NodeSettings};
+use crate::service::Service;
+
+/// How long requests may go on after a stop was asked for.
+pub const DRAIN: Duration = Duration::from_secs(10);
+
+/// Why the daemon could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Another process has the folder.
+    #[error("another snapshotter works in {0}; stop it first, or name another --root")]
+    Locked(PathBuf),
+    /// The folder or its database cannot be used.
+    #[error(transparent)]
+    Node(#[from] Error),
+    /// No socket.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The socket's path.
+        address: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The server failed.
+    #[error("the gRPC server failed")]
+    Server(#[from] tonic::transport::Error),
+}
+
+/// Serves until `stop` is done. `ready` is called when requests can come.
+///
+/// # Errors
+/// See [`ServeError`].
+pub async fn serve(
+    settings: NodeSettings,
+    address: &Path,
+    stop: impl Future<Output = ()>,
+    ready: impl FnOnce(),
+) -> Result<(), ServeError> {
+    let _lock = lock(&settings.root)?;
+    let node = Arc::new(Node::open(settings)?);
+    let listener = listen(address).map_err(|source| ServeError::Listen {
+        address: address.to_owned(),
+        source,
+    })?;
+    let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
+    let service = SnapshotsServer::new(Service::new(node.clone()));
+    let requests = UnixListenerStream::new(listener);
+    let serving = Server::builder().serve_with_incoming_shutdown(service, requests, async {
+        // An error means that the sender is gone, which is a stop as well.
+        let _ = stopped.await;
+    });
+    let mut serving = std::pin::pin!(serving);
+    ready();
+    let leases = tokio::spawn(lease::keep(node.clone()));
+    let sweeping = tokio::spawn(async move {
+        if let Err(error) = node.cleanup().await {
+            tracing::warn!(error = chain_text(&error), "cannot clean up");
+        }
+    });
+    let result = tokio::select! {
+        result = &mut serving => result,
+        () = stop => {
+            tracing::info!("stopping; mounts and containers stay");
+            // The receiver is there as long as the server.
+            let _ = stopping.send(());
+            match tokio::time::timeout(DRAIN, serving).await {
+                Ok(result) => result,
+                Err(_) => {
+                    tracing::warn!("some requests did not end in time");
+                    Ok(())
+                }
+            }
+        }
+    };
+    leases.abort();
+    sweeping.abort();
+    // Ours as long as the lock is.
+    let _ = fs::remove_file(address);
+    Ok(result?)
+}
+
+/// Takes the folder; it is free again when the file is closed, also by a kill.
+fn lock(root: &Path) -> Result<File, ServeError> {
+    let mut builder = fs::DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), 0o700);
+    builder.create(root).map_err(Error::io("make", root))?;
+    let path = root.join("lock");
+    let file = File::create(&path).map_err(Error::io("open", &path))?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| ServeError::Locked(root.to_owned()))?;
+    Ok(file)
+}
+
+fn listen(address: &Path) -> io::Result<UnixListener> {
+    if let Some(folder) = address.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    // A socket that someone answers is not ours to take.
+    if std::os::unix::net::UnixStream::connect(address).is_ok() {
+        return Err(io::ErrorKind::AddrInUse.into());
+    }
+    // Under its name from the moment on when it answers, and to root alone.
+    let mut new = address.as_os_str().to_owned();
+    new.push(".new");
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&new)?;
+    fs::set_permissions(&new, Permissions::from_mode(0o600))?;
+    fs::rename(&new, address)?;
+    Ok(listener)
+}

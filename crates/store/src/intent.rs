@@ -1,0 +1,209 @@
+//! Intents: sessions say in `tmp/` that they live, so that gc does not sweep under them.
+//!
+//! A session makes its folder `tmp/create-<id>/` with `intent.json` *before* it reads any table
+//! of contents, and sets the file's time anew every 30 seconds. gc first takes tables away (so
+//! that no later session counts on them), then looks for intents; where one lives, it puts the
+//! tables back. So no content goes that a living session may have counted on.
+//!
+//! Dead is: the process is gone (same boot and pid namespace), or the file's time stood still for ten
+//! minutes by the file server's clock.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
+use serde::{Deserialize, Serialize};
+
+use crate::commit::{CommitError, failed, make_folder, replace, sync_folder};
+use crate::reader::{ReadError, list, read_json};
+use crate::{Layout, machine};
+
+const BEAT: Duration = Duration::from_secs(30);
+const DEAD_AFTER: Duration = Duration::from_secs(600);
+
+/// `tmp/create-<id>/intent.json`.
+#[derive(Debug, Serialize, Deserialize)]
+struct IntentRecord {
+    host: String,
+    boot_id: String,
+    /// Pids mean something only inside their namespace.
+    pid_namespace: String,
+    pid: u32,
+    process_start: u64,
+    started: String,
+}
+
+/// A living session's word. Dropping it removes its folder with all that is in it.
+#[derive(Debug)]
+pub(crate) struct Intent {
+    dir: PathBuf,
+    stop: Option<mpsc::Sender<()>>,
+    beat: Option<JoinHandle<()>>,
+}
+
+impl Intent {
+    /// Says that a session lives. Folders of dead ones are cleared away first.
+    pub(crate) fn declare(layout: &Layout) -> Result<Self, CommitError> {
+        make_folder(&layout.tmp())?;
+        // A dead session's folder costs only space: that it stays is no reason to stop.
+        if let Err(error) = clear_dead(layout) {
+            tracing::warn!(%error, "cannot clear away what dead sessions left");
+        }
+        let id = machine::random_id().map_err(failed("name a folder in", &layout.tmp()))?;
+        // Renamed once the intent is in it, so that no session's folder is ever without one.
+        let new = layout.tmp().join(format!("new-{id}"));
+        let dir = layout.tmp().join(format!("create-{id}"));
+        make_folder(&new)?;
+        let path = new.join("intent.json");
+        let pid = std::process::id();
+        let record = IntentRecord {
+            host: machine::host_name(),
+            boot_id: machine::boot_id(),
+            pid_namespace: machine::pid_namespace(),
+            pid,
+            process_start: machine::process_start(pid).unwrap_or_default(),
+            started: machine::rfc3339_now(),
+        };
+        let text = serde_json::to_vec_pretty(&record).map_err(|source| CommitError::Encode {
+            path: path.clone(),
+            source,
+        })?;
+        std::fs::write(&path, text).map_err(failed("write", &path))?;
+        let file = File::open(&path).map_err(failed("open", &path))?;
+        file.sync_all().map_err(failed("sync", &path))?;
+        sync_folder(&new)?;
+        replace(&new, &dir)?;
+        let (stop, stopped) = mpsc::channel();
+        let beat = std::thread::Builder::new()
+            .name("intent".to_owned())
+            .spawn(move || {
+                while stopped.recv_timeout(BEAT) == Err(RecvTimeoutError::Timeout) {
+                    // A beat that fails is made up for by the next one.
+                    let _ = futimens(&file, &NOW);
+                }
+            })
+            .map_err(failed("start a thread for", &path))?;
+        Ok(Self {
+            dir,
+            stop: Some(stop),
+            beat: Some(beat),
+        })
+    }
+
+    /// The session's own folder.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+}
+
+const NOW: Timestamps = {
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: UTIME_NOW,
+    };
+    Timestamps {
+        last_access: now,
+        last_modification: now,
+    }
+};
+
+impl Drop for Intent {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(beat) = self.beat.take() {
+            let _ = beat.join();
+        }
+        if let Err(error) = std::fs::remove_dir_all(&self.dir) {
+            tracing::warn!(dir = %self.dir.display(), %error, "cannot remove the session's folder");
+        }
+    }
+}
+
+/// A session found in `tmp/`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FoundIntent {
+    pub(crate) dir: PathBuf,
+    /// Shown to people.
+    pub(crate) who: String,
+    pub(crate) alive: bool,
+}
+
+/// Every session folder in `tmp/`.
+pub(crate) fn found(layout: &Layout) -> Result<Vec<FoundIntent>, ReadError> {
+    let now = server_now(layout);
+    let mut found = Vec::new();
+    for dir in list(&layout.tmp())? {
+        let is_session = dir
+            .file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| name.starts_with("create-") || name.starts_with("new-"));
+        if !is_session {
+            continue;
+        }
+        let path = dir.join("intent.json");
+        let age = |path: &Path| {
+            let modified = std::fs::metadata(path).ok()?.modified().ok()?;
+            // A time ahead of the server's clock counts as fresh.
+            Some(now?.duration_since(modified).unwrap_or_default())
+        };
+        // Without a whole intent it is a session about to start, or one that died then.
+        let record = read_json::<IntentRecord>(&path).ok().flatten();
+        let fresh = age(&path)
+            .or_else(|| age(&dir))
+            .is_none_or(|age| age < DEAD_AFTER);
+        let (who, alive) = match record {
+            None => (dir.display().to_string(), fresh),
+            Some(record) => {
+                let is_ours = record.boot_id == machine::boot_id()
+                    && record.pid_namespace == machine::pid_namespace();
+                let alive = if is_ours {
+                    machine::process_start(record.pid) == Some(record.process_start)
+                } else {
+                    fresh
+                };
+                (
+                    format!(
+                        "process {} on {}, since {}",
+                        record.pid, record.host, record.started
+                    ),
+                    alive,
+                )
+            }
+        };
+        found.push(FoundIntent { dir, who, alive });
+    }
+    Ok(found)
+}
+
+/// The file server's clock: the time of a file made now. `None` where none can be made.
+pub(crate) fn server_now(layout: &Layout) -> Option<std::time::SystemTime> {
+    let path = layout
+        .tmp()
+        .join(format!("clock-{}", machine::random_id().ok()?));
+    let time = File::create_new(&path)
+        .and_then(|file| file.metadata()?.modified())
+        .ok();
+    let _ = std::fs::remove_file(&path);
+    time
+}
+
+/// Removes the folders of dead sessions; gives how many there were.
+pub(crate) fn clear_dead(layout: &Layout) -> Result<usize, ReadError> {
+    let mut cleared = 0;
+    for intent in found(layout)?.iter().filter(|intent| !intent.alive) {
+        match std::fs::remove_dir_all(&intent.dir) {
+            Ok(()) => cleared += 1,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(source) => {
+                return Err(ReadError::Io {
+                    path: intent.dir.clone(),
+                    source,
+                });
+            }
+        }
+    }
+    Ok(cleared)
+}

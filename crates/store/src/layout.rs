@@ -1,0 +1,86 @@
+//! Which file of the store lies where. The names are fixed; see `docs/store-format.md`.
+
+use std::path::{Path, PathBuf};
+
+use uimgacc_types::{ChainId, DiffId, Digest, PackId};
+
+/// The paths of a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// The paths of the store in `root`.
+    #[must_use]
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The store's folder.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// `store.json`: format version, store id, creation time.
+    #[must_use]
+    pub fn store_json(&self) -> PathBuf {
+        self.root.join("store.json")
+    }
+
+    fn fanned(&self, folder: &str, hex: &str, suffix: &str) -> PathBuf {
+        self.root
+            .join(folder)
+            .join(hex.get(..2).unwrap_or("xx"))
+            .join(format!("{hex}.{suffix}"))
+    }
+
+    /// A pack: contents.
+    #[must_use]
+    pub fn pack(&self, id: PackId) -> PathBuf {
+        self.fanned("packs", &id.hex(), "pack")
+    }
+
+    /// A pack's table of contents.
+    #[must_use]
+    pub fn toc(&self, id: PackId) -> PathBuf {
+        self.fanned("packs", &id.hex(), "toc")
+    }
+
+    /// One layer's metadata.
+    #[must_use]
+    pub fn layer(&self, id: DiffId) -> PathBuf {
+        self.fanned("layers", &id.hex(), "erofs")
+    }
+
+    /// The layers of a chain.
+    #[must_use]
+    pub fn chain(&self, id: ChainId) -> PathBuf {
+        self.fanned("chains", &id.hex(), "json")
+    }
+
+    /// The flattened index of a chain.
+    #[must_use]
+    pub fn index(&self, id: ChainId) -> PathBuf {
+        self.fanned("indexes", &id.hex(), "erofs")
+    }
+
+    /// The record of the image with this target reference.
+    #[must_use]
+    pub fn image(&self, target: &str) -> PathBuf {
+        self.fanned("images", &Digest::of(target.as_bytes()).hex(), "json")
+    }
+
+    /// Unfinished work.
+    #[must_use]
+    pub fn tmp(&self) -> PathBuf {
+        self.root.join("tmp")
+    }
+
+    /// Who has what mounted.
+    #[must_use]
+    pub fn leases(&self) -> PathBuf {
+        self.root.join("leases")
+    }
+}

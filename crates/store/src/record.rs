@@ -1,0 +1,82 @@
+//! The JSON files of the store: plain data, no I/O.
+
+use serde::{Deserialize, Serialize};
+use uimgacc_types::{ChainId, DiffId, Digest, PackId};
+
+/// The newest format that this code reads and writes.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// `store.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreRecord {
+    /// [`FORMAT_VERSION`] at the time of `store init`.
+    pub format_version: u32,
+    /// 32 hex digits, random.
+    pub store_id: String,
+    /// RFC 3339.
+    pub created: String,
+}
+
+/// A layer of a chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainLayer {
+    /// The layer.
+    pub diff_id: DiffId,
+    /// SHA-256 of its index in `layers/`.
+    pub index_digest: Digest,
+}
+
+/// `chains/<aa>/<chain-id>.json`: says that every layer of the chain is in the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainRecord {
+    /// The chain.
+    pub chain_id: ChainId,
+    /// Its layers, bottom first; `chain_id` follows from their diff IDs.
+    pub layers: Vec<ChainLayer>,
+    /// The flattened index, where the whole image was flattened (`None` for a mere prefix).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<IndexRecord>,
+}
+
+/// What is known of a flattened index.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexRecord {
+    /// SHA-256 of the file in `indexes/`.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+    /// The packs that it refers to, in the order of its device table.
+    pub packs: Vec<PackId>,
+}
+
+/// `images/<aa>/<id>.json`: the commit point of `create`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageRecord {
+    /// Normalised reference of the image that was converted.
+    pub original: String,
+    /// Normalised reference of the accelerated image; its SHA-256 names this record.
+    pub target: String,
+    /// `os/architecture[/variant]`.
+    pub platform: String,
+    /// Digest of the original's manifest (of the platform, not of the list).
+    pub original_digest: Digest,
+    /// Digest of the target's manifest; `None` when it was made with `--no-push`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_digest: Option<Digest>,
+    /// Digest of the image's config: the image ID.
+    pub config_digest: Digest,
+    /// The top chain.
+    pub chain_id: ChainId,
+    /// Its flattened index.
+    pub index: IndexRecord,
+    /// Its layers, bottom first.
+    pub diff_ids: Vec<DiffId>,
+    /// Compressed length of all layers in bytes.
+    pub compressed_size: u64,
+    /// Length of all contents of the flattened image in bytes.
+    pub size: u64,
+    /// Inodes of the flattened image.
+    pub inodes: u64,
+    /// RFC 3339.
+    pub created: String,
+}

@@ -1,0 +1,322 @@
+//! Reading a whole store again and checking every hash.
+//!
+//! Checked: each record parses and leads to files that are there; each index has the digest that
+//! its records carry, parses, and every chunk of it lies inside a content of a pack's table; each
+//! table hashes to its pack's name; each content of each pack hashes to what the table says.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use uimgacc_erofs::tree::{Contents, Kind, Tree};
+use uimgacc_types::{ChainId, DiffId, Digest, PackId};
+
+use crate::format::BLOCK_BYTES;
+use crate::marks::id_of;
+use crate::reader::{ReadError, list_fanned, read_json};
+use crate::session::{pack_of, read_index, read_toc};
+use crate::toc::Toc;
+use crate::{ChainRecord, ImageRecord, StoreReader};
+
+/// Something wrong.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Problem {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+/// What was read and what was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Report {
+    /// Packs read.
+    pub packs: u64,
+    /// Contents hashed.
+    pub contents: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Layer and flattened indexes read.
+    pub indexes: u64,
+    /// Image records read.
+    pub images: u64,
+    /// Empty for a clean store.
+    pub problems: Vec<Problem>,
+}
+
+impl Report {
+    fn add(&mut self, path: &Path, what: impl Into<String>) {
+        self.problems.push(Problem {
+            path: path.to_owned(),
+            what: what.into(),
+        });
+    }
+}
+
+/// The whole chain of causes in one line.
+fn explain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// Checks a store. `progress` is called with the bytes hashed so far.
+///
+/// With `metadata_only` contents are not read again.
+///
+/// # Errors
+/// A folder of the store cannot be listed; everything else is a problem in the report.
+pub fn verify(
+    reader: &StoreReader,
+    metadata_only: bool,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Report, ReadError> {
+    let mut report = Report::default();
+    let tocs = check_packs(reader, metadata_only, progress, &mut report)?;
+    let root = reader.layout().root();
+    let mut layers: HashMap<DiffId, Digest> = HashMap::new();
+    for path in list_fanned(&root.join("layers"), "erofs")? {
+        let id = id_of(&path, |id| DiffId::from_hex(id).ok())?;
+        if let Some(digest) = check_index(&path, &tocs, &mut report) {
+            layers.insert(id, digest);
+        }
+    }
+    let mut indexes: HashMap<ChainId, Digest> = HashMap::new();
+    for path in list_fanned(&root.join("indexes"), "erofs")? {
+        let id = id_of(&path, |id| ChainId::from_hex(id).ok())?;
+        if let Some(digest) = check_index(&path, &tocs, &mut report) {
+            indexes.insert(id, digest);
+        }
+    }
+    let chains = check_chains(reader, &layers, &indexes, &mut report)?;
+    check_images(reader, &chains, &mut report)?;
+    Ok(report)
+}
+
+fn check_packs(
+    reader: &StoreReader,
+    metadata_only: bool,
+    progress: &mut dyn FnMut(u64),
+    report: &mut Report,
+) -> Result<HashMap<PackId, BTreeMap<u64, u64>>, ReadError> {
+    let mut tocs = HashMap::new();
+    for path in list_fanned(&reader.layout().root().join("packs"), "toc")? {
+        let (id, toc) = match read_toc(&path) {
+            Ok(Some(found)) => found,
+            Ok(None) => continue,
+            Err(error) => {
+                report.add(&path, explain(&error));
+                continue;
+            }
+        };
+        report.packs += 1;
+        let pack = reader.layout().pack(id);
+        if let Err(what) = check_pack(&pack, &toc, metadata_only, progress, report) {
+            report.add(&pack, what);
+        }
+        let extents = toc
+            .entries
+            .iter()
+            .map(|(_, extent)| (extent.offset_bytes, extent.len_bytes));
+        tocs.insert(id, extents.collect());
+    }
+    Ok(tocs)
+}
+
+fn check_pack(
+    path: &Path,
+    toc: &Toc,
+    metadata_only: bool,
+    progress: &mut dyn FnMut(u64),
+    report: &mut Report,
+) -> Result<(), String> {
+    let file = File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
+    let length = file.metadata().map_err(|error| error.to_string())?.len();
+    if length != toc.pack_bytes {
+        return Err(format!(
+            "is {length} bytes long instead of {}",
+            toc.pack_bytes
+        ));
+    }
+    if metadata_only {
+        return Ok(());
+    }
+    // In the order of the file, not of the hashes: one sweep over the disk.
+    let mut entries: Vec<_> = toc.entries.iter().collect();
+    entries.sort_by_key(|(_, extent)| extent.offset_bytes);
+    let mut buffer = vec![0; 1 << 20];
+    for (hash, extent) in entries {
+        let mut hasher = blake3::Hasher::new();
+        let mut done = 0;
+        while done < extent.len_bytes {
+            let want = (extent.len_bytes - done).min(buffer.len() as u64);
+            let part = buffer
+                .get_mut(..usize::try_from(want).unwrap_or_default())
+                .unwrap_or_default();
+            file.read_exact_at(part, extent.offset_bytes + done)
+                .map_err(|error| {
+                    format!("cannot be read at {}: {error}", extent.offset_bytes + done)
+                })?;
+            hasher.update(part);
+            done += want;
+        }
+        report.contents += 1;
+        report.bytes += extent.len_bytes;
+        progress(report.bytes);
+        if hasher.finalize().as_bytes() != hash.as_bytes() {
+            report.add(
+                path,
+                format!(
+                    "the content at {} ({} bytes) is not {hash}",
+                    extent.offset_bytes, extent.len_bytes
+                ),
+            );
+        }
+    }
+    Ok(())
+}
+
+fn check_index(
+    path: &Path,
+    tocs: &HashMap<PackId, BTreeMap<u64, u64>>,
+    report: &mut Report,
+) -> Option<Digest> {
+    report.indexes += 1;
+    match read_index(path) {
+        Ok(Some((tree, digest, _))) => {
+            if let Err(what) = check_chunks(&tree, tocs) {
+                report.add(path, what);
+            }
+            Some(digest)
+        }
+        Ok(None) => None,
+        Err(error) => {
+            report.add(path, explain(&error));
+            None
+        }
+    }
+}
+
+/// Every chunk must lie inside one content of its pack.
+fn check_chunks(tree: &Tree, tocs: &HashMap<PackId, BTreeMap<u64, u64>>) -> Result<(), String> {
+    let packs: Vec<(PackId, Option<&BTreeMap<u64, u64>>)> = tree
+        .devices
+        .iter()
+        .map(|device| {
+            let id = pack_of(device).ok_or("a device of it is no pack")?;
+            Ok((id, tocs.get(&id)))
+        })
+        .collect::<Result<_, &str>>()?;
+    for (_, inode) in tree.iter() {
+        let Kind::Regular(Contents::Chunks(contents)) = &inode.kind else {
+            continue;
+        };
+        let chunk_bytes = 1u64 << contents.chunk_log2;
+        for (number, chunk) in (0u64..).zip(&contents.chunks) {
+            let Some(chunk) = chunk else { continue };
+            let (id, extents) = packs
+                .get(usize::from(chunk.device))
+                .ok_or("a chunk lies on no device")?;
+            let extents = extents.ok_or_else(|| format!("its pack {id} is not in the store"))?;
+            let start = u64::from(chunk.start_block) * BLOCK_BYTES;
+            let len = contents
+                .size_bytes
+                .saturating_sub(number.saturating_mul(chunk_bytes))
+                .min(chunk_bytes);
+            let inside = extents
+                .range(..=start)
+                .next_back()
+                .is_some_and(|(offset, length)| start + len <= offset + length);
+            if !inside {
+                return Err(format!(
+                    "a file of it lies outside of the contents of pack {id} (at {start})"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_chains(
+    reader: &StoreReader,
+    layers: &HashMap<DiffId, Digest>,
+    indexes: &HashMap<ChainId, Digest>,
+    report: &mut Report,
+) -> Result<HashMap<ChainId, ChainRecord>, ReadError> {
+    let mut chains = HashMap::new();
+    for path in list_fanned(&reader.layout().root().join("chains"), "json")? {
+        let id = id_of(&path, |id| ChainId::from_hex(id).ok())?;
+        let record = match reader.chain(id) {
+            Ok(Some(record)) => record,
+            Ok(None) => continue,
+            Err(error) => {
+                report.add(&path, explain(&error));
+                continue;
+            }
+        };
+        for layer in &record.layers {
+            match layers.get(&layer.diff_id) {
+                Some(digest) if *digest == layer.index_digest => {}
+                Some(digest) => report.add(
+                    &reader.layout().layer(layer.diff_id),
+                    format!("has the digest {digest} instead of {}", layer.index_digest),
+                ),
+                None => report.add(
+                    &path,
+                    format!("its layer {} is not in the store", layer.diff_id),
+                ),
+            }
+        }
+        if let Some(index) = &record.index
+            && indexes.get(&id) != Some(&index.digest)
+        {
+            report.add(
+                &reader.layout().index(id),
+                format!("is missing or has not the digest {}", index.digest),
+            );
+        }
+        chains.insert(id, record);
+    }
+    Ok(chains)
+}
+
+fn check_images(
+    reader: &StoreReader,
+    chains: &HashMap<ChainId, ChainRecord>,
+    report: &mut Report,
+) -> Result<(), ReadError> {
+    for path in list_fanned(&reader.layout().root().join("images"), "json")? {
+        let record = match read_json::<ImageRecord>(&path) {
+            Ok(Some(record)) => record,
+            Ok(None) => continue,
+            Err(error) => {
+                report.add(&path, explain(&error));
+                continue;
+            }
+        };
+        report.images += 1;
+        if reader.layout().image(&record.target) != path {
+            report.add(
+                &path,
+                format!("it is the record of {}, under a wrong name", record.target),
+            );
+        }
+        for chain_id in uimgacc_types::chain_ids(&record.diff_ids) {
+            if !chains.contains_key(&chain_id) {
+                report.add(&path, format!("its chain {chain_id} is not in the store"));
+            }
+        }
+        let index = chains
+            .get(&record.chain_id)
+            .and_then(|chain| chain.index.as_ref());
+        if index != Some(&record.index) {
+            report.add(&path, "its flattened index is not the one of its chain");
+        }
+    }
+    Ok(())
+}

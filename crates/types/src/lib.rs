@@ -1,0 +1,9 @@
+//! Ids, digests and image references: no I/O.
+
+mod digest;
+mod pack;
+mod reference;
+
+pub use digest::{ChainId, ContentHash, DiffId, Digest, ParseDigestError, chain_ids};
+pub use pack::{Extent, MAX_PACKS_PER_IMAGE, PackId};
+pub use reference::{ImageReference, ParseReferenceError, ReferenceProblem};

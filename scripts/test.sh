@@ -1,0 +1,125 @@
+#!/usr/bin/env bash
+# All checks and tests, on a fresh Debian 12 or 13 as root with Rust by rustup and nothing else.
+#
+# What they need is installed by scripts/parts.sh into the system and into one cache folder outside the tree; cargo-deny is built
+# into that folder too, once. No test is skipped: one that cannot run fails (UIMGACC_CI=1).
+#
+# Usage: scripts/test.sh [--ci]     --ci: refuse a Cargo.lock that is out of date, no colours, no incremental builds
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly DENY_VERSION=0.20.2
+
+locked=()
+case ${1:-} in
+  '') ;;
+  --ci)
+    locked=(--locked)
+    export CARGO_TERM_COLOR=never CARGO_INCREMENTAL=0
+    ;;
+  *)
+    printf 'usage: %s [--ci]\n' "$0" >&2
+    exit 1
+    ;;
+esac
+
+export PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
+export UIMGACC_CI=1
+
+background=
+log=$(mktemp -d)
+cleanup() {
+  [[ -z $background ]] || kill -- "-$background" 2>/dev/null || true
+  rm -rf -- "$log"
+}
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+failed=()
+steps=0
+# step NAME COMMAND ARG...: runs it and says how long it took; a failure is kept for the end, so that one run shows all of them.
+# Inside of COMMAND a failing line does not end the shell (it stands before ||), so functions must return by themselves.
+step() {
+  local name=$1 start=$SECONDS result=ok
+  shift
+  printf '\n=== %s\n' "$name"
+  "$@" || result=FAILED
+  [[ $result == ok ]] || failed+=("$name")
+  steps=$((steps + 1))
+  printf '=== %s: %s, %d s\n' "$name" "$result" $((SECONDS - start))
+}
+
+# The version of rust-toolchain.toml; recent rustups fetch it by themselves when cargo is called.
+toolchain() {
+  local version
+  version=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
+  cargo --version || rustup toolchain install "$version" --profile minimal --component rustfmt --component clippy
+}
+
+# Nothing of it needs to be fast, and a debug build takes a third of the time.
+build_deny() {
+  local new="$deny_root.new"
+  [[ ! -x $deny_root/bin/cargo-deny ]] || return 0
+  CARGO_TARGET_DIR="$new/target" cargo install --quiet --locked --debug --no-track --root "$new" --version "$DENY_VERSION" cargo-deny
+  rm -rf -- "$new/target" "$deny_root"
+  mv -- "$new" "$deny_root"
+}
+
+deny() {
+  if ! wait "$background"; then
+    cat "$log/deny"
+    return 1
+  fi
+  background=
+  local deny="$deny_root/bin/cargo-deny"
+  "$deny" check --hide-inclusion-graph bans licenses sources || return 1
+  # The list of advisories lies in a git repository; a machine that cannot reach it has checked all but that.
+  if "$deny" fetch db >"$log/advisories" 2>&1; then
+    "$deny" check --disable-fetch advisories
+  else
+    printf 'NOT CHECKED: advisories, because their list cannot be fetched:\n'
+    tail -n 3 "$log/advisories"
+  fi
+}
+
+shell() {
+  git ls-files -z --cached --others --exclude-standard -- '*.sh' .ci/run | xargs -0 shellcheck
+}
+
+tests() {
+  # The end-to-end tests start both programs, whichever package they are in.
+  cargo build "${locked[@]}" --workspace --bins || return 1
+  cargo test "${locked[@]}" --workspace --no-fail-fast 2>&1 | tee "$log/tests"
+}
+
+step 'parts' scripts/parts.sh
+((${#failed[@]} == 0)) || exit 1
+UIMGACC_PARTS=$(scripts/parts.sh)
+export UIMGACC_PARTS
+deny_root="$UIMGACC_PARTS/cargo-deny-$DENY_VERSION"
+# File systems that are modules are listed by the kernel only once they are loaded.
+for module in overlay erofs loop fuse; do
+  modprobe --quiet "$module" || true
+done
+
+step 'toolchain' toolchain
+# In a process group of its own, so that an interrupt ends all of it.
+set -m
+build_deny >"$log/deny" 2>&1 &
+background=$!
+set +m
+step 'format' cargo fmt --all --check
+step 'shellcheck' shell
+step 'clippy' cargo clippy "${locked[@]}" --workspace --all-targets -- -D warnings
+step 'tests' tests
+step 'cargo-deny' deny
+
+read -r passed broken ignored < <(awk '
+  /^test result:/ { passed += $4; failed += $6; ignored += $8 }
+  END { print passed + 0, failed + 0, ignored + 0 }' "$log/tests")
+if ((${#failed[@]})); then
+  printf '\ntest.sh: FAILED (%s): %d tests passed, %d failed, %d ignored; %d s\n' "${failed[*]}" "$passed" "$broken" "$ignored" "$SECONDS"
+  exit 1
+fi
+printf '\ntest.sh: ok: %d tests passed, %d failed, %d ignored; %d steps in %d s\n' "$passed" "$broken" "$ignored" "$steps" "$SECONDS"
