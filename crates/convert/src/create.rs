@@ -218,7 +218,7 @@ fn layer_error(number: usize, count: usize, digest: Digest, source: LayerFailure
         number: number + 1,
         count,
         digest,
-        source,
+        source: Box::new(source),
     }
 }
 

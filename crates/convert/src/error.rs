@@ -23,7 +23,7 @@ pub enum CreateError {
         /// Digest of the layer's blob.
         digest: Digest,
         /// Why.
-        source: LayerFailure,
+        source: Box<LayerFailure>,
     },
     /// The layers cannot be stacked.
     #[error("the layers do not fit onto each other")]

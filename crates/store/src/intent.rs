@@ -116,9 +116,28 @@ impl Drop for Intent {
         if let Some(beat) = self.beat.take() {
             let _ = beat.join();
         }
-        if let Err(error) = std::fs::remove_dir_all(&self.dir) {
+        if let Err(error) = remove(&self.dir) {
             tracing::warn!(dir = %self.dir.display(), %error, "cannot remove the session's folder");
         }
+    }
+}
+
+/// Names folders of sessions that are over, to be deleted by whoever sees them.
+const OVER: &str = "over-";
+
+/// Removes a session's folder. It gets another name first: a folder that lost its intent halfway
+/// would look like a session about to start.
+fn remove(dir: &Path) -> std::io::Result<()> {
+    let name = dir.file_name().and_then(|name| name.to_str());
+    let over = name
+        .and_then(|name| name.split_once('-'))
+        .map(|(_, id)| dir.with_file_name(format!("{OVER}{id}")));
+    match over {
+        Some(over) => {
+            std::fs::rename(dir, &over)?;
+            std::fs::remove_dir_all(&over)
+        }
+        None => std::fs::remove_dir_all(dir),
     }
 }
 
@@ -136,11 +155,17 @@ pub(crate) fn found(layout: &Layout) -> Result<Vec<FoundIntent>, ReadError> {
     let now = server_now(layout);
     let mut found = Vec::new();
     for dir in list(&layout.tmp())? {
-        let is_session = dir
-            .file_name()
-            .and_then(|name| name.to_str())
-            .is_some_and(|name| name.starts_with("create-") || name.starts_with("new-"));
-        if !is_session {
+        let name = dir.file_name().and_then(|name| name.to_str());
+        let has = |prefix| name.is_some_and(|name| name.starts_with(prefix));
+        if has(OVER) {
+            found.push(FoundIntent {
+                who: dir.display().to_string(),
+                dir,
+                alive: false,
+            });
+            continue;
+        }
+        if !has("create-") && !has("new-") {
             continue;
         }
         let path = dir.join("intent.json");
@@ -194,7 +219,7 @@ pub(crate) fn server_now(layout: &Layout) -> Option<std::time::SystemTime> {
 pub(crate) fn clear_dead(layout: &Layout) -> Result<usize, ReadError> {
     let mut cleared = 0;
     for intent in found(layout)?.iter().filter(|intent| !intent.alive) {
-        match std::fs::remove_dir_all(&intent.dir) {
+        match remove(&intent.dir) {
             Ok(()) => cleared += 1,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(source) => {

@@ -90,7 +90,10 @@ fn killed_at_fifty_points() {
         let left: Vec<_> = std::fs::read_dir(format!("{store}/tmp"))
             .unwrap()
             .map(|entry| entry.unwrap().file_name())
-            .filter(|name| name.to_string_lossy().starts_with("create-"))
+            .filter(|name| {
+                let name = name.to_string_lossy();
+                name.starts_with("create-") || name.starts_with("over-")
+            })
             .collect();
         assert!(left.is_empty(), "point {point}: {left:?}");
         std::fs::remove_dir_all(&store).unwrap();

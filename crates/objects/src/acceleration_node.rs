@@ -1,0 +1,107 @@
+//! `AccelerationNode`: what one node can and what it holds of the store.
+//!
+//! The object is named as the node and owned by it, so it goes with the node. What it holds is
+//! a lease: nothing of it may be swept while the node exists, however silent it is.
+
+#![allow(
+    clippy::duplicated_attributes,
+    unreachable_pub,
+    reason = "columns repeat their types; kube's derive names types that lib.rs exports anew"
+)]
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What the agent asks of a node.
+#[derive(
+    CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq,
+)]
+#[kube(
+    group = "uimgacc.io",
+    version = "v1",
+    kind = "AccelerationNode",
+    plural = "accelerationnodes",
+    shortname = "accnode",
+    category = "uimgacc",
+    status = "AccelerationNodeStatus",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].reason"
+    ),
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.version"),
+    printcolumn(name = "Kernel", type_ = "string", json_path = ".status.kernel"),
+    printcolumn(name = "Mount", type_ = "string", json_path = ".status.mountMethod"),
+    printcolumn(
+        name = "Containerd",
+        type_ = "string",
+        json_path = ".status.containerd",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct AccelerationNodeSpec {
+    /// Chain IDs that the node is to give back: it removes images that lie on them where no
+    /// container uses them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub release: Vec<String>,
+    /// The node may restart its containerd now; given to one node at a time.
+    #[serde(default)]
+    pub may_restart: bool,
+    /// Everything is to be taken off the node again.
+    #[serde(default)]
+    pub uninstall: bool,
+}
+
+/// What a node says of itself. Conditions: `Ready` (it can run accelerated images), `Installed`
+/// (containerd knows the snapshotter), `StoreReachable`.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct AccelerationNodeStatus {
+    /// Version of the snapshotter that runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Version of the kernel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
+    /// Version of containerd.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub containerd: Option<String>,
+    /// How images are mounted: `file-directio`, `file` or `loop`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mount_method: Option<String>,
+    /// The node waits for `mayRestart`.
+    #[serde(default)]
+    pub needs_restart: bool,
+    /// Chains of the store that the node has as images, and those that containers use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chains: Vec<HeldChain>,
+    /// Why the node is not ready, and what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// As Kubernetes' API conventions have them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
+
+/// A chain that a node holds.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldChain {
+    /// `sha256:` and 64 hex digits.
+    pub chain_id: String,
+    /// Containers (and other active snapshots) that lie on it.
+    pub containers: u32,
+}
