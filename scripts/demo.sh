@@ -63,6 +63,8 @@ kill_tree() {
 stop() {
   local pid=$1 tries=100
   kill -TERM "$pid" 2>/dev/null || true
+  # Also where an interrupt came while it was held back.
+  kill -CONT "$pid" 2>/dev/null || true
   while kill -0 "$pid" 2>/dev/null && ((tries-- > 0)); do
     sleep 0.1
   done
@@ -211,8 +213,8 @@ TOML
 start_snapshotter() {
   # shellcheck disable=SC2016 # evaluated later
   daemon snapshotter '[[ -S $state/snapshotter.sock ]]' \
-    "$programs"/uimgacc-snapshotter --store "$state/store" --root "$state/snapshots" --address "$state/snapshotter.sock"
-  snapshotter=$(printf '%s\n' "${!daemons[@]}" | tail -n 1)
+    "$programs"/uimgacc-snapshotter supervise --address "$state/snapshotter.sock" -- --store "$state/store" --root "$state/snapshots"
+  supervisor=${daemons[-1]}
 }
 
 # --- the image ---
@@ -348,18 +350,15 @@ PYTHON
 ctr fast run --detach --snapshotter uimgacc --log-uri "file://$state/reader.log" \
   --mount "type=bind,src=$state/reader.py,dst=/srv/reader.py,options=rbind:ro" "$registry/ml:1-uimgacc" reader python3 /srv/reader.py
 wait_for_files 0
-kill -KILL "${daemons[snapshotter]}"
-# In braces, so that the shell's own word about it goes nowhere too.
-{ wait "${daemons[snapshotter]}" || true; } 2>/dev/null
-# Its number may be another's from now on, so the cleaning up must not know it.
-unset 'daemons[snapshotter]'
+# The supervisor is held back, so that the daemon stays dead for a while.
+kill -STOP "$supervisor"
+kill -KILL "$(tr -d ' ' <"/proc/$supervisor/task/$supervisor/children")"
 drop_caches
 before=$(files_read)
 wait_for_files $((before + 200))
 printf '  killed after %d files; without it the container has read %d more, from dropped caches\n' "$before" "$(($(files_read) - before))"
-rm -f "$state/snapshotter.sock"
-start_snapshotter
-task 'the daemon is back; another container starts'
+kill -CONT "$supervisor"
+task 'its supervisor goes on; another container starts'
 line=$(ctr fast run --rm --snapshotter uimgacc "$registry/ml:1-uimgacc" second)
 done_task
 [[ $line == 'ready: 42' ]] || {

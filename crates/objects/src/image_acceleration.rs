@@ -106,8 +106,7 @@ pub struct NfsStore {
     /// Addresses of the server, all of the same export: the first that answers is used.
     #[schemars(length(min = 1, max = 16))]
     pub servers: Vec<String>,
-    /// Path of the export, absolute; the store is the folder `uimgacc` in it unless `folder` says
-    /// otherwise.
+    /// Path of the export, absolute: the store's own folder.
     #[serde(default = "default_export")]
     pub path: String,
     /// Mount options as in `mount -o`; without them version 3 with the options that UFS advises.

@@ -3,7 +3,7 @@
 //! Layers of images in the store become committed snapshots without a download, all else is as
 //! with containerd's overlayfs snapshotter. The parts, from the inside out: [`state`] (the rules,
 //! pure), [`database`] and [`disk`] (where they are kept), [`chains`] and [`store`] (mounts of
-//! images), [`node`] (all of it together), [`service`] and [`server`] (gRPC).
+//! images), [`node`] (all of it together), [`service`] and [`server`] (gRPC), [`supervise`] (hosts without systemd).
 //!
 //! Guarantees: containers never depend on this process; what it mounts stays when it stops or is
 //! killed, and is found again when it starts. A store that hangs never hangs containerd.
@@ -21,4 +21,5 @@ pub mod server;
 pub mod service;
 pub mod state;
 pub mod store;
+pub mod supervise;
 pub mod usage;

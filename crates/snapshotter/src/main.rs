@@ -1,11 +1,12 @@
-//! The node daemon: reads its options, serves, drains.
+//! The node daemon: reads its options, serves, drains; or keeps another one running.
 
+use std::ffi::OsString;
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use uimgacc_mount::Methods;
 use uimgacc_snapshotter::chains::MountSettings;
@@ -17,11 +18,39 @@ use uimgacc_snapshotter::server::serve;
 /// Layers that the store has are neither downloaded nor unpacked; every other image is handled as
 /// containerd's overlayfs snapshotter does. Mounts and containers stay when this process stops.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, max_term_width = 100, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 struct Options {
+    #[command(subcommand)]
+    command: Option<Verb>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Keep a daemon running and hold its socket, on hosts without systemd
+    ///
+    /// Calls that come while no daemon runs wait for the next one. SIGTERM ends both, SIGHUP is
+    /// handed on, SIGUSR1 replaces the daemon (with a newer program, where there is one).
+    Supervise {
+        /// Socket for containerd's proxy plugin
+        #[arg(
+            long,
+            value_name = "SOCKET",
+            default_value = "/run/uimgacc-snapshotter/snapshotter.sock"
+        )]
+        address: PathBuf,
+        /// The daemon's own options, after `--`
+        #[arg(last = true, value_name = "OPTIONS")]
+        arguments: Vec<OsString>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Serve {
     /// The store's folder; it need not be mounted yet
-    #[arg(long, env = "UIMGACC_STORE", value_name = "DIR")]
-    store: PathBuf,
+    #[arg(long, env = "UIMGACC_STORE", value_name = "DIR", required = true)]
+    store: Option<PathBuf>,
 
     /// Folder of this snapshotter, on a local disk
     #[arg(
@@ -66,19 +95,49 @@ struct Options {
 }
 
 fn main() -> anyhow::Result<()> {
-    let options = Options::parse();
-    let filter = tracing_subscriber::EnvFilter::try_new(&options.log)
-        .with_context(|| format!("--log {:?} is no filter", options.log))?;
+    let Options { command, serve } = Options::parse();
+    let filter = tracing_subscriber::EnvFilter::try_new(&serve.log)
+        .with_context(|| format!("--log {:?} is no filter", serve.log))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
+    match command {
+        Some(Verb::Supervise { address, arguments }) => keep_running(&address, arguments),
+        None => run_daemon(serve),
+    }
+}
+
+/// `supervise`: the daemon's program is this one, by the name that it was called by, so that a
+/// newer program under that name is used once it is there.
+fn keep_running(address: &Path, arguments: Vec<OsString>) -> anyhow::Result<()> {
+    let called = std::env::args_os().next().map(PathBuf::from);
+    let program = match called.filter(|path| path.components().count() > 1) {
+        Some(path) => std::path::absolute(path)?,
+        None => std::env::current_exe().context("cannot find the own program")?,
+    };
+    let address = std::path::absolute(address).context("--address")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let mut all = vec![OsString::from("--address"), address.clone().into()];
+    all.extend(arguments);
+    runtime.block_on(uimgacc_snapshotter::supervise::supervise(
+        &address, &program, &all,
+    ))?;
+    Ok(())
+}
+
+fn run_daemon(options: Serve) -> anyhow::Result<()> {
+    uimgacc_snapshotter::supervise::end_with_supervisor()?;
     // The modes of snapshot folders must not depend on who starts us.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    let store = options.store.context("--store is missing")?;
     let settings = NodeSettings {
         root: std::path::absolute(&options.root).context("--root")?,
-        store: std::path::absolute(&options.store).context("--store")?,
+        store: std::path::absolute(store).context("--store")?,
         store_deadline: Duration::from_secs(options.store_timeout),
         mounts: MountSettings {
             methods: options.methods,

@@ -1,17 +1,20 @@
 //! The socket, and a life from start to stop.
 //!
 //! Guarantees: one process at a time works on a folder (an exclusive lock on `root/lock`); a
-//! socket that a dead process left is replaced. The service answers before anything is recovered.
+//! socket that a dead process left is replaced. A socket that systemd or our supervisor hands down
+//! is used as it is and stays theirs. The service answers before anything is recovered.
 //! When it stops, requests under way get [`DRAIN`] to finish; nothing is unmounted or deleted.
 
 use std::fs::{self, File, Permissions};
 use std::future::Future;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use listenfd::ListenFd;
 use rustix::fs::{FlockOperation, flock};
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -60,10 +63,18 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     let _lock = lock(&settings.root)?;
     let node = Arc::new(Node::open(settings)?);
-    let listener = listen(address).map_err(|source| ServeError::Listen {
+    let failed = |source| ServeError::Listen {
         address: address.to_owned(),
         source,
-    })?;
+    };
+    let inherited = inherited().map_err(failed)?;
+    let is_inherited = inherited.is_some();
+    let listener = match inherited {
+        Some(listener) => listener,
+        None => bind(address).map_err(failed)?,
+    };
+    listener.set_nonblocking(true).map_err(failed)?;
+    let listener = UnixListener::from_std(listener).map_err(failed)?;
     let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
     let service = SnapshotsServer::new(Service::new(node.clone()));
     let requests = UnixListenerStream::new(listener);
@@ -96,8 +107,10 @@ pub async fn serve(
     };
     leases.abort();
     sweeping.abort();
-    // Ours as long as the lock is.
-    let _ = fs::remove_file(address);
+    if !is_inherited {
+        // Ours as long as the lock is.
+        let _ = fs::remove_file(address);
+    }
     Ok(result?)
 }
 
@@ -113,7 +126,20 @@ fn lock(root: &Path) -> Result<File, ServeError> {
     Ok(file)
 }
 
-fn listen(address: &Path) -> io::Result<UnixListener> {
+/// The socket that was handed down by systemd's protocol (`sd_listen_fds(3)`), if one was.
+fn inherited() -> io::Result<Option<StdUnixListener>> {
+    let mut handed = ListenFd::from_env();
+    if handed.len() > 1 {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{} sockets were handed down instead of one", handed.len()),
+        ));
+    }
+    handed.take_unix_listener(0)
+}
+
+/// Makes the socket.
+pub(crate) fn bind(address: &Path) -> io::Result<StdUnixListener> {
     if let Some(folder) = address.parent() {
         fs::create_dir_all(folder)?;
     }
@@ -128,7 +154,7 @@ fn listen(address: &Path) -> io::Result<UnixListener> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let listener = UnixListener::bind(&new)?;
+    let listener = StdUnixListener::bind(&new)?;
     fs::set_permissions(&new, Permissions::from_mode(0o600))?;
     fs::rename(&new, address)?;
     Ok(listener)

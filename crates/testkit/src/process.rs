@@ -104,6 +104,28 @@ impl Daemon {
         }
     }
 
+    /// Sends a signal to the running child.
+    pub fn send(&mut self, signal: Signal) {
+        if self.exit_status().is_none() {
+            self.signal(signal);
+        }
+    }
+
+    /// The process IDs of the child's own children.
+    #[must_use]
+    pub fn children(&self) -> Vec<u32> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id()));
+        let tasks = tasks.into_iter().flatten().flatten();
+        tasks
+            .filter_map(|task| fs::read_to_string(task.path().join("children")).ok())
+            .flat_map(|text| {
+                text.split_whitespace()
+                    .filter_map(|pid| pid.parse().ok())
+                    .collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
     fn signal(&self, signal: Signal) {
         // The child is not reaped yet (all callers looked), so its ID cannot belong to another process.
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {

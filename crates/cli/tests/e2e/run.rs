@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use rustix::process::{Pid, Signal, kill_process};
 use uimgacc_testkit::containerd::{Containerd, ContainerdVersion, Options};
 use uimgacc_testkit::image::{Compression, ImageBuilder, Pushed, busybox, busybox_layer};
 use uimgacc_testkit::process::Daemon;
@@ -10,11 +11,10 @@ use uimgacc_testkit::tar::TarBuilder;
 
 use crate::support::{World, ok, ready, text, uimgacc};
 
-/// The daemon, with its folders in the world's.
+/// The daemon under its supervisor, with its folders in the world's.
 struct Snapshotter {
-    daemon: Daemon,
+    supervisor: Daemon,
     world_folder: PathBuf,
-    store: String,
 }
 
 fn start(folder: &std::path::Path, store: &str) -> Daemon {
@@ -30,8 +30,8 @@ fn start(folder: &std::path::Path, store: &str) -> Daemon {
     let mut daemon = Daemon::spawn(
         "uimgacc-snapshotter",
         Command::new(program)
-            .args(["--store", store, "--root", &text(&folder.join("node"))])
-            .args(["--address", &text(&socket)]),
+            .args(["supervise", "--address", &text(&socket), "--"])
+            .args(["--store", store, "--root", &text(&folder.join("node"))]),
         &folder.join("snapshotter.log"),
     );
     let up = daemon.wait_ready(|| std::os::unix::net::UnixStream::connect(&socket).is_ok());
@@ -42,11 +42,9 @@ fn start(folder: &std::path::Path, store: &str) -> Daemon {
 impl Snapshotter {
     fn start(world: &World) -> Self {
         let world_folder = world.path("");
-        let store = world.store();
         Self {
-            daemon: start(&world_folder, &store),
+            supervisor: start(&world_folder, &world.store()),
             world_folder,
-            store,
         }
     }
 
@@ -54,9 +52,19 @@ impl Snapshotter {
         self.world_folder.join("snapshotter.sock")
     }
 
-    fn kill_and_restart(&mut self) {
-        self.daemon.kill();
-        self.daemon = start(&self.world_folder, &self.store);
+    /// `kill -9` of the daemon, with its supervisor held back.
+    fn kill(&mut self) {
+        self.supervisor.send(Signal::STOP);
+        let [daemon] = self.supervisor.children()[..] else {
+            panic!("one daemon, not {:?}", self.supervisor.children());
+        };
+        let pid = Pid::from_raw(i32::try_from(daemon).unwrap()).unwrap();
+        kill_process(pid, Signal::KILL).unwrap();
+    }
+
+    /// Lets the supervisor go on: it starts the daemon again.
+    fn resume(&mut self) {
+        self.supervisor.send(Signal::CONT);
     }
 
     /// Files of layers and containers on the node's own disk.
@@ -82,7 +90,7 @@ impl Snapshotter {
 
 impl Drop for Snapshotter {
     fn drop(&mut self) {
-        self.daemon.stop();
+        self.supervisor.stop();
         // The daemon leaves its mounts behind on purpose; the test takes them away.
         let root = text(&self.world_folder.join("node"));
         for line in std::fs::read_to_string("/proc/self/mountinfo")
@@ -196,7 +204,7 @@ fn by_ctr() {
             "600",
         ]);
         assert_eq!(snapshotter.mounts(), usize::from(is_lazy), "{version:?}");
-        snapshotter.daemon.kill();
+        snapshotter.kill();
         let sum = |id: &str| {
             std::fs::write("/proc/sys/vm/drop_caches", "3").unwrap();
             containerd.ctr_ok(&[
@@ -211,7 +219,7 @@ fn by_ctr() {
             ])
         };
         let dead = sum("dead");
-        snapshotter.kill_and_restart();
+        snapshotter.resume();
         assert_eq!(sum("alive"), dead);
         assert_eq!(run("second", &[]), "new\n");
         assert_eq!(snapshotter.mounts(), usize::from(is_lazy), "{version:?}");

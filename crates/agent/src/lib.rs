@@ -1,0 +1,5 @@
+//! What runs in the cluster: the controller, the conversions' Jobs and the node installer.
+
+pub mod controller;
+pub mod node;
+pub mod work;

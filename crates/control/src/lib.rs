@@ -1,0 +1,1 @@
+//! The five verbs against a cluster: enable, get, create, delete, disable.
