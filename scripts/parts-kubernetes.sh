@@ -38,7 +38,7 @@ prepare_go() {
     have=${have#go}
   fi
   if [[ -z $have ]] || ! at_least "$have" 1.21; then
-    say "${have:+Go $have is too old}${have:-Go is missing}: the one of trixie is taken"
+    say "Go is ${have:-missing}: taking the one of trixie"
     mirror_url=$(mirror)
     unpack trixie "$work/go" golang-1.24-go golang-1.24-src
     # The package has its sources elsewhere, by absolute links.

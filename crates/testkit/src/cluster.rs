@@ -186,7 +186,9 @@ impl Cluster {
                 pause_image: pause.reference.clone(),
                 ca: self.pki.file("ca.crt"),
                 kubelet_kubeconfig: self.pki.kubeconfig(&node_user(usize::from(index))),
-                proxy_kubeconfig: self.pki.kubeconfig("system:kube-proxy"),
+                proxy_kubeconfig: options
+                    .kube_proxy
+                    .then(|| self.pki.kubeconfig("system:kube-proxy")),
             };
             let node = Node::spawn(&plan);
             node.trust(&registry);

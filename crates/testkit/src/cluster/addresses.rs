@@ -101,20 +101,15 @@ impl Block {
         format!("{}n{index}", self.bridge())
     }
 
-    /// Links the network namespace of process `pid` to the bridge, as its `eth0`.
+    /// Links the network namespace of process `pid` to the bridge, as its `eth0`, and leads the way to its Pods.
     pub(super) fn connect(&self, index: u8, pid: u32) {
-        let (link, pid) = (self.link(index), pid.to_string());
-        run(&mut ip(&[
-            "link", "add", &link, "type", "veth", "peer", "name", "eth0", "netns", &pid,
-        ]));
-        run(&mut ip(&[
-            "link",
-            "set",
-            &link,
-            "master",
-            &self.bridge(),
-            "up",
-        ]));
+        let (link, bridge) = (self.link(index), self.bridge());
+        run(ip(&["link", "add", &link, "type", "veth"])
+            .args(["peer", "name", "eth0", "netns"])
+            .arg(pid.to_string()));
+        run(&mut ip(&["link", "set", &link, "master", &bridge, "up"]));
+        let node = self.node(index).to_string();
+        run(ip(&["route", "add", &self.pods(index), "via", &node]).args(["dev", &bridge]));
     }
 }
 

@@ -177,7 +177,7 @@ impl ControlPlane {
             .arg("--enable-admission-plugins=NodeRestriction")
             .arg("--kubelet-preferred-address-types=InternalIP")
             .arg("--service-account-issuer=https://kubernetes.default.svc")
-            .arg(file("service-account-key-file", "service-accounts.key"))
+            .arg(file("service-account-key-file", "service-accounts.pub"))
             .arg(file(
                 "service-account-signing-key-file",
                 "service-accounts.key",

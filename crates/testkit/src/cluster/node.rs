@@ -64,7 +64,7 @@ pub(super) struct Plan<'a> {
     pub(super) pause_image: String,
     pub(super) ca: PathBuf,
     pub(super) kubelet_kubeconfig: PathBuf,
-    pub(super) proxy_kubeconfig: PathBuf,
+    pub(super) proxy_kubeconfig: Option<PathBuf>,
 }
 
 /// A running node.
@@ -115,30 +115,40 @@ impl Node {
             .current_dir("/")
             .env("PATH", search_path(plan.version))
             .env_remove("NOTIFY_SOCKET");
-        let mut init = Daemon::spawn(&name(plan.index), &mut command, &dir.join("init.log"));
-        let pid = init.pid();
-        let own = fs::read_link("/proc/self/ns/net").expect("the own network namespace");
-        let unshared = init.wait_ready(|| {
-            fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|link| link != own)
-                && fs::read_link(format!("/proc/{pid}/ns/pid_for_children"))
-                    .is_ok_and(|link| Some(link) != fs::read_link("/proc/self/ns/pid").ok())
-        });
-        assert!(unshared, "unshare failed\n{}", init.log_tail());
-        plan.block.connect(plan.index, pid);
-        let ready = dir.join("run/node/ready");
-        let up = init.wait_ready(|| ready.exists());
-        assert!(up, "the node ended at once\n{}", init.log_tail());
-        Self {
+        let init = Daemon::spawn(&name(plan.index), &mut command, &dir.join("init.log"));
+        let mut node = Self {
             name: name(plan.index),
             address: plan.block.node(plan.index),
             version: plan.version,
             dir,
             cgroup: files::cgroup(plan),
             forwards: Mutex::default(),
-            pid_namespace: fs::read_link(format!("/proc/{pid}/ns/pid_for_children"))
-                .expect("the node's process namespace"),
             init,
-        }
+            pid_namespace: PathBuf::new(),
+        };
+        node.wait_unshared();
+        plan.block.connect(plan.index, node.init.pid());
+        let ready = node.dir.join("run/node/ready");
+        let up = node.init.wait_ready(|| ready.exists());
+        assert!(up, "the node ended at once\n{}", node.init.log_tail());
+        node
+    }
+
+    /// Waits until process 1 has its namespaces.
+    fn wait_unshared(&mut self) {
+        let namespaces = PathBuf::from(format!("/proc/{}/ns", self.init.pid()));
+        // The link for children cannot be read before the first child is there.
+        let unshared = |name: &str, own: &str| {
+            fs::read_link(namespaces.join(name)).is_ok_and(|link| {
+                fs::read_link(format!("/proc/self/ns/{own}")).is_ok_and(|own| own != link)
+            })
+        };
+        let up = self
+            .init
+            .wait_ready(|| unshared("net", "net") && unshared("pid_for_children", "pid"));
+        assert!(up, "unshare failed\n{}", self.init.log_tail());
+        self.pid_namespace = fs::read_link(namespaces.join("pid_for_children"))
+            .expect("the node's process namespace");
     }
 
     /// Its name in Kubernetes, which is its host name too.

@@ -47,6 +47,11 @@ impl Pki {
             .args(["genpkey", "-algorithm", "EC", "-pkeyopt"])
             .args(["ec_paramgen_curve:P-256", "-out"])
             .arg(pki.file("service-accounts.key")));
+        run(Command::new("openssl")
+            .args(["pkey", "-pubout", "-in"])
+            .arg(pki.file("service-accounts.key"))
+            .arg("-out")
+            .arg(pki.file("service-accounts.pub")));
         let mut tokens = String::new();
         for (user, groups) in users {
             let token = random_token();

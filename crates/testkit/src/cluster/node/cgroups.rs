@@ -8,7 +8,6 @@ use std::time::Duration;
 /// Removes a cgroup and all below it, by its path from the root of each hierarchy. Its processes have ended.
 pub(super) fn remove(cgroup: &str) {
     let root = Path::new("/sys/fs/cgroup");
-    let cgroup = cgroup.trim_start_matches('/');
     let mut places = vec![root.join(cgroup)];
     let hierarchies = fs::read_dir(root).into_iter().flatten().flatten();
     places.extend(hierarchies.map(|entry| entry.path().join(cgroup)));

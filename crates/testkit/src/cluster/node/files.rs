@@ -9,9 +9,9 @@ use super::Plan;
 use crate::containerd::ContainerdVersion;
 use crate::parts;
 
-/// The cgroup of the node's Pods, from the root of each hierarchy.
+/// The cgroup of the node, from the root of each hierarchy.
 pub(super) fn cgroup(plan: &Plan<'_>) -> String {
-    format!("/{}", plan.block.link(plan.index))
+    plan.block.link(plan.index)
 }
 
 pub(super) fn write(plan: &Plan<'_>) {
@@ -37,7 +37,9 @@ pub(super) fn write(plan: &Plan<'_>) {
     );
     write("files/pods.conflist", &network(plan));
     write("files/kubelet.yaml", &kubelet(plan));
-    write("files/kube-proxy.yaml", &kube_proxy(plan));
+    if let Some(kubeconfig) = &plan.proxy_kubeconfig {
+        write("files/kube-proxy.yaml", &kube_proxy(plan, kubeconfig));
+    }
     write(
         "containerd/config.toml",
         &containerd(plan.version, &plan.pause_image),
@@ -54,9 +56,10 @@ fn environment(plan: &Plan<'_>) -> String {
         .map(|other| format!("{}@{}", plan.block.pods(other), plan.block.node(other)))
         .collect();
     format!(
-        "NODE_DIR='{}'\nNODE_NAME='{}'\nNODE_IP='{}'\nNODE_GATEWAY='{}'\nNODE_ROUTES='{}'\nCNI='{}'\nKUBECONFIG='{}'\nexport PATH='{}'\n",
+        "NODE_DIR='{}'\nNODE_NAME='{}'\nNODE_CGROUP='{}'\nNODE_IP='{}'\nNODE_GATEWAY='{}'\nNODE_ROUTES='{}'\nCNI='{}'\nKUBELET_KUBECONFIG='{}'\nexport PATH='{}'\n",
         plan.dir.display(),
         super::name(plan.index),
+        cgroup(plan),
         plan.block.node(plan.index),
         plan.block.gateway(),
         routes.join(" "),
@@ -99,7 +102,6 @@ fn kubelet(plan: &Plan<'_>) -> String {
         "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
         "resolvConf": "",
         "cgroupDriver": "cgroupfs",
-        "cgroupRoot": cgroup(plan),
         // Machines with a tree of cgroups for each controller, with swap, or without the right to set limits will do.
         "cgroupsPerQOS": false,
         "enforceNodeAllocatable": [],
@@ -114,12 +116,12 @@ fn kubelet(plan: &Plan<'_>) -> String {
     .to_string()
 }
 
-fn kube_proxy(plan: &Plan<'_>) -> String {
+fn kube_proxy(plan: &Plan<'_>, kubeconfig: &Path) -> String {
     let address = plan.block.node(plan.index);
     json!({
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
-        "clientConnection": {"kubeconfig": plan.proxy_kubeconfig},
+        "clientConnection": {"kubeconfig": kubeconfig},
         "mode": "iptables",
         "healthzBindAddress": format!("{address}:10256"),
         "metricsBindAddress": format!("{address}:10249"),

@@ -8,6 +8,18 @@ dir=$1
 # shellcheck source=/dev/null
 . "$dir/run/node/env"
 
+# runc makes the cgroups of containers next to or below that of containerd, so this one holds all of the node's.
+for hierarchy in /sys/fs/cgroup /sys/fs/cgroup/*; do
+  if [[ ! -e $hierarchy/cgroup.procs ]] || ! mountpoint -q "$hierarchy"; then continue; fi
+  for group in "$hierarchy/$NODE_CGROUP" "$hierarchy/$NODE_CGROUP/node"; do
+    mkdir -p "$group"
+    for name in cpuset.cpus cpuset.mems; do
+      [[ ! -e $group/$name || ! -e $group/tasks ]] || cat "$group/../$name" >"$group/$name"
+    done
+  done
+  echo $$ >"$group/cgroup.procs"
+done
+
 hostname "$NODE_NAME"
 mount -t proc proc /proc
 # The node sees the machine's files; what it changes below these stays in its own folder.
@@ -74,9 +86,10 @@ supervise() {
 }
 
 supervise containerd containerd &
-supervise kubelet kubelet --config="$dir/files/kubelet.yaml" --kubeconfig="$dir/files/kubelet.kubeconfig" \
+supervise kubelet kubelet --config="$dir/files/kubelet.yaml" --kubeconfig="$KUBELET_KUBECONFIG" \
   --hostname-override="$NODE_NAME" --node-ip="$NODE_IP" &
-supervise kube-proxy kube-proxy --config="$dir/files/kube-proxy.yaml" --hostname-override="$NODE_NAME" &
+[[ ! -e $dir/files/kube-proxy.yaml ]] ||
+  supervise kube-proxy kube-proxy --config="$dir/files/kube-proxy.yaml" --hostname-override="$NODE_NAME" &
 touch /run/node/ready
 # Takes up the orphans too, shims among them.
 while :; do wait; done
