@@ -1,4 +1,9 @@
 //! A real Kubernetes cluster: Pods, logs, the API from within, a privileged Pod on the node, restarts, and nothing left behind.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests; the times are told"
+)]
 
 use std::fs;
 use std::path::PathBuf;
@@ -273,7 +278,7 @@ fn two_nodes_with_services() {
         assert_eq!(succeeded(&cluster, name), "served\n");
     }
     let nodes = cluster.get(&["nodes"]);
-    let versions = ["containerd://1.7", "containerd://v2.4"];
+    let versions = ["containerd://1.7", "containerd://2.4"];
     for (node, version) in nodes["items"].as_array().unwrap().iter().zip(versions) {
         let runtime = node["status"]["nodeInfo"]["containerRuntimeVersion"]
             .as_str()
