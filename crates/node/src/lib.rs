@@ -25,6 +25,7 @@ mod state;
 mod uninstall;
 mod version;
 
+pub use check::check;
 pub use error::NodeError;
 pub use install::{Installed, Plan, Step, Watch, install, plan};
 pub use service::{Manager, service_unit, socket_unit};
