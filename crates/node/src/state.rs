@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,9 @@ use crate::files;
 
 /// The newest form that this program writes and reads.
 pub const STATE_FORMAT: u32 = 1;
+
+/// How long to wait for a command that is about to end.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How far it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,8 +77,13 @@ impl StateFolder {
         std::fs::create_dir_all(folder).map_err(NodeError::file("make", folder))?;
         let lock = path.with_extension("lock");
         let file = File::create(&lock).map_err(NodeError::file("open", &lock))?;
-        flock(&file, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| NodeError::Locked(path.to_owned()))?;
+        let deadline = Instant::now() + LOCK_PATIENCE;
+        while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            if Instant::now() > deadline {
+                return Err(NodeError::Locked(path.to_owned()));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
         Ok(Self {
             path: path.to_owned(),
             _lock: file,

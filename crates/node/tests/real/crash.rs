@@ -93,7 +93,7 @@ fn a_kill_at_any_step_is_mended_by_the_next_command() {
         assert!(!host.daemon_runs() && !settings.state.exists(), "{step:?}");
     }
     // In the middle of a rollback.
-    host.write_restart("if grep -q uimgacc etc/config.toml; then exit 1; fi");
+    host.write_restart("if grep -q proxy_plugins etc/config.toml; then exit 1; fi");
     install_killed(settings, Step::RollBack);
     host.write_restart("");
     install(settings, &mut |_| {}).unwrap();

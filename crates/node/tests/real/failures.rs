@@ -21,7 +21,7 @@ fn a_containerd_that_does_not_come_back_gets_its_former_configuration_again() {
         let before = host.config();
         // No configuration that containerd accepts makes the real one fail at its start alone.
         host.write_restart(
-            "if grep -q uimgacc etc/config.toml; then echo 'no such luck' >&2; exit 1; fi",
+            "if grep -q proxy_plugins etc/config.toml; then echo 'no such luck' >&2; exit 1; fi",
         );
         let error = install(&host.settings, &mut |_| {}).unwrap_err();
         let NodeError::RolledBack { reason, .. } = &error else {

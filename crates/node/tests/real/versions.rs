@@ -128,14 +128,17 @@ fn round_trip(version: &'static str, name: &str, config: Option<&str>, reference
         reference,
     ];
     host.ctr_ok(&pull);
-    host.ctr_ok(&[
-        "images",
-        "pull",
-        "--plain-http",
-        "--snapshotter",
-        "overlayfs",
-        reference,
-    ]);
+    // Nobody lost what containerd unpacks for by default, unless they had put it out.
+    if name != "by hand" {
+        host.ctr_ok(&[
+            "images",
+            "pull",
+            "--plain-http",
+            "--snapshotter",
+            "overlayfs",
+            reference,
+        ]);
+    }
 
     // Again: nothing to do.
     let edited = host.config();
