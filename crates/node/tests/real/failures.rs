@@ -56,7 +56,9 @@ fn what_containerd_refuses_or_would_not_follow_is_never_put_in_place() {
         } else {
             "plugins.\"io.containerd.cri.v1.images\""
         };
-        let imports = format!("imports = [\"conf.d/*.toml\"]\n{}", host.config().unwrap());
+        // Of a relative pattern 1.6 takes its own folder as the base, not the file's.
+        let imports =
+            host.fill("imports = [\"DIR/etc/conf.d/*.toml\"]\n") + &host.config().unwrap();
         fs::write(&host.settings.config, &imports).unwrap();
         fs::create_dir(host.path("etc/conf.d")).unwrap();
         let drop_in = host.path("etc/conf.d/site.toml");
