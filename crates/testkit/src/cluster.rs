@@ -389,7 +389,8 @@ impl Cluster {
         self.control.kill9(component);
     }
 
-    /// `SIGTERM` for a part of the control plane, and waits for its end; it stays down until [`Self::start_component`].
+    /// `SIGTERM` for a part of the control plane, and waits for its end; it stays down until [`Self::start_component`]. kube-apiserver
+    /// takes 30 s for that while anybody watches, and is killed then.
     pub fn stop(&self, component: Component) {
         self.control.stop(component);
     }

@@ -277,6 +277,12 @@ fn two_nodes_with_services() {
         cluster.apply(&pod(name, &app, &ask(&target), &on(1), ""));
         assert_eq!(succeeded(&cluster, name), "served\n");
     }
+    for node in cluster.nodes() {
+        let command = node.restart_containerd_command().to_str().unwrap();
+        node.run(&[command]);
+    }
+    cluster.apply(&pod("again", &app, "true", &on(0), ""));
+    assert_eq!(succeeded(&cluster, "again"), "");
     let nodes = cluster.get(&["nodes"]);
     let versions = ["containerd://1.7", "containerd://2.4"];
     for (node, version) in nodes["items"].as_array().unwrap().iter().zip(versions) {
@@ -296,6 +302,11 @@ fn a_control_plane_alone_serves_objects() {
     let cluster = Cluster::start(&Options::control_plane());
     println!("control plane after {:?}", began.elapsed());
     cluster.kubectl_ok(&["create", "configmap", "a", "--from-literal=b=c"]);
+    cluster.kill9(Component::ApiServer);
+    cluster.kill9(Component::Etcd);
+    assert!(!cluster.kubectl(&["get", "configmap", "a"]).status.success());
+    cluster.start_component(Component::Etcd);
+    cluster.start_component(Component::ApiServer);
     assert_eq!(cluster.get(&["configmap", "a"])["data"]["b"], "c");
     assert_eq!(cluster.pid(Component::Scheduler), None);
 }
