@@ -203,7 +203,7 @@ impl Cluster {
         &self.nodes
     }
 
-    /// The node of that name or place.
+    /// The node of that place, counted from 0.
     ///
     /// # Panics
     /// Where there is none.

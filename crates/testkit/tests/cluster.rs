@@ -6,11 +6,13 @@
 )]
 
 use std::fs;
+use std::io::Read as _;
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use uimgacc_testkit::cluster::{Cluster, Component, Options, Service};
+use uimgacc_testkit::cluster::{Cluster, Component, Node, Options, Service};
 use uimgacc_testkit::containerd::ContainerdVersion;
 use uimgacc_testkit::image::Compression;
 use uimgacc_testkit::process::run;
@@ -246,51 +248,62 @@ fn sysctls() -> Vec<String> {
 }
 
 #[test]
-fn two_nodes_with_services() {
+fn nodes_of_all_versions_reach_each_other() {
     if !ready(&NEEDS) {
         return;
     }
     let began = Instant::now();
-    let versions = [ContainerdVersion::V1_7, ContainerdVersion::V2_4];
-    let cluster = Cluster::start(&Options::with_nodes(&versions).services());
-    println!("two nodes Ready after {:?}", began.elapsed());
+    let versions = [
+        (ContainerdVersion::V1_6, "containerd://1.6"),
+        (ContainerdVersion::V1_7, "containerd://1.7"),
+        (ContainerdVersion::V2_1, "containerd://2.1"),
+        (ContainerdVersion::V2_4, "containerd://2.4"),
+    ];
+    let cluster = Cluster::start(&Options::with_nodes(&versions.map(|(one, _)| one)).services());
+    println!("four nodes Ready after {:?}", began.elapsed());
     let app = image::busybox().push(cluster.registry(), "app:1").reference;
-    // A server on one node, which a client on the other reaches by the Pod's address and by the Service's.
-    let on = |node: usize| format!("  nodeName: {}", cluster.node(node).name());
+    let on = |node: &Node| format!("  nodeName: {}", node.name());
+
+    // A server on one node, by the Pod's address, the Service's and the node's.
     let serve = "while :; do echo served | busybox nc -l -p 8080; done";
-    cluster.apply(&pod("server", &app, serve, &on(0), ""));
+    let port = "    ports: [{containerPort: 8080, hostPort: 18080}]";
+    cluster.apply(&pod("server", &app, serve, &on(cluster.node(0)), port));
     cluster.wait("condition=Ready", &["pod/server"], MINUTE);
     cluster.kubectl_ok(&["expose", "pod", "server", "--port=80", "--target-port=8080"]);
-    let address = cluster.get(&["pod", "server"])["status"]["podIP"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    let ask = |target: &str| {
-        format!(
-            "for i in 1 2 3 4 5 6 7 8 9 10; do busybox nc -w 2 {target} </dev/null && exit 0; sleep 1; done; exit 1"
-        )
-    };
-    for (name, target) in [
-        ("by-pod", format!("{address} 8080")),
-        ("by-service", "$SERVER_SERVICE_HOST 80".to_owned()),
-    ] {
-        cluster.apply(&pod(name, &app, &ask(&target), &on(1), ""));
-        assert_eq!(succeeded(&cluster, name), "served\n");
-    }
-    for node in cluster.nodes() {
-        let command = node.restart_containerd_command().to_str().unwrap();
-        node.run(&[command]);
-    }
-    cluster.apply(&pod("again", &app, "true", &on(0), ""));
-    assert_eq!(succeeded(&cluster, "again"), "");
-    let nodes = cluster.get(&["nodes"]);
-    let versions = ["containerd://1.7", "containerd://2.4"];
-    for (node, version) in nodes["items"].as_array().unwrap().iter().zip(versions) {
-        let runtime = node["status"]["nodeInfo"]["containerRuntimeVersion"]
-            .as_str()
-            .unwrap();
+    let address = cluster.get(&["pod", "server"])["status"]["podIP"].clone();
+    let address = address.as_str().unwrap();
+    cluster.wait_until("the machine reaches a hostPort", MINUTE, || {
+        hears(&format!("{}:18080", cluster.node(0).address()), "served\n")
+    });
+    cluster.wait_until("the machine reaches a Pod", MINUTE, || {
+        hears(&format!("{address}:8080"), "served\n")
+    });
+    for (node, (_, version)) in cluster.nodes().iter().zip(versions) {
+        // Nothing may need more than the restart of containerd.
+        node.run(&[node.restart_containerd_command().to_str().unwrap()]);
+        let script = format!(
+            "ask() {{ for i in 1 2 3 4 5 6 7 8 9 10; do busybox nc -w 2 $1 $2 </dev/null 2>/dev/null && return; sleep 1; done; exit 1; }}
+ask {address} 8080; ask $SERVER_SERVICE_HOST $SERVER_SERVICE_PORT"
+        );
+        let name = format!("client-on-{}", node.name());
+        cluster.apply(&pod(&name, &app, &script, &on(node), ""));
+        assert_eq!(succeeded(&cluster, &name), "served\nserved\n");
+        let info = &cluster.get(&["node", node.name()])["status"]["nodeInfo"];
+        let runtime = info["containerRuntimeVersion"].as_str().unwrap();
         assert!(runtime.starts_with(version), "{runtime}");
     }
+}
+
+/// Whether a server at `address` says just that to who connects.
+fn hears(address: &str, words: &str) -> bool {
+    let mut said = String::new();
+    TcpStream::connect(address)
+        .and_then(|mut stream| {
+            stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+            stream.read_to_string(&mut said)
+        })
+        .is_ok()
+        && said == words
 }
 
 #[test]
