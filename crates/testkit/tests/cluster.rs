@@ -76,6 +76,11 @@ fn pods_run_and_nothing_is_left_behind() {
     containerd_restart(&cluster, &app);
     loopback_registry(&cluster);
 
+    let cgroups = cgroups(&cluster.address().to_string());
+    assert!(
+        cgroups.contains("/k8s.io/"),
+        "the containers' too: {cgroups}"
+    );
     let footprint = Footprint {
         dir: cluster.dir().to_owned(),
         address: cluster.address().to_string(),
@@ -217,13 +222,20 @@ fn nothing_left(cluster: &Footprint) {
         "{links}"
     );
     assert_eq!(cluster.sysctls, sysctls());
-    // Bridge and cgroups are named by the second and third part of the address.
+    // The bridge is named by the second and third part of the address.
     let part: Vec<&str> = cluster.address.split('.').collect();
     let name = format!("uig{}x{}", part[1], part[2]);
     let links = run(Command::new("ip").args(["-oneline", "link", "show"])).stdout;
     assert!(!String::from_utf8(links).unwrap().contains(&name));
-    let cgroups = run(Command::new("find").args(["/sys/fs/cgroup", "-name", &format!("{name}*")]));
-    assert_eq!(String::from_utf8(cgroups.stdout).unwrap(), "");
+    assert_eq!(cgroups(&cluster.address), "");
+}
+
+/// The cgroups of a cluster's nodes, one a line. They are named by the second and third part of its address.
+fn cgroups(address: &str) -> String {
+    let part: Vec<&str> = address.split('.').collect();
+    let name = format!("*/uig{}x{}*", part[1], part[2]);
+    let found = run(Command::new("find").args(["/sys/fs/cgroup", "-type", "d", "-path", &name]));
+    String::from_utf8(found.stdout).unwrap()
 }
 
 /// What must be as before, or gone, after a cluster.
