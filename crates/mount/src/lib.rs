@@ -11,6 +11,7 @@
 mod context;
 pub mod index_cache;
 mod method;
+pub mod nfs;
 mod overlay;
 mod read_ahead;
 mod target;

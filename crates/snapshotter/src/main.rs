@@ -1,74 +1,54 @@
 //! The node daemon: reads its options, serves, drains.
 
-use std::io::IsTerminal as _;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
-use uimgacc_mount::Methods;
-use uimgacc_snapshotter::chains::MountSettings;
+use uimgacc_snapshotter::config::{Config, DEFAULT_PATH};
 use uimgacc_snapshotter::node::NodeSettings;
+use uimgacc_snapshotter::options::{Options, Settings};
 use uimgacc_snapshotter::server::serve;
+use uimgacc_types::StoreSource;
 
 /// containerd snapshotter that takes the layers of accelerated images from a shared store.
 ///
 /// Layers that the store has are neither downloaded nor unpacked; every other image is handled as
 /// containerd's overlayfs snapshotter does. Mounts and containers stay when this process stops.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
-struct Options {
-    /// The store's folder; it need not be mounted yet
-    #[arg(long, env = "UIMGACC_STORE", value_name = "DIR")]
-    store: PathBuf,
+#[command(version, max_term_width = 100, args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    options: Options,
+}
 
-    /// Folder of this snapshotter, on a local disk
-    #[arg(
-        long,
-        value_name = "DIR",
-        default_value = "/var/lib/uimgacc-snapshotter"
-    )]
-    root: PathBuf,
-
-    /// Socket for containerd's proxy plugin
-    #[arg(
-        long,
-        value_name = "SOCKET",
-        default_value = "/run/uimgacc-snapshotter/snapshotter.sock"
-    )]
-    address: PathBuf,
-
-    /// What to log: a level, or tracing's filters
-    #[arg(
-        long,
-        env = "UIMGACC_LOG",
-        value_name = "FILTER",
-        default_value = "info"
-    )]
-    log: String,
-
-    /// How to mount images: what to try, in this order
-    #[arg(long, value_name = "LIST", default_value_t)]
-    methods: Methods,
-
-    /// Read-ahead of mounted images in KiB; without it the kernel's own choice
-    #[arg(long, value_name = "KIB")]
-    read_ahead_kb: Option<u32>,
-
-    /// Seconds to wait for the store before a layer is pulled from its registry instead
-    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
-    store_timeout: u64,
-
-    /// Seconds to wait for the mount of an image before a request fails
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    mount_timeout: u64,
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Read a configuration file and say what is wrong with it
+    CheckConfig {
+        /// The file
+        #[arg(value_name = "FILE", default_value = DEFAULT_PATH)]
+        file: PathBuf,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
-    let options = Options::parse();
-    let filter = tracing_subscriber::EnvFilter::try_new(&options.log)
-        .with_context(|| format!("--log {:?} is no filter", options.log))?;
+    let arguments = Arguments::parse();
+    if let Some(Command::CheckConfig { file }) = arguments.command {
+        return check_config(&file);
+    }
+    let options = arguments.options;
+    let Settings {
+        node,
+        address,
+        log,
+        source,
+    } = options.settings()?;
+    let filter = tracing_subscriber::EnvFilter::try_new(&log)
+        .with_context(|| format!("--log {log:?} is no filter"))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -76,22 +56,15 @@ fn main() -> anyhow::Result<()> {
         .init();
     // The modes of snapshot folders must not depend on who starts us.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    let settings = NodeSettings {
-        root: std::path::absolute(&options.root).context("--root")?,
-        store: std::path::absolute(&options.store).context("--store")?,
-        store_deadline: Duration::from_secs(options.store_timeout),
-        mounts: MountSettings {
-            methods: options.methods,
-            read_ahead_kb: options.read_ahead_kb,
-            deadline: Duration::from_secs(options.mount_timeout),
-        },
-    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let result = runtime.block_on(run(settings, options.address));
+    let result = runtime.block_on(async {
+        let _reloads = reload_on_hangup(options, source)?;
+        run(node, address).await
+    });
     // Threads that hang in a dead store must not keep the process.
     runtime.shutdown_background();
     result
@@ -116,5 +89,33 @@ async fn run(settings: NodeSettings, address: PathBuf) -> anyhow::Result<()> {
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     };
     serve(settings, &address, stop, ready).await?;
+    Ok(())
+}
+
+/// Reads the configuration again at each `SIGHUP`; ends with the runtime.
+fn reload_on_hangup(
+    options: Options,
+    source: tokio::sync::watch::Sender<StoreSource>,
+) -> anyhow::Result<tokio::task::JoinHandle<()>> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            options.reload(&source);
+        }
+    }))
+}
+
+fn check_config(file: &Path) -> anyhow::Result<()> {
+    let config = Config::read(file)?;
+    let store = config
+        .store
+        .map_or("none: give it by --store".to_owned(), |store| {
+            store.to_string()
+        });
+    writeln!(
+        std::io::stdout(),
+        "{} is right; store: {store}",
+        file.display()
+    )?;
     Ok(())
 }
