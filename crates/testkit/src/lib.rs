@@ -26,6 +26,7 @@ pub mod process;
 pub mod registry;
 pub mod tar;
 pub mod tree;
+pub mod uml;
 
 pub use parts::{Need, ready};
 pub use registry::Registry;

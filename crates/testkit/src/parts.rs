@@ -12,6 +12,8 @@ pub enum Need {
     Root,
     /// The programs that `scripts/parts.sh` installs.
     Parts,
+    /// The kernels and the NFS server that `scripts/parts-uml.sh` installs.
+    Uml,
     /// A file system type of the running kernel, by its name in `/proc/filesystems`.
     Filesystem(&'static str),
 }
@@ -26,6 +28,12 @@ impl Need {
                 format!(
                     "no parts in {}: run scripts/parts.sh, or point UIMGACC_PARTS at them",
                     dir().display()
+                )
+            }),
+            Self::Uml => (!crate::uml::dir().join("stamp").exists()).then(|| {
+                format!(
+                    "no kernels in {}: run scripts/parts-uml.sh (amd64 only)",
+                    crate::uml::dir().display()
                 )
             }),
             Self::Filesystem(name) => {
