@@ -21,6 +21,7 @@ pub mod cri;
 pub mod debian;
 pub mod image;
 mod net;
+pub mod nfs_server;
 pub mod parts;
 pub mod process;
 pub mod registry;

@@ -21,6 +21,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 
 use crate::parts;
+use crate::process::run;
 
 /// Set to the name of the kernel for what runs inside of one.
 const INSIDE: &str = "UIMGACC_UML";
@@ -61,6 +62,12 @@ pub fn dir() -> PathBuf {
     parts::dir().join("uml")
 }
 
+/// Whether this process runs in such a kernel.
+#[must_use]
+pub fn is_inside() -> bool {
+    std::env::var_os(INSIDE).is_some()
+}
+
 /// Runs the body of the test `name` (as its binary's `--list` has it) in a kernel.
 ///
 /// The test calls this and nothing else: in the machine it boots the kernel and runs its own binary there for this one test, which
@@ -98,6 +105,26 @@ pub fn inside(kernel: Kernel, name: &str, deadline: Duration, body: impl FnOnce(
         ended.lines.iter().any(|line| line.contains("1 passed")),
         "{name} is no test of this binary"
     );
+}
+
+/// Mounts a new ext4 at a folder, which it makes: a disk, where the root's overlay and tmpfs will not do.
+///
+/// # Panics
+/// Outside of a kernel of ours, and where a part of it fails.
+pub fn make_disk(target: &Path, bytes: u64) {
+    assert!(
+        is_inside(),
+        "a disk is only made in a kernel that goes away with it"
+    );
+    fs::create_dir_all(target).expect("a folder");
+    let image = tempfile::NamedTempFile::new().expect("an image");
+    image.as_file().set_len(bytes).expect("an image");
+    run(Command::new("modprobe").arg("loop"));
+    run(Command::new("mkfs.ext4").arg("-q").arg(image.path()));
+    run(Command::new("mount")
+        .args(["-o", "loop"])
+        .arg(image.path())
+        .arg(target));
 }
 
 /// What a program in a kernel came to.
