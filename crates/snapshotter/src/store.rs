@@ -40,10 +40,10 @@ pub enum StoreError {
         seconds: u64,
     },
     /// It was late a moment ago, or could not be mounted.
-    #[error("the store {store} did not answer a moment ago; it is asked again in {seconds} s")]
+    #[error("{reason} (that was a moment ago; it is tried again in {seconds} s)")]
     Down {
-        /// The store.
-        store: String,
+        /// What it failed with then.
+        reason: String,
         /// The rest of the wait.
         seconds: u64,
     },
@@ -94,6 +94,7 @@ struct Opened {
 #[derive(Debug, Clone)]
 struct Down {
     source: StoreSource,
+    reason: String,
     until: Instant,
 }
 
@@ -167,7 +168,7 @@ impl Store {
             seconds: deadline.as_secs(),
         };
         self.close(&source);
-        self.hold_off(source);
+        self.hold_off(source, &late);
         Err(late)
     }
 
@@ -205,14 +206,17 @@ impl Store {
             return Ok(());
         }
         Err(StoreError::Down {
-            store: source.to_string(),
+            reason: down.reason,
             seconds: rest.as_secs() + 1,
         })
     }
 
-    fn hold_off(&self, source: StoreSource) {
-        let until = Instant::now() + HOLD_OFF;
-        *lock(&self.down_until) = Some(Down { source, until });
+    fn hold_off(&self, source: StoreSource, error: &StoreError) {
+        *lock(&self.down_until) = Some(Down {
+            source,
+            reason: chain_text(error),
+            until: Instant::now() + HOLD_OFF,
+        });
     }
 
     /// Opens the store once; while that fails, each time again.
@@ -229,7 +233,7 @@ impl Store {
             Ok(opened) => Arc::new(opened),
             Err(error) => {
                 if matches!(error, StoreError::Mount(_)) {
-                    self.hold_off(source);
+                    self.hold_off(source, &error);
                 }
                 return Err(error);
             }

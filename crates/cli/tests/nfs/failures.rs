@@ -49,17 +49,24 @@ fn says(node: &Node, parts: &[&str]) {
     }
 }
 
-/// Changes the store by a reload and waits until it is taken.
-fn change(node: &Node, config: &str) {
-    let count = || node.log().matches("configuration read again").count();
-    let before = count();
-    node.configure(config);
-    node.reload();
+fn wait_for(node: &Node, part: &str) {
     let started = Instant::now();
-    while count() == before {
-        assert!(started.elapsed() < Duration::from_secs(5), "{}", node.log());
+    while !node.log().contains(part) {
+        assert!(
+            started.elapsed() < Duration::from_secs(5),
+            "{part}\n{}",
+            node.log()
+        );
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Changes the store by a reload and waits until it is taken.
+fn change(node: &Node, config: &str) {
+    node.configure(config);
+    node.reload();
+    let store = config.split('"').nth(1).unwrap();
+    wait_for(node, &format!("configuration read again store={store}"));
 }
 
 #[test]
@@ -70,9 +77,7 @@ fn wrong_addresses_and_a_reload() {
         || {
             let world = World::new();
             // Nobody there: packets to it vanish.
-            run(Command::new("ip").args(["link", "add", "void", "type", "dummy"]));
-            run(Command::new("ip").args(["address", "add", "192.0.2.1/24", "dev", "void"]));
-            run(Command::new("ip").args(["link", "set", "void", "up"]));
+            run(Command::new("ip").args(["route", "add", "192.0.2.0/24", "dev", "lo"]));
             let node = Node::start("wrong", &source("127.0.0.1:2050", "4.2"));
             falls_back(&node, &world);
             says(
@@ -121,6 +126,7 @@ fn wrong_addresses_and_a_reload() {
             // A wrong file changes nothing, and a new address is for new mounts: this one stays.
             node.configure("store = 7\n");
             node.reload();
+            wait_for(&node, "the old one stays");
             change(&node, &source("127.0.0.1", "3"));
             says(
                 &node,

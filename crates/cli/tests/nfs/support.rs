@@ -186,7 +186,7 @@ impl Node {
         target
     }
 
-    /// What `snapshots mounts` says, and whether it came within the deadline.
+    /// Files of layers and containers on the node's own disk.
     pub(crate) fn files_unpacked(&self) -> usize {
         let list = run(Command::new("find")
             .arg(self.folder.join("node/snapshots"))
@@ -243,7 +243,7 @@ pub(crate) fn visible() -> Vec<String> {
         .collect()
 }
 
-/// Reads a file past all caches, and says whether it is the expected one.
+/// Makes the next reads come from the server.
 pub(crate) fn drop_caches() {
     fs::write("/proc/sys/vm/drop_caches", "3").unwrap();
 }

@@ -52,14 +52,8 @@ fn check(world: &World, name: &str, version: &str, method: &str) {
         .collect();
     assert_eq!(differences, Vec::<String>::new());
     assert_eq!(visible(), Vec::<String>::new());
-    // Set-user-id programs and devices work in a container's root.
     fs::write(root.join("data/null"), "gone").unwrap();
-    assert_eq!(fs::read(root.join("data/null")).unwrap(), b"");
-    let euid = run(Command::new("setpriv")
-        .args(["--reuid", "65534", "--clear-groups"])
-        .arg(root.join("data/id"))
-        .arg("-u"));
-    assert_eq!(euid.stdout, b"0\n");
+    works_as_an_image(&root);
 
     killed_under_a_reader(&mut node, &root, world);
     let listed = node
@@ -67,11 +61,10 @@ fn check(world: &World, name: &str, version: &str, method: &str) {
         .ctr_ok(&["snapshots", "--snapshotter", "uimgacc", "ls"]);
     assert!(listed.contains("sha256:"), "{listed}");
     run(Command::new("umount").arg(&root));
-    // Made anew by a daemon that knows of no mount of the store: lazily, at the first need.
+    // Made anew by a daemon that has just started, and so knows of no mount of the store.
     let before = node.log().matches("store mounted").count();
     run(Command::new("umount").arg(chain_mount()));
     node.kill_and_restart();
-    assert_eq!(node.log().matches("store mounted").count(), before);
     let listed = node
         .containerd
         .ctr_ok(&["snapshots", "--snapshotter", "uimgacc", "ls"]);
@@ -88,14 +81,25 @@ fn check(world: &World, name: &str, version: &str, method: &str) {
         &reference,
         path,
     ]);
-    assert_eq!(node.log().matches("store mounted").count(), before + 1);
+    assert!(node.log().matches("store mounted").count() > before);
     assert_eq!(
         fs::read(again.join("data/other")).unwrap(),
         fs::read(world.expected().join("data/other")).unwrap()
     );
+    works_as_an_image(&again);
     assert_eq!(visible(), Vec::<String>::new());
     run(Command::new("umount").arg(&again));
     run(Command::new("umount").arg(chain_mount()));
+}
+
+/// Set-user-id programs and devices work, in a container's root as in a read-only view.
+fn works_as_an_image(root: &Path) {
+    assert_eq!(fs::read(root.join("data/null")).unwrap(), b"");
+    let euid = run(Command::new("setpriv")
+        .args(["--reuid", "65534", "--clear-groups"])
+        .arg(root.join("data/id"))
+        .arg("-u"));
+    assert_eq!(euid.stdout, b"0\n");
 }
 
 /// Where the only mounted image is.
