@@ -75,8 +75,9 @@ pub struct Store {
     source: watch::Receiver<StoreSource>,
     deadline: Duration,
     opened: Mutex<Option<Arc<Opened>>>,
-    /// Held while it is mounted or opened: one call does it, the others wait.
-    opening: Mutex<()>,
+    /// Held while that source is mounted or opened: one call does it, the others wait. A new source
+    /// has a new lock, so that it need not wait for an old one that hangs.
+    opening: Mutex<Option<(StoreSource, Arc<Mutex<()>>)>>,
     down_until: Mutex<Option<Down>>,
     calls: Arc<Semaphore>,
 }
@@ -106,7 +107,7 @@ impl Store {
             source,
             deadline,
             opened: Mutex::new(None),
-            opening: Mutex::new(()),
+            opening: Mutex::new(None),
             down_until: Mutex::new(None),
             calls: Arc::new(Semaphore::new(MAX_CALLS)),
         }
@@ -219,10 +220,23 @@ impl Store {
         });
     }
 
+    fn opening(&self, source: &StoreSource) -> Arc<Mutex<()>> {
+        let mut opening = lock(&self.opening);
+        if let Some((known, opening)) = &*opening
+            && known == source
+        {
+            return opening.clone();
+        }
+        let new = Arc::default();
+        *opening = Some((source.clone(), Arc::clone(&new)));
+        new
+    }
+
     /// Opens the store once; while that fails, each time again.
     fn open(&self) -> Result<Arc<Opened>, StoreError> {
-        let _opening = lock(&self.opening);
         let source = self.source();
+        let opening = self.opening(&source);
+        let _opening = lock(&opening);
         let known = lock(&self.opened).clone();
         if let Some(opened) = known.filter(|opened| opened.source == source) {
             return Ok(opened);
@@ -238,7 +252,10 @@ impl Store {
                 return Err(error);
             }
         };
-        *lock(&self.opened) = Some(opened.clone());
+        // A source that was changed meanwhile must not take the place of the new one.
+        if self.source() == opened.source {
+            *lock(&self.opened) = Some(opened.clone());
+        }
         Ok(opened)
     }
 
