@@ -1,4 +1,9 @@
 //! `uimgacc-snapshotter check-config`, as a person calls it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "helpers of tests; clippy knows only functions marked as tests"
+)]
 
 use std::process::{Command, Output};
 
