@@ -44,28 +44,21 @@ pub struct MountSettings {
 #[derive(Debug)]
 pub struct Chains {
     folder: PathBuf,
-    layout: Layout,
     store: Arc<Store>,
     settings: MountSettings,
     locks: Mutex<HashMap<ChainId, Arc<AsyncMutex<()>>>>,
 }
 
 impl Chains {
-    /// The images below `root`, from the store at `store_path`.
+    /// The images below `root`, from `store`.
     ///
     /// # Errors
     /// The folder cannot be made.
-    pub fn open(
-        root: &Path,
-        store_path: &Path,
-        store: Arc<Store>,
-        settings: MountSettings,
-    ) -> Result<Self, Error> {
+    pub fn open(root: &Path, store: Arc<Store>, settings: MountSettings) -> Result<Self, Error> {
         let folder = root.join("chains");
         fs::create_dir_all(&folder).map_err(Error::io("make", &folder))?;
         Ok(Self {
             folder,
-            layout: Layout::new(store_path),
             store,
             settings,
             locks: Mutex::new(HashMap::new()),
@@ -111,7 +104,7 @@ impl Chains {
             Err(_) => Err(Error::Store {
                 chain,
                 source: Box::new(StoreError::Late {
-                    path: self.layout.root().to_owned(),
+                    store: self.store.source().to_string(),
                     seconds: self.settings.deadline.as_secs(),
                 }),
             }),
@@ -135,7 +128,7 @@ impl Chains {
                     None => return Ok(Err(Error::Gone(chain))),
                 },
             };
-            Ok(self.mount_now(chain, index))
+            Ok(self.mount_now(chain, index, store.layout()))
         });
         done.await.map_err(|error| Error::Store {
             chain,
@@ -143,10 +136,10 @@ impl Chains {
         })?
     }
 
-    fn mount_now(&self, chain: ChainId, index: CachedIndex) -> Result<(), Error> {
+    fn mount_now(&self, chain: ChainId, index: CachedIndex, store: &Layout) -> Result<(), Error> {
         let target = self.mount_point(chain);
         fs::create_dir_all(&target).map_err(Error::io("make", &target))?;
-        let packs = index.packs.iter().map(|pack| self.layout.pack(*pack));
+        let packs = index.packs.iter().map(|pack| store.pack(*pack));
         let started = std::time::Instant::now();
         let mounted = mount_image(&MountRequest {
             packs: packs.collect(),

@@ -10,6 +10,7 @@
 
 pub mod api;
 pub mod chains;
+pub mod config;
 pub mod database;
 pub mod disk;
 pub mod error;
@@ -17,6 +18,7 @@ pub mod filter;
 pub mod lease;
 pub mod mounts;
 pub mod node;
+pub mod options;
 pub mod server;
 pub mod service;
 pub mod state;

@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use uimgacc_store::ChainRecord;
-use uimgacc_types::{ChainId, chain_ids};
+use uimgacc_types::{ChainId, StoreSource, chain_ids};
 
 use crate::api::types::Mount;
 use crate::chains::{Chains, MountSettings};
@@ -30,6 +30,8 @@ use crate::usage;
 
 /// Names the snapshot that containerd wants to have (its `core/snapshots`).
 pub const TARGET_LABEL: &str = "containerd.io/snapshot.ref";
+/// Labels that the layers of target images carry.
+const TARGET_IMAGE_PREFIX: &str = "containerd.io/snapshot/uimgacc.";
 const UID_MAPPING_LABEL: &str = "containerd.io/snapshot/uidmapping";
 const GID_MAPPING_LABEL: &str = "containerd.io/snapshot/gidmapping";
 
@@ -41,12 +43,25 @@ const MAX_DELETIONS: usize = 1024;
 pub struct NodeSettings {
     /// The snapshotter's folder, on a local disk.
     pub root: PathBuf,
-    /// The store's folder.
-    pub store: PathBuf,
+    /// Where the store is; may change while the node runs.
+    pub store: watch::Receiver<StoreSource>,
     /// How long a look into the store may take before a layer counts as missing.
     pub store_deadline: std::time::Duration,
     /// How images are mounted.
     pub mounts: MountSettings,
+    /// Which images are taken from the store.
+    pub original_images: OriginalImages,
+}
+
+/// What is done with images that are in the store but were pulled by their original name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OriginalImages {
+    /// They are taken from the store as target images are.
+    #[default]
+    Accelerate,
+    /// They are pulled and unpacked as ever.
+    Unpack,
 }
 
 /// A snapshot with its name.
@@ -62,6 +77,7 @@ pub struct Node {
     store: Arc<Store>,
     chains: Arc<Chains>,
     overlay_options: Vec<String>,
+    original_images: OriginalImages,
     trash: std::sync::mpsc::SyncSender<PathBuf>,
     chains_changed: Notify,
 }
@@ -75,13 +91,8 @@ impl Node {
     pub fn open(settings: NodeSettings) -> Result<Self, Error> {
         let disk = Disk::open(&settings.root)?;
         let (database, state) = Database::open(&settings.root.join("snapshots.redb"))?;
-        let store = Arc::new(Store::new(settings.store.clone(), settings.store_deadline));
-        let chains = Chains::open(
-            &settings.root,
-            &settings.store,
-            store.clone(),
-            settings.mounts,
-        )?;
+        let store = Arc::new(Store::new(settings.store, settings.store_deadline));
+        let chains = Chains::open(&settings.root, store.clone(), settings.mounts)?;
         let (trash, deletions) = std::sync::mpsc::sync_channel::<PathBuf>(MAX_DELETIONS);
         // Ends when the sender does, with the node; what it misses the next sweep finds.
         std::thread::Builder::new()
@@ -95,6 +106,7 @@ impl Node {
             store,
             chains: Arc::new(chains),
             overlay_options: overlay_options(),
+            original_images: settings.original_images,
             trash,
             chains_changed: Notify::new(),
         })
@@ -164,7 +176,9 @@ impl Node {
         parent: Option<String>,
         labels: Labels,
     ) -> Result<Vec<Mount>, Error> {
-        if let Some(target) = labels.get(TARGET_LABEL)
+        let wanted = self.original_images == OriginalImages::Accelerate || is_of_target(&labels);
+        if wanted
+            && let Some(target) = labels.get(TARGET_LABEL)
             && let Ok(chain) = target.parse::<ChainId>()
             && self
                 .take_from_store(chain, parent.as_deref(), &labels)
@@ -484,6 +498,13 @@ fn mapped_owner(labels: &Labels) -> Result<Option<Owner>, Error> {
             "a snapshot needs both id mappings or none".to_owned(),
         )),
     }
+}
+
+/// Whether a layer belongs to a target image: containerd hands its annotations on as labels.
+fn is_of_target(labels: &Labels) -> bool {
+    labels
+        .keys()
+        .any(|key| key.starts_with(TARGET_IMAGE_PREFIX))
 }
 
 /// Runs disk work on a thread where it may wait.
