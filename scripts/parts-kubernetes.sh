@@ -7,7 +7,7 @@
 #   $UIMGACC_PARTS/cni/bin/             bridge host-local loopback portmap, of Debian's containernetworking-plugins
 #   $UIMGACC_PARTS/kube/<name>/         one part each, named by its version; a folder is there whole or not at all
 #
-# The first run takes 8 minutes on two cores and 4 GB of temporary space. It needs Go: the one on the PATH where that is new enough or can
+# The first run takes 8 minutes on two idle cores, and 5 GB of temporary space. It needs Go: the one on the PATH where that is new enough or can
 # fetch a newer one (1.21 and later), else Debian's from trixie fetches it.
 # Safe to run again (a second run takes well under a second), to interrupt, and to run twice at once.
 # Usage: scripts/parts-kubernetes.sh            install; prints the folder
