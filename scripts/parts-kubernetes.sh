@@ -24,6 +24,8 @@ readonly CONTAINERD=2.4.2
 readonly GO_MIN=1.26
 readonly GO_FETCH=go1.26.8
 readonly KUBERNETES_PROGRAMS=(kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet kubectl)
+# From the own release, into the system, where the program of that name is missing. kube-proxy and portmap call iptables.
+readonly PROGRAM_PACKAGES=(iptables openssl)
 readonly CNI_PLUGINS=(bridge host-local loopback portmap)
 
 # at_least VERSION MINIMUM: compares two versions.
@@ -114,8 +116,20 @@ make_cni() {
   done
 }
 
+install_programs() {
+  local name missing=()
+  for name in "${PROGRAM_PACKAGES[@]}"; do
+    command -v "$name" >/dev/null || missing+=("$name")
+  done
+  ((${#missing[@]})) || return 0
+  say "installing ${missing[*]}"
+  update_lists
+  DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Dpkg::Use-Pty=0 install --no-install-recommends "${missing[@]}" >&2
+}
+
 main_kubernetes() {
   "$here/parts.sh" >/dev/null
+  install_programs
   host=$(host_release)
   pkg=$PARTS/kube
   mkdir -p "$pkg"
