@@ -5,6 +5,7 @@ mod commands;
 mod crash;
 mod equality;
 mod hostile;
+mod mounting;
 mod run;
 mod sharing;
 mod support;
