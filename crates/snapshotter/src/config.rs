@@ -54,6 +54,9 @@ pub struct Config {
     /// containerd's socket.
     #[serde(default, deserialize_with = "absolute")]
     pub address: Option<PathBuf>,
+    /// The socket of status and metrics.
+    #[serde(default, deserialize_with = "absolute")]
+    pub status_address: Option<PathBuf>,
     /// What is logged.
     #[serde(default, deserialize_with = "filter")]
     pub log: Option<String>,
@@ -204,6 +207,7 @@ mod tests {
             store: Some("nfs://10.0.0.1/?vers=3".parse().unwrap()),
             root: Some("/var/lib/uimgacc".into()),
             address: Some("/run/uimgacc/snapshotter.sock".into()),
+            status_address: None,
             log: Some("info,uimgacc_mount=debug".to_owned()),
             methods: Some("file,loop".parse().unwrap()),
             read_ahead_kb: Some(64),

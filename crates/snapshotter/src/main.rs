@@ -97,6 +97,7 @@ fn run_daemon(options: Options) -> anyhow::Result<()> {
     let Settings {
         node,
         address,
+        status,
         log,
         source,
     } = options.settings()?;
@@ -110,14 +111,14 @@ fn run_daemon(options: Options) -> anyhow::Result<()> {
         .context("cannot start the runtime")?;
     let result = runtime.block_on(async {
         let _reloads = reload_on_hangup(options, source)?;
-        run(node, address).await
+        run(node, address, status).await
     });
     // Threads that hang in a dead store must not keep the process.
     runtime.shutdown_background();
     result
 }
 
-async fn run(settings: NodeSettings, address: PathBuf) -> anyhow::Result<()> {
+async fn run(settings: NodeSettings, address: PathBuf, status: PathBuf) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let stop = async move {
@@ -135,7 +136,7 @@ async fn run(settings: NodeSettings, address: PathBuf) -> anyhow::Result<()> {
         // Without systemd nobody listens.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     };
-    serve(settings, &address, stop, ready).await?;
+    serve(settings, &address, &status, stop, ready).await?;
     Ok(())
 }
 

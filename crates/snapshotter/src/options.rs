@@ -12,12 +12,13 @@ use crate::chains::MountSettings;
 use crate::config::{Config, ConfigError};
 use crate::error::chain_text;
 use crate::node::NodeSettings;
+use crate::status;
 
 const DEFAULT_ROOT: &str = "/var/lib/uimgacc-snapshotter";
 /// Where the socket is unless something else is said.
 pub const DEFAULT_ADDRESS: &str = "/run/uimgacc-snapshotter/snapshotter.sock";
 const DEFAULT_STORE_TIMEOUT_SECONDS: u64 = 5;
-const DEFAULT_MOUNT_TIMEOUT_SECONDS: u64 = 60;
+const DEFAULT_MOUNT_TIMEOUT_SECONDS: u64 = 10;
 
 /// Why the options cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +61,10 @@ pub struct Options {
     #[arg(long, value_name = "SOCKET")]
     pub address: Option<PathBuf>,
 
+    /// Socket for the node's status and metrics [default: status.sock beside --address]
+    #[arg(long, value_name = "SOCKET")]
+    pub status_address: Option<PathBuf>,
+
     /// What to log: a level, or tracing's filters [default: info]
     #[arg(long, env = "UIMGACC_LOG", value_name = "FILTER")]
     pub log: Option<String>,
@@ -76,7 +81,8 @@ pub struct Options {
     #[arg(long, value_name = "SECONDS")]
     pub store_timeout: Option<u64>,
 
-    /// Seconds to wait for the mount of an image before a request fails [default: 60]
+    /// Seconds that a request waits for the mount of an image, which goes on by itself then
+    /// [default: 10]
     #[arg(long, value_name = "SECONDS")]
     pub mount_timeout: Option<u64>,
 }
@@ -88,6 +94,8 @@ pub struct Settings {
     pub node: NodeSettings,
     /// containerd's socket.
     pub address: PathBuf,
+    /// The socket of status and metrics.
+    pub status: PathBuf,
     /// What is logged.
     pub log: String,
     /// Where the store is, to be changed by [`Options::reload`].
@@ -104,6 +112,7 @@ impl Options {
         let (source, store) = watch::channel(self.source(&config)?);
         let root = self.root.clone().or(config.root);
         let address = self.address.clone().or(config.address);
+        let address = address.unwrap_or_else(|| DEFAULT_ADDRESS.into());
         let seconds = |flag: Option<u64>, key: Option<u64>, default| {
             Duration::from_secs(flag.or(key).unwrap_or(default))
         };
@@ -127,7 +136,12 @@ impl Options {
                 },
                 original_images: config.original_images.unwrap_or_default(),
             },
-            address: address.unwrap_or_else(|| DEFAULT_ADDRESS.into()),
+            status: self
+                .status_address
+                .clone()
+                .or(config.status_address)
+                .unwrap_or_else(|| status::default_address(&address)),
+            address,
             log: self
                 .log
                 .clone()

@@ -3,29 +3,31 @@
 //! The store is a network file system, and a call into a dead one hangs for minutes or for ever.
 //!
 //! Guarantees: [`Store::run`] returns in time, whatever the store does. A call that hangs keeps
-//! its thread, so at most [`MAX_CALLS`] are under way; and once one was late, the store counts as
-//! down for [`HOLD_OFF`], so that an image of many layers waits once and not once a layer. So it
-//! does when it could not be mounted.
+//! its thread, and [`Calls`] sees to it that they do not pile up; once one was late, the store
+//! counts as down for a while, so that an image of many layers waits once and not once a layer.
+//! So it does when it could not be mounted. [`Store::health`] never waits.
 //!
 //! Where the store is an NFS export it is mounted here, in no folder, by the first call that needs
 //! it. It is mounted anew when its source was changed (a reload of the configuration), when it was
 //! late (another of its addresses may answer), and when its file handles went stale (a server that
-//! was made anew). Images that are mounted keep the mount that they were made from.
+//! was made anew). Images that are mounted keep the mount that they were made from. Calls into an
+//! old source that hang are none of the new one's.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Semaphore, watch};
-use uimgacc_mount::index_cache::{self, IndexError};
+use tokio::sync::watch;
+use uimgacc_mount::index_cache::IndexError;
 use uimgacc_mount::nfs::{DetachedMount, NfsError, Patience};
-use uimgacc_store::{ChainRecord, ReadError, StoreReader};
-use uimgacc_types::{ChainId, StoreSource};
+use uimgacc_store::{ReadError, StoreReader};
+use uimgacc_types::StoreSource;
 
+use crate::calls::{Call, Calls};
 use crate::error::chain_text;
 
-/// How many calls into the store may be under way.
-const MAX_CALLS: usize = 16;
-/// How long a store that was late counts as down.
+/// How often the store is looked at where nobody else asks.
+const CHECK_PERIOD: Duration = Duration::from_secs(15);
+/// How long a store that could not be mounted is not tried again.
 const HOLD_OFF: Duration = Duration::from_secs(15);
 
 /// Why the store gave no answer.
@@ -74,42 +76,57 @@ pub enum StoreError {
 pub struct Store {
     source: watch::Receiver<StoreSource>,
     deadline: Duration,
+    line: Mutex<Arc<Line>>,
+    health: Mutex<Health>,
+}
+
+/// What is known of the store, from the last look at it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Health {
+    /// Whether it answered.
+    pub reachable: bool,
+    /// Why not; `None` also before the first look.
+    pub error: Option<String>,
+    /// Its id, once it was seen.
+    pub store_id: Option<String>,
+}
+
+/// Everything that goes with one source.
+#[derive(Debug)]
+struct Line {
+    source: StoreSource,
+    calls: Calls,
     opened: Mutex<Option<Arc<Opened>>>,
-    /// Held while that source is mounted or opened: one call does it, the others wait. A new source
-    /// has a new lock, so that it need not wait for an old one that hangs.
-    opening: Mutex<Option<(StoreSource, Arc<Mutex<()>>)>>,
-    down_until: Mutex<Option<Down>>,
-    calls: Arc<Semaphore>,
+    /// Held while it is mounted or opened: one call does it, the others wait.
+    opening: Mutex<()>,
+    failed: Mutex<Option<Failed>>,
 }
 
 /// A store that was there.
 #[derive(Debug)]
 struct Opened {
-    source: StoreSource,
     reader: StoreReader,
     /// What the reader reads through, for an export.
     mount: Option<DetachedMount>,
 }
 
-/// Which store is not to be asked, and how long.
+/// What the store failed with last, and how long it is not to be mounted.
 #[derive(Debug, Clone)]
-struct Down {
-    source: StoreSource,
+struct Failed {
     reason: String,
-    until: Instant,
+    until: Option<Instant>,
 }
 
 impl Store {
     /// A store that need not be there yet. The source may change.
     #[must_use]
     pub fn new(source: watch::Receiver<StoreSource>, deadline: Duration) -> Self {
+        let line = Arc::new(Line::new(source.borrow().clone()));
         Self {
             source,
             deadline,
-            opened: Mutex::new(None),
-            opening: Mutex::new(None),
-            down_until: Mutex::new(None),
-            calls: Arc::new(Semaphore::new(MAX_CALLS)),
+            line: Mutex::new(line),
+            health: Mutex::default(),
         }
     }
 
@@ -119,24 +136,59 @@ impl Store {
         self.source.borrow().clone()
     }
 
-    /// The record of a chain all of whose layers can be mounted from the store; `None` where the
-    /// store does not have it, or cannot say so in time (which is logged).
-    pub async fn find(self: &Arc<Self>, chain: ChainId) -> Option<ChainRecord> {
-        let found = self
-            .run(self.deadline, move |store| {
-                let record = store.chain(chain)?;
-                if let Some(record) = &record {
-                    index_cache::probe(store, record)?;
+    /// How long a request that can do without the store waits for it.
+    #[must_use]
+    pub fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    /// What the last look at the store found.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        lock(&self.health).clone()
+    }
+
+    /// How many calls into the store hang.
+    #[must_use]
+    pub fn hung_calls(&self) -> usize {
+        self.line().calls.hung()
+    }
+
+    fn line(&self) -> Arc<Line> {
+        let source = self.source();
+        let mut line = lock(&self.line);
+        if line.source != source {
+            *line = Arc::new(Line::new(source));
+        }
+        line.clone()
+    }
+
+    /// Keeps [`Self::health`] fresh, for ever.
+    pub async fn keep_checking(self: Arc<Self>) {
+        loop {
+            let looked = self.run(self.deadline, |store| {
+                // Anew each time: it may have been unmounted.
+                let store = StoreReader::open(store.layout().root())?;
+                Ok(store.store_id().to_owned())
+            });
+            let found = looked.await;
+            let mut health = lock(&self.health).clone();
+            health.reachable = found.is_ok();
+            match found {
+                Ok(id) => {
+                    health.error = None;
+                    health.store_id = Some(id);
                 }
-                Ok(record)
-            })
-            .await;
-        match found {
-            Ok(found) => found,
-            Err(error) => {
-                tracing::warn!(%chain, error = chain_text(&error), "not taken from the store");
-                None
+                // Why it is down says more than that it is.
+                Err(StoreError::Down { .. }) if health.error.is_some() => {}
+                Err(error) => health.error = Some(chain_text(&error)),
             }
+            let before = std::mem::replace(&mut *lock(&self.health), health.clone());
+            if before.reachable != health.reachable {
+                let error = health.error.unwrap_or_default();
+                tracing::info!(reachable = health.reachable, error, "the store");
+            }
+            tokio::time::sleep(CHECK_PERIOD).await;
         }
     }
 
@@ -149,28 +201,98 @@ impl Store {
         deadline: Duration,
         call: impl FnOnce(&StoreReader) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let source = self.source();
-        self.check_down(&source)?;
-        let store = self.clone();
-        let work = async move {
-            let calls = self.calls.clone();
-            let permit = calls.acquire_owned().await;
-            let work = tokio::task::spawn_blocking(move || {
-                let _permit = permit;
-                store.call(call)
-            });
-            work.await.unwrap_or(Err(StoreError::Stopping))
-        };
-        if let Ok(result) = tokio::time::timeout(deadline, work).await {
-            return result;
+        let line = self.line();
+        line.check_failed()?;
+        let admitted = line.calls.admit(Instant::now());
+        let admitted = admitted.map_err(|rest| line.down(rest))?;
+        // A task of its own: a request that is given up must not leave its call uncounted.
+        let work = tokio::spawn(async move { line.watch(admitted, deadline, call).await });
+        work.await.unwrap_or(Err(StoreError::Stopping))
+    }
+}
+
+impl Line {
+    fn new(source: StoreSource) -> Self {
+        Self {
+            source,
+            calls: Calls::default(),
+            opened: Mutex::default(),
+            opening: Mutex::default(),
+            failed: Mutex::default(),
         }
+    }
+
+    /// The error while the store counts as down.
+    fn down(&self, rest: Duration) -> StoreError {
+        let failed = lock(&self.failed).clone();
+        StoreError::Down {
+            reason: failed.map_or_else(
+                || format!("the store {} did not answer", self.source),
+                |failed| failed.reason,
+            ),
+            seconds: rest.as_secs() + 1,
+        }
+    }
+
+    fn check_failed(&self) -> Result<(), StoreError> {
+        let until = lock(&self.failed).as_ref().and_then(|failed| failed.until);
+        let rest = until.map_or(Duration::ZERO, |until| {
+            until.saturating_duration_since(Instant::now())
+        });
+        if rest.is_zero() {
+            return Ok(());
+        }
+        Err(self.down(rest))
+    }
+
+    fn fail(&self, error: &StoreError, until: Option<Instant>) {
+        *lock(&self.failed) = Some(Failed {
+            reason: chain_text(error),
+            until,
+        });
+    }
+
+    async fn watch<T: Send + 'static>(
+        self: Arc<Self>,
+        admitted: Call,
+        deadline: Duration,
+        call: impl FnOnce(&StoreReader) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let until = tokio::time::Instant::now() + deadline;
         let late = StoreError::Late {
-            store: source.to_string(),
+            store: self.source.to_string(),
             seconds: deadline.as_secs(),
         };
-        self.close(&source);
-        self.hold_off(source, &late);
-        Err(late)
+        // Given back when this returns, also where the call hangs.
+        let Ok(_permit) = tokio::time::timeout_at(until, self.calls.room(admitted)).await else {
+            // Those that have the room are late before this one.
+            self.calls.withdrawn(admitted);
+            return Err(late);
+        };
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let line = self.clone();
+        // Not one of the runtime's threads: those are needed, and may not be lost to a dead store.
+        let started = std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || {
+                let _ended = Ended(&line.calls, admitted);
+                let result = line.call(call);
+                // Nobody may wait any more.
+                let _ = answer.send(result);
+            });
+        if started.is_err() {
+            self.calls.withdrawn(admitted);
+            return Err(StoreError::Stopping);
+        }
+        match tokio::time::timeout_at(until, answered).await {
+            Ok(result) => result.unwrap_or(Err(StoreError::Stopping)),
+            Err(_) => {
+                self.calls.late(admitted, Instant::now());
+                self.close();
+                self.fail(&late, None);
+                Err(late)
+            }
+        }
     }
 
     /// One call, on its own thread.
@@ -180,101 +302,56 @@ impl Store {
     ) -> Result<T, StoreError> {
         let opened = self.open()?;
         let result = call(&opened.reader);
-        // It answered, so it is there, however late.
-        *lock(&self.down_until) = None;
         let Some(mount) = &opened.mount else {
             return result;
         };
         result.map_err(|error| {
             if is_stale(&error) {
                 tracing::warn!(address = %mount.address(), "the store's handles are stale");
-                self.close(&opened.source);
+                self.close();
             }
             StoreError::Mounted {
-                store: opened.source.to_string(),
+                store: self.source.to_string(),
                 source: Box::new(error),
             }
         })
     }
 
-    fn check_down(&self, source: &StoreSource) -> Result<(), StoreError> {
-        let Some(down) = lock(&self.down_until).clone() else {
-            return Ok(());
-        };
-        let rest = down.until.saturating_duration_since(Instant::now());
-        // Another source is another store.
-        if rest.is_zero() || down.source != *source {
-            return Ok(());
-        }
-        Err(StoreError::Down {
-            reason: down.reason,
-            seconds: rest.as_secs() + 1,
-        })
-    }
-
-    fn hold_off(&self, source: StoreSource, error: &StoreError) {
-        *lock(&self.down_until) = Some(Down {
-            source,
-            reason: chain_text(error),
-            until: Instant::now() + HOLD_OFF,
-        });
-    }
-
-    fn opening(&self, source: &StoreSource) -> Arc<Mutex<()>> {
-        let mut opening = lock(&self.opening);
-        if let Some((known, opening)) = &*opening
-            && known == source
-        {
-            return opening.clone();
-        }
-        let new = Arc::default();
-        *opening = Some((source.clone(), Arc::clone(&new)));
-        new
-    }
-
     /// Opens the store once; while that fails, each time again.
     fn open(&self) -> Result<Arc<Opened>, StoreError> {
-        let source = self.source();
-        let opening = self.opening(&source);
-        let _opening = lock(&opening);
-        let known = lock(&self.opened).clone();
-        if let Some(opened) = known.filter(|opened| opened.source == source) {
+        let _opening = lock(&self.opening);
+        if let Some(opened) = lock(&self.opened).clone() {
             return Ok(opened);
         }
         // Those who waited for one that failed need not try it again.
-        self.check_down(&source)?;
-        let opened = match Opened::new(source.clone()) {
-            Ok(opened) => Arc::new(opened),
+        self.check_failed()?;
+        match Opened::new(&self.source) {
+            Ok(opened) => {
+                let opened = Arc::new(opened);
+                *lock(&self.opened) = Some(opened.clone());
+                *lock(&self.failed) = None;
+                Ok(opened)
+            }
             Err(error) => {
                 if matches!(error, StoreError::Mount(_)) {
-                    self.hold_off(source, &error);
+                    self.fail(&error, Some(Instant::now() + HOLD_OFF));
                 }
-                return Err(error);
+                Err(error)
             }
-        };
-        // A source that was changed meanwhile must not take the place of the new one.
-        if self.source() == opened.source {
-            *lock(&self.opened) = Some(opened.clone());
         }
-        Ok(opened)
     }
 
     /// Forgets a mount that may be of no use any more; calls under way keep it.
-    fn close(&self, source: &StoreSource) {
-        let mut opened = lock(&self.opened);
-        if let StoreSource::Nfs(_) = source
-            && opened
-                .as_ref()
-                .is_some_and(|opened| opened.source == *source)
-        {
-            *opened = None;
+    fn close(&self) {
+        if let StoreSource::Nfs(_) = self.source {
+            *lock(&self.opened) = None;
         }
     }
 }
 
 impl Opened {
-    fn new(source: StoreSource) -> Result<Self, StoreError> {
-        let (path, mount) = match &source {
+    fn new(source: &StoreSource) -> Result<Self, StoreError> {
+        let (path, mount) = match source {
             StoreSource::Folder(path) => (path.clone(), None),
             StoreSource::Nfs(nfs) => {
                 let started = Instant::now();
@@ -296,11 +373,7 @@ impl Opened {
                 source: Box::new(error.into()),
             },
         })?;
-        Ok(Self {
-            source,
-            reader,
-            mount,
-        })
+        Ok(Self { reader, mount })
     }
 }
 
@@ -317,6 +390,15 @@ fn is_stale(error: &StoreError) -> bool {
         cause = error.source();
     }
     false
+}
+
+/// Tells that a call ended, also by a panic.
+struct Ended<'a>(&'a Calls, Call);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.ended(self.1);
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
