@@ -110,13 +110,15 @@ impl Layers {
         state.sealed_early += 1;
         drop(state);
         self.session.seal(writer)?;
-        Ok(self.publish_settled()?)
+        // One of many packs waits for `stack`, which makes them few.
+        Ok(self.publish_settled(uimgacc_types::MAX_PACKS_PER_IMAGE)?)
     }
 
-    /// Publishes the layers all of whose packs have their names.
-    fn publish_settled(&self) -> Result<(), uimgacc_store::SessionError> {
+    /// Publishes the layers of at most `max_packs` packs, all of which have their names.
+    fn publish_settled(&self, max_packs: usize) -> Result<(), uimgacc_store::SessionError> {
         for (diff_id, done) in &mut self.state().done {
-            if done.published.is_none() && self.session.is_settled(&done.tree) {
+            let is_few = done.tree.devices.len() <= max_packs;
+            if done.published.is_none() && is_few && self.session.is_settled(&done.tree) {
                 self.session.settle(&mut done.tree);
                 done.published = Some(self.session.publish_layer(*diff_id, &done.tree)?);
             }
@@ -147,13 +149,23 @@ impl Layers {
             Some(writer) => writer,
             None => self.session.pack_writer()?,
         };
-        self.session
-            .repack(&mut tree, &mut first, uimgacc_types::MAX_PACKS_PER_IMAGE)?;
+        {
+            // The new layers as well, so that a node that has only a prefix of them needs few.
+            let mut state = self.state();
+            let new = state
+                .done
+                .values_mut()
+                .filter(|done| done.published.is_none());
+            let mut trees: Vec<&mut Tree> = new.map(|done| &mut done.tree).collect();
+            trees.push(&mut tree);
+            self.session
+                .repack(&mut trees, &mut first, uimgacc_types::MAX_PACKS_PER_IMAGE)?;
+        }
         for writer in [first].into_iter().chain(writers) {
             self.session.seal(writer)?;
         }
         self.session.settle(&mut tree);
-        self.publish_settled()?;
+        self.publish_settled(usize::MAX)?;
         let state = self.state();
         let layers = diff_ids
             .iter()
