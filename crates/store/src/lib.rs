@@ -1,5 +1,6 @@
 //! The store: packs, indexes, records, commit, gc, verify.
 
+pub mod acl;
 mod commit;
 mod dedup;
 mod delete;

@@ -82,14 +82,13 @@ fn creating_again_mends_what_is_damaged_or_lost() {
 /// The same content in two packs, as two sessions at once may leave it.
 fn content_twice(store: &StoreReader, content: &[u8]) -> Vec<Tree> {
     let sessions = [(); 2].map(|()| Session::begin(store.clone()).unwrap());
-    sessions
-        .iter()
-        .enumerate()
+    (1u8..)
+        .zip(&sessions)
         .map(|(number, session)| {
             let mut writer = session.pack_writer().unwrap();
             let mut tree = tree_of(session, &mut writer, content);
             // Something of its own, so that the packs differ.
-            tree_of(session, &mut writer, &[number as u8; 5000]);
+            tree_of(session, &mut writer, &[number; 5000]);
             session.seal(writer).unwrap();
             session.settle(&mut tree);
             tree
