@@ -141,7 +141,7 @@ impl Session {
             path: path.to_owned(),
             source,
         };
-        uimgacc_erofs::check(tree, &uimgacc_erofs::Limits::default()).map_err(unfit)?;
+        uimgacc_erofs::check(tree, &self.limits).map_err(unfit)?;
         let id = machine::random_id().map_err(failed("name a temporary file for", path))?;
         let write = |temporary: &Path| -> Result<(Digest, u64), SessionError> {
             let file = File::create_new(temporary).map_err(failed("create", temporary))?;
@@ -283,5 +283,41 @@ impl Session {
         Err(CommitError::TakenForDead {
             dir: self.shared.dir.clone(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uimgacc_erofs::tree::{Inode, Kind};
+
+    use super::*;
+
+    #[test]
+    fn what_nobody_could_read_again_is_not_published() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = crate::init(folder.path()).unwrap();
+        let mut session = Session::begin(store.clone()).unwrap();
+        let mut tree = Tree::new();
+        let fifo = tree
+            .add(Inode {
+                kind: Kind::Fifo,
+                ..Inode::empty_directory()
+            })
+            .unwrap();
+        let entries = tree.inode_mut(Tree::ROOT).entries_mut().unwrap();
+        for name in [*b"a", *b"b", *b"c"] {
+            entries.insert(name.into(), fifo);
+        }
+        let diff_id = DiffId::from_bytes([1; 32]);
+        let chain_id = ChainId::from_bytes([1; 32]);
+        session.limits.max_names = 2;
+        let refused = session.publish_layer(diff_id, &tree).unwrap_err();
+        assert!(matches!(refused, SessionError::Index { .. }), "{refused}");
+        session.publish_index(chain_id, &tree).unwrap_err();
+        assert!(!store.layout().layer(diff_id).exists());
+        assert!(!store.layout().index(chain_id).exists());
+        session.limits.max_names = 3;
+        session.publish_layer(diff_id, &tree).unwrap();
+        assert!(store.layout().layer(diff_id).exists());
     }
 }

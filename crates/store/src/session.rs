@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest as _, Sha256};
+use uimgacc_erofs::Limits;
 use uimgacc_erofs::tree::{Device, Tree};
 use uimgacc_types::{ContentHash, PackId};
 
@@ -130,6 +131,8 @@ pub struct Session {
     reader: StoreReader,
     pub(crate) shared: Arc<Shared>,
     pub(crate) intent: Intent,
+    /// What an index may have so that it can be read again.
+    pub(crate) limits: Limits,
 }
 
 impl Session {
@@ -159,6 +162,7 @@ impl Session {
             }),
             reader,
             intent,
+            limits: Limits::default(),
         })
     }
 

@@ -2,7 +2,7 @@
 
 use uimgacc_erofs::Tree;
 use uimgacc_erofs::tree::{ChunkAddress, Contents, Kind};
-use uimgacc_store::{Session, StoreReader, flatten, stat};
+use uimgacc_store::{ChainRecord, Session, StoreReader, flatten, stat};
 
 use crate::support::{add_image, assert_clean, convert, diff_id, new_store, tree_of};
 
@@ -32,6 +32,27 @@ fn a_layer_whose_table_an_older_gc_took_away_stays() {
     assert!(session.layer(image.diff_ids[0]).unwrap().is_some());
     assert!(session.index(image.chain_id).unwrap().is_some());
     assert!(store.layout().layer(image.diff_ids[0]).exists());
+}
+
+#[test]
+fn a_record_without_an_index_takes_no_ones_place() {
+    let (_folder, store) = new_store();
+    let image = add_image(&store, "example.com/a:1", &[&[1; 9000]]);
+    let whole = store.chain(image.chain_id).unwrap().unwrap();
+    let session = Session::begin(store.clone()).unwrap();
+    let prefix = ChainRecord {
+        index: None,
+        ..whole.clone()
+    };
+    session.publish_chain(&prefix).unwrap();
+    assert_eq!(store.chain(image.chain_id).unwrap(), Some(whole.clone()));
+    // One that names another layer index than there is now is put right, with its index.
+    let path = store.layout().chain(image.chain_id);
+    let mut stale = whole.clone();
+    stale.layers[0].index_digest = uimgacc_types::Digest::of(b"older");
+    std::fs::write(&path, serde_json::to_vec(&stale).unwrap()).unwrap();
+    session.publish_chain(&prefix).unwrap();
+    assert_eq!(store.chain(image.chain_id).unwrap(), Some(whole));
 }
 
 fn recreate(store: &StoreReader) {
