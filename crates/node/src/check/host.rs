@@ -138,7 +138,7 @@ fn space(root: &Path) -> Finding {
             let mend = "free some space, or put --root on another local disk";
             match free {
                 ..SPACE_FAIL => Finding::new(ID, Level::Fail, what, mend),
-                ..SPACE_WARN => Finding::new(ID, Level::Warn, what, mend),
+                SPACE_FAIL..SPACE_WARN => Finding::new(ID, Level::Warn, what, mend),
                 _ => Finding::ok(ID, what),
             }
         }
