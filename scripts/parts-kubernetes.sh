@@ -41,11 +41,7 @@ prepare_go() {
     say "Go is ${have:-missing}: taking the one of trixie"
     mirror_url=$(mirror)
     unpack trixie "$work/go" golang-1.24-go golang-1.24-src
-    # The package has its sources elsewhere, by absolute links.
-    export GOROOT="$work/go/goroot"
-    mkdir "$GOROOT"
-    cp -r "$work/go/usr/lib/go-1.24/." "$GOROOT"
-    cp -r "$work/go/usr/share/go-1.24/." "$GOROOT"
+    export GOROOT="$work/go/usr/lib/go-1.24"
     export PATH="$GOROOT/bin:$PATH"
     have=$(cd / && GOTOOLCHAIN=local go env GOVERSION)
     have=${have#go}
@@ -148,4 +144,4 @@ main_kubernetes() {
   printf '%s\n' "$PARTS"
 }
 
-main_kubernetes "$@"
+[[ ${BASH_SOURCE[0]} != "$0" ]] || main_kubernetes "$@"

@@ -42,6 +42,16 @@ pub enum NodeError {
         /// The file that was edited.
         installed: PathBuf,
     },
+    /// The daemon's folders cannot move while it is installed.
+    #[error(
+        "the snapshotter works in {root} and {run_dir}: run `uimgacc node uninstall` before it can move"
+    )]
+    Moved {
+        /// Its data.
+        root: PathBuf,
+        /// Its socket's folder.
+        run_dir: PathBuf,
+    },
     /// A program could not be started.
     #[error("cannot run {command}")]
     Run {

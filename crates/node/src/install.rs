@@ -153,14 +153,26 @@ pub fn install(settings: &Settings, watch: Watch<'_>) -> Result<Installed, NodeE
     let mut state = folder.load()?.unwrap_or(NodeState {
         format: STATE_FORMAT,
         phase: Phase::Installing,
+        manager: None,
+        folders: None,
         files: Vec::new(),
         config: None,
     });
+    let before = state.config.clone();
+    let folders = [settings.root.clone(), settings.run_dir.clone()];
+    if let Some([root, run_dir]) = state.folders.clone().filter(|old| *old != folders) {
+        return Err(NodeError::Moved { root, run_dir });
+    }
     let containerd = containerd::version(settings)?;
     let edit = work_out(settings, containerd, state.config.as_ref(), Some(&folder))?;
     let manager = Manager::of(settings);
 
     state.phase = Phase::Installing;
+    if let Some(other) = state.manager.filter(|other| *other != manager) {
+        other.stop(settings)?;
+    }
+    state.manager = Some(manager);
+    state.folders = Some(folders);
     install_daemon(settings, manager, &folder, &mut state, watch)?;
 
     let plugins = containerd::plugins(settings);
@@ -199,7 +211,19 @@ pub fn install(settings: &Settings, watch: Watch<'_>) -> Result<Installed, NodeE
         watch(Step::RestartContainerd);
         let result = containerd::restart(settings, true, &broken_before.unwrap_or_default());
         if let Err(reason) = result {
-            return Err(roll_back(settings, reason, &folder, &mut state, watch));
+            let former = if config_changed {
+                // The one that it ran with, which may be of an earlier install.
+                edit.current
+                    .clone()
+                    .map_or(Former::Missing, |text| Former::Text(text.into_bytes()))
+            } else {
+                former_of(&folder, state.config.as_ref())?
+            };
+            let record = before.filter(|_| config_changed);
+            let path = edit.path;
+            return Err(roll_back(
+                settings, reason, &path, former, record, &folder, state, watch,
+            ));
         }
     }
     watch(Step::Finish);
@@ -260,7 +284,7 @@ fn work_out(
         });
     };
     // An install was here. What the file would be without it is where this one starts from.
-    let original = if digest == Some(record.edited) {
+    let original = if digest.is_some_and(|digest| record.edited.contains(&digest)) {
         let kept = record
             .original
             .map(|digest| folder.and_then(|folder| folder.kept(digest)));
@@ -391,10 +415,17 @@ fn put_in_place(
         Some(text) => Some(folder.keep(text.as_bytes())?),
         None => None,
     };
+    let mut edited = match &state.config {
+        Some(record) if record.original == original => record.edited.clone(),
+        _ => Vec::new(),
+    };
+    let new_digest = Digest::of(edit.new.as_bytes());
+    edited.retain(|digest| *digest != new_digest);
+    edited.push(new_digest);
     state.config = Some(ConfigRecord {
         path: edit.path.clone(),
         original,
-        edited: Digest::of(edit.new.as_bytes()),
+        edited,
         changes: edit.changes.clone(),
         restart_pending: true,
     });
@@ -403,45 +434,44 @@ fn put_in_place(
     files::commit(&new, &edit.path)
 }
 
-/// Puts the former configuration back, restarts containerd and says how that went.
+/// Puts the former configuration back, restarts containerd and says how that went. `record` is
+/// what is known of that configuration.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "everything that a failed install holds"
+)]
 fn roll_back(
     settings: &Settings,
     reason: String,
+    path: &Path,
+    former: Former,
+    record: Option<ConfigRecord>,
     folder: &StateFolder,
-    state: &mut NodeState,
+    mut state: NodeState,
     watch: Watch<'_>,
 ) -> NodeError {
     let log = containerd::log(settings);
     watch(Step::RollBack);
-    let undone = restore(folder, state).map_err(|error| error.to_string());
-    let back = undone.and_then(|()| {
+    let back = put_back(path, former).map_err(|error| error.to_string());
+    let back = back.and_then(|()| {
         watch(Step::RestartContainerd);
-        // Whatever of CRI is broken now was so before us.
         containerd::restart_as_it_was(settings)
     });
-    match back {
-        Ok(()) => {
-            state.config = None;
-            match folder.save(state) {
-                Ok(()) => NodeError::RolledBack { reason, log },
-                Err(error) => error,
-            }
-        }
-        Err(then) => NodeError::Down { reason, then, log },
+    if let Err(then) = back {
+        return NodeError::Down { reason, then, log };
+    }
+    state.config = record;
+    match folder.save(&state) {
+        Ok(()) => NodeError::RolledBack { reason, log },
+        Err(error) => error,
     }
 }
 
-/// Puts the configuration back that was there before us, or takes our lines out of it.
-pub(crate) fn restore(folder: &StateFolder, state: &NodeState) -> Result<(), NodeError> {
-    let Some(record) = &state.config else {
-        return Ok(());
-    };
-    match former(folder, record)? {
+fn put_back(path: &Path, former: Former) -> Result<(), NodeError> {
+    match former {
         Former::Same => Ok(()),
-        Former::Missing => files::remove(&record.path),
-        Former::Text(bytes) => {
-            files::commit(&files::prepare(&record.path, &bytes, 0o644)?, &record.path)
-        }
+        Former::Missing => files::remove(path),
+        Former::Text(bytes) => files::commit(&files::prepare(path, &bytes, 0o644)?, path),
     }
 }
 
@@ -455,6 +485,10 @@ pub(crate) enum Former {
     Text(Vec<u8>),
 }
 
+fn former_of(folder: &StateFolder, record: Option<&ConfigRecord>) -> Result<Former, NodeError> {
+    record.map_or(Ok(Former::Same), |record| former(folder, record))
+}
+
 pub(crate) fn former(folder: &StateFolder, record: &ConfigRecord) -> Result<Former, NodeError> {
     let Some(current) = read_text(&record.path)? else {
         return Ok(Former::Same);
@@ -463,7 +497,7 @@ pub(crate) fn former(folder: &StateFolder, record: &ConfigRecord) -> Result<Form
     if record.original == Some(digest) {
         return Ok(Former::Same);
     }
-    if digest == record.edited {
+    if record.edited.contains(&digest) {
         let kept = record.original.map(|digest| folder.kept(digest));
         match kept {
             None => return Ok(Former::Missing),

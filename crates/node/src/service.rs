@@ -5,13 +5,16 @@ mod systemd;
 
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::NodeError;
 use crate::settings::{ManagerChoice, Settings};
 
 pub use systemd::{service_unit, socket_unit};
 
 /// What keeps the daemon running.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Manager {
     /// Units of systemd, with the socket held by systemd.
     Systemd,

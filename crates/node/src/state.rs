@@ -14,6 +14,7 @@ use uimgacc_types::Digest;
 use crate::config::Changes;
 use crate::error::NodeError;
 use crate::files;
+use crate::service::Manager;
 
 /// The newest form that this program writes and reads.
 pub const STATE_FORMAT: u32 = 1;
@@ -35,12 +36,15 @@ pub enum Phase {
 
 /// The file `node.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct NodeState {
     /// [`STATE_FORMAT`].
     pub format: u32,
     /// How far it is.
     pub phase: Phase,
+    /// What keeps the daemon running; `None` before it was started.
+    pub manager: Option<Manager>,
+    /// Folders of the daemon: its data and its socket. They never move while it is installed.
+    pub folders: Option<[PathBuf; 2]>,
     /// Files that were made, other than containerd's configuration.
     pub files: Vec<PathBuf>,
     /// The edit of containerd's configuration.
@@ -49,14 +53,13 @@ pub struct NodeState {
 
 /// The edit of containerd's configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct ConfigRecord {
     /// The file.
     pub path: PathBuf,
     /// What it was before, its digest being its name below `backup`; `None` where it was not there.
     pub original: Option<Digest>,
-    /// What was written.
-    pub edited: Digest,
+    /// What was, or was about to be, written since then; the last one last.
+    pub edited: Vec<Digest>,
     /// What was changed.
     pub changes: Changes,
     /// Whether containerd may not have read it yet.

@@ -65,7 +65,7 @@ pub fn uninstall(
             state.config = None;
         }
         folder.save(&state)?;
-        let manager = Manager::of(settings);
+        let manager = state.manager.unwrap_or_else(|| Manager::of(settings));
         watch(Step::StopDaemon);
         manager.stop(settings)?;
         watch(Step::RemoveDaemon);

@@ -203,7 +203,7 @@ impl Cluster {
         &self.nodes
     }
 
-    /// The node of that name or place.
+    /// The node of that place, counted from 0.
     ///
     /// # Panics
     /// Where there is none.
@@ -326,6 +326,27 @@ impl Cluster {
         self.kubectl_ok(&[&["wait", &condition, &timeout], target].concat());
     }
 
+    /// Waits until a Pod of the namespace `default` has succeeded, and returns the log of its container.
+    ///
+    /// # Panics
+    /// Where it fails, or does not end within that time; its log and the state of the cluster are shown.
+    #[must_use]
+    pub fn finished(&self, pod: &str, within: Duration) -> String {
+        let mut phase = String::new();
+        self.wait_until(&format!("Pod {pod} ends"), within, || {
+            let query = ["get", "pod", pod, "-o", "jsonpath={.status.phase}"];
+            phase = String::from_utf8_lossy(&self.kubectl(&query).stdout).into_owned();
+            phase == "Succeeded" || phase == "Failed"
+        });
+        let log = self.kubectl_ok(&["logs", pod]);
+        assert!(
+            phase == "Succeeded",
+            "Pod {pod} failed, and said\n{log}\n{}",
+            self.dump()
+        );
+        log
+    }
+
     /// Waits until `holds` says so, asking ten times a second.
     ///
     /// # Panics
@@ -389,7 +410,8 @@ impl Cluster {
         self.control.kill9(component);
     }
 
-    /// `SIGTERM` for a part of the control plane, and waits for its end; it stays down until [`Self::start_component`].
+    /// `SIGTERM` for a part of the control plane, and waits for its end; it stays down until [`Self::start_component`]. kube-apiserver
+    /// takes 30 s for that while anybody watches, and is killed then.
     pub fn stop(&self, component: Component) {
         self.control.stop(component);
     }

@@ -6,11 +6,13 @@
 )]
 
 use std::fs;
+use std::io::Read as _;
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use uimgacc_testkit::cluster::{Cluster, Component, Options, Service};
+use uimgacc_testkit::cluster::{Cluster, Component, Node, Options, Service};
 use uimgacc_testkit::containerd::ContainerdVersion;
 use uimgacc_testkit::image::Compression;
 use uimgacc_testkit::process::run;
@@ -47,12 +49,6 @@ const ON_HOST: &str = "  hostPID: true
 const PRIVILEGED: &str = "    securityContext: {privileged: true}
     volumeMounts: [{name: host, mountPath: /host, mountPropagation: Bidirectional}]";
 
-fn succeeded(cluster: &Cluster, name: &str) -> String {
-    let target = format!("pod/{name}");
-    cluster.wait("jsonpath={.status.phase}=Succeeded", &[&target], MINUTE);
-    cluster.kubectl_ok(&["logs", name])
-}
-
 #[test]
 fn pods_run_and_nothing_is_left_behind() {
     if !ready(&NEEDS) {
@@ -66,14 +62,20 @@ fn pods_run_and_nothing_is_left_behind() {
 
     let began = Instant::now();
     cluster.apply(&pod("once", &app, "echo hello; true", "", ""));
-    assert_eq!(succeeded(&cluster, "once"), "hello\n");
+    assert_eq!(cluster.finished("once", MINUTE), "hello\n");
     println!("a Pod completed after {:?}", began.elapsed());
 
     in_cluster_api(&cluster);
     privileged_pod(&cluster, &app);
+    daemon_of_a_pod(&cluster, &app);
     containerd_restart(&cluster, &app);
     loopback_registry(&cluster);
 
+    let cgroups = cgroups(&cluster.address().to_string());
+    assert!(
+        cgroups.contains("/k8s.io/"),
+        "the containers' too: {cgroups}"
+    );
     let footprint = Footprint {
         dir: cluster.dir().to_owned(),
         address: cluster.address().to_string(),
@@ -105,7 +107,7 @@ kubectl get --raw /version; kubectl auth whoami -o jsonpath='{.status.userInfo.u
         "  serviceAccountName: reader",
         "",
     ));
-    let said = succeeded(cluster, "api");
+    let said = cluster.finished("api", MINUTE);
     assert!(
         said.starts_with(&format!("{}:443\n", cluster.address())),
         "{said}"
@@ -128,7 +130,10 @@ chroot /host cat /proc/1/cmdline | grep -q init.sh
 chroot /host hostname
 echo changed >/host/etc/from-pod";
     cluster.apply(&pod("host", app, script, ON_HOST, PRIVILEGED));
-    assert_eq!(succeeded(cluster, "host"), format!("{}\n", node.name()));
+    assert_eq!(
+        cluster.finished("host", MINUTE),
+        format!("{}\n", node.name())
+    );
     assert!(
         node.mounts().contains(" /run/from-pod "),
         "the mount reached the node"
@@ -142,6 +147,26 @@ echo changed >/host/etc/from-pod";
         "the machine's /etc is as it was"
     );
     node.run(&["umount", "/run/from-pod"]);
+}
+
+/// A daemon that a Pod leaves on the node: in the namespaces and cgroups of process 1, it outlives the Pod.
+fn daemon_of_a_pod(cluster: &Cluster, app: &str) {
+    let node = cluster.node(0);
+    // `$$` would be a dollar for Kubernetes.
+    let inner = "while IFS=: read -r _ names path; do
+  for group in /sys/fs/cgroup/${names#name=}$path /sys/fs/cgroup/unified$path; do
+    [ ! -e $group/cgroup.procs ] || sh -c 'echo $PPID' >$group/cgroup.procs
+  done
+done </proc/1/cgroup
+setsid sleep 86399 >/dev/null 2>&1 </dev/null &";
+    let script = format!(
+        "cat >/host/run/daemon <<'END'\n{inner}\nEND\nset -e; chroot /host /usr/bin/nsenter -t 1 -m -C -n sh /run/daemon"
+    );
+    cluster.apply(&pod("daemon", app, &script, ON_HOST, PRIVILEGED));
+    assert_eq!(cluster.finished("daemon", MINUTE), "");
+    cluster.kubectl_ok(&["delete", "pod", "daemon"]);
+    let processes = node.run(&["ps", "ax", "-o", "args"]);
+    assert!(processes.contains("sleep 86399"), "{processes}");
 }
 
 /// The command on the node restarts containerd for a Pod that has changed its root; a Pod that runs goes on.
@@ -162,7 +187,7 @@ fn containerd_restart(cluster: &Cluster, app: &str) {
         node.restart_containerd_command().display()
     );
     cluster.apply(&pod("restarts", app, &script, ON_HOST, PRIVILEGED));
-    succeeded(cluster, "restarts");
+    assert_eq!(cluster.finished("restarts", MINUTE), "");
     let after = node.pid(Service::Containerd).unwrap();
     assert_ne!(before, after, "containerd was restarted");
 
@@ -195,7 +220,7 @@ fn loopback_registry(cluster: &Cluster) {
     cluster.trust(&registry);
     let app = image::busybox().push(&registry, "loopback:1").reference;
     cluster.apply(&pod("loopback", &app, "echo pulled", "", ""));
-    assert_eq!(succeeded(cluster, "loopback"), "pulled\n");
+    assert_eq!(cluster.finished("loopback", MINUTE), "pulled\n");
 }
 
 fn nothing_left(cluster: &Footprint) {
@@ -215,13 +240,20 @@ fn nothing_left(cluster: &Footprint) {
         "{links}"
     );
     assert_eq!(cluster.sysctls, sysctls());
-    // Bridge and cgroups are named by the second and third part of the address.
+    // The bridge is named by the second and third part of the address.
     let part: Vec<&str> = cluster.address.split('.').collect();
     let name = format!("uig{}x{}", part[1], part[2]);
     let links = run(Command::new("ip").args(["-oneline", "link", "show"])).stdout;
     assert!(!String::from_utf8(links).unwrap().contains(&name));
-    let cgroups = run(Command::new("find").args(["/sys/fs/cgroup", "-name", &format!("{name}*")]));
-    assert_eq!(String::from_utf8(cgroups.stdout).unwrap(), "");
+    assert_eq!(cgroups(&cluster.address), "");
+}
+
+/// The cgroups of a cluster's nodes, one a line. They are named by the second and third part of its address.
+fn cgroups(address: &str) -> String {
+    let part: Vec<&str> = address.split('.').collect();
+    let name = format!("*/uig{}x{}*", part[1], part[2]);
+    let found = run(Command::new("find").args(["/sys/fs/cgroup", "-type", "d", "-path", &name]));
+    String::from_utf8(found.stdout).unwrap()
 }
 
 /// What must be as before, or gone, after a cluster.
@@ -246,45 +278,62 @@ fn sysctls() -> Vec<String> {
 }
 
 #[test]
-fn two_nodes_with_services() {
+fn nodes_of_all_versions_reach_each_other() {
     if !ready(&NEEDS) {
         return;
     }
     let began = Instant::now();
-    let versions = [ContainerdVersion::V1_7, ContainerdVersion::V2_4];
-    let cluster = Cluster::start(&Options::with_nodes(&versions).services());
-    println!("two nodes Ready after {:?}", began.elapsed());
+    let versions = [
+        (ContainerdVersion::V1_6, "containerd://1.6"),
+        (ContainerdVersion::V1_7, "containerd://1.7"),
+        (ContainerdVersion::V2_1, "containerd://2.1"),
+        (ContainerdVersion::V2_4, "containerd://2.4"),
+    ];
+    let cluster = Cluster::start(&Options::with_nodes(&versions.map(|(one, _)| one)).services());
+    println!("four nodes Ready after {:?}", began.elapsed());
     let app = image::busybox().push(cluster.registry(), "app:1").reference;
-    // A server on one node, which a client on the other reaches by the Pod's address and by the Service's.
-    let on = |node: usize| format!("  nodeName: {}", cluster.node(node).name());
+    let on = |node: &Node| format!("  nodeName: {}", node.name());
+
+    // A server on one node, by the Pod's address, the Service's and the node's.
     let serve = "while :; do echo served | busybox nc -l -p 8080; done";
-    cluster.apply(&pod("server", &app, serve, &on(0), ""));
+    let port = "    ports: [{containerPort: 8080, hostPort: 18080}]";
+    cluster.apply(&pod("server", &app, serve, &on(cluster.node(0)), port));
     cluster.wait("condition=Ready", &["pod/server"], MINUTE);
     cluster.kubectl_ok(&["expose", "pod", "server", "--port=80", "--target-port=8080"]);
-    let address = cluster.get(&["pod", "server"])["status"]["podIP"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    let ask = |target: &str| {
-        format!(
-            "for i in 1 2 3 4 5 6 7 8 9 10; do busybox nc -w 2 {target} </dev/null && exit 0; sleep 1; done; exit 1"
-        )
-    };
-    for (name, target) in [
-        ("by-pod", format!("{address} 8080")),
-        ("by-service", "$SERVER_SERVICE_HOST 80".to_owned()),
-    ] {
-        cluster.apply(&pod(name, &app, &ask(&target), &on(1), ""));
-        assert_eq!(succeeded(&cluster, name), "served\n");
-    }
-    let nodes = cluster.get(&["nodes"]);
-    let versions = ["containerd://1.7", "containerd://2.4"];
-    for (node, version) in nodes["items"].as_array().unwrap().iter().zip(versions) {
-        let runtime = node["status"]["nodeInfo"]["containerRuntimeVersion"]
-            .as_str()
-            .unwrap();
+    let address = cluster.get(&["pod", "server"])["status"]["podIP"].clone();
+    let address = address.as_str().unwrap();
+    cluster.wait_until("the machine reaches a hostPort", MINUTE, || {
+        hears(&format!("{}:18080", cluster.node(0).address()), "served\n")
+    });
+    cluster.wait_until("the machine reaches a Pod", MINUTE, || {
+        hears(&format!("{address}:8080"), "served\n")
+    });
+    for (node, (_, version)) in cluster.nodes().iter().zip(versions) {
+        // Nothing may need more than the restart of containerd.
+        node.run(&[node.restart_containerd_command().to_str().unwrap()]);
+        let script = format!(
+            "ask() {{ for i in 1 2 3 4 5 6 7 8 9 10; do busybox nc -w 2 $1 $2 </dev/null 2>/dev/null && return; sleep 1; done; exit 1; }}
+ask {address} 8080; ask $SERVER_SERVICE_HOST $SERVER_SERVICE_PORT"
+        );
+        let name = format!("client-on-{}", node.name());
+        cluster.apply(&pod(&name, &app, &script, &on(node), ""));
+        assert_eq!(cluster.finished(&name, MINUTE), "served\nserved\n");
+        let info = &cluster.get(&["node", node.name()])["status"]["nodeInfo"];
+        let runtime = info["containerRuntimeVersion"].as_str().unwrap();
         assert!(runtime.starts_with(version), "{runtime}");
     }
+}
+
+/// Whether a server at `address` says just that to who connects.
+fn hears(address: &str, words: &str) -> bool {
+    let mut said = String::new();
+    TcpStream::connect(address)
+        .and_then(|mut stream| {
+            stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+            stream.read_to_string(&mut said)
+        })
+        .is_ok()
+        && said == words
 }
 
 #[test]
@@ -296,6 +345,11 @@ fn a_control_plane_alone_serves_objects() {
     let cluster = Cluster::start(&Options::control_plane());
     println!("control plane after {:?}", began.elapsed());
     cluster.kubectl_ok(&["create", "configmap", "a", "--from-literal=b=c"]);
+    cluster.kill9(Component::ApiServer);
+    cluster.kill9(Component::Etcd);
+    assert!(!cluster.kubectl(&["get", "configmap", "a"]).status.success());
+    cluster.start_component(Component::Etcd);
+    cluster.start_component(Component::ApiServer);
     assert_eq!(cluster.get(&["configmap", "a"])["data"]["b"], "c");
     assert_eq!(cluster.pid(Component::Scheduler), None);
 }

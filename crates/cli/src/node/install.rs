@@ -23,9 +23,11 @@ Exit codes: 0 done; 1 failed; 5 containerd did not work with its new configurati
 Examples:
   uimgacc node install --store /mnt/store --dry-run
   uimgacc node install --store /mnt/store
-  cp /var/lib/rancher/k3s/agent/etc/containerd/config{,-v3}.toml.tmpl   # k3s: a copy of the file it makes
-  uimgacc node install --store /mnt/store --restart 'systemctl restart k3s' \\
-      --config /var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.tmpl \\
+
+k3s makes its file anew at each start from a template, and a copy of that file is one:
+  cd /var/lib/rancher/k3s/agent/etc/containerd && cp config.toml config-v3.toml.tmpl
+  uimgacc node install --store /mnt/store --restart 'systemctl restart k3s' --config $PWD/config-v3.toml.tmpl \\
+      --containerd /var/lib/rancher/k3s/data/current/bin/containerd \\
       --containerd-socket /run/k3s/containerd/containerd.sock")]
 pub(crate) struct Install {
     /// The store: a folder, or an address that the snapshotter mounts itself.

@@ -136,10 +136,12 @@ fn space(root: &Path) -> Finding {
             let free = found.f_bavail.saturating_mul(found.f_frsize);
             let what = format!("{} MiB free for {}", free >> 20, root.display());
             let mend = "free some space, or put --root on another local disk";
-            match free {
-                ..SPACE_FAIL => Finding::new(ID, Level::Fail, what, mend),
-                SPACE_FAIL..SPACE_WARN => Finding::new(ID, Level::Warn, what, mend),
-                _ => Finding::ok(ID, what),
+            if free < SPACE_FAIL {
+                Finding::new(ID, Level::Fail, what, mend)
+            } else if free < SPACE_WARN {
+                Finding::new(ID, Level::Warn, what, mend)
+            } else {
+                Finding::ok(ID, what)
             }
         }
     }

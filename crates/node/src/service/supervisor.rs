@@ -1,7 +1,7 @@
 //! `uimgacc-snapshotter supervise` as a process of its own session, for hosts without systemd.
 //!
 //! It is known by process ID and start time, kept in a file, so that a process that got the ID
-//! later is never taken for it.
+//! later is never taken for it; where a crash came before the file, by its arguments.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -105,12 +105,24 @@ pub(super) fn log(settings: &Settings) -> String {
 
 /// The supervisor that was started last, where it still runs.
 fn running(settings: &Settings) -> Result<Option<Running>, NodeError> {
-    let Some(text) = files::read(&pid_file(settings))? else {
-        return Ok(None);
-    };
-    // Only a crash of the host leaves half a file, and then nothing runs.
-    let record: Option<Running> = serde_json::from_slice(&text).ok();
-    Ok(record.filter(|record| start_time(record.pid) == Some(record.start_time)))
+    let text = files::read(&pid_file(settings))?;
+    let record = text.and_then(|text| serde_json::from_slice::<Running>(&text).ok());
+    let known = record.filter(|record| start_time(record.pid) == Some(record.start_time));
+    Ok(known.or_else(|| search(&settings.address().display().to_string())))
+}
+
+/// A supervisor of this socket among all processes.
+fn search(address: &str) -> Option<Running> {
+    let entries = fs::read_dir("/proc").ok()?.flatten();
+    let mut pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.find_map(|pid| {
+        let words = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let words: Vec<&[u8]> = words.split(|byte| *byte == 0).collect();
+        let wanted: [&[u8]; 3] = [b"supervise", b"--address", address.as_bytes()];
+        let is_ours = words.windows(3).any(|three| three == wanted);
+        let start_time = start_time(pid).filter(|_| is_ours)?;
+        Some(Running { pid, start_time })
+    })
 }
 
 fn signal(pid: i32, signal: Signal) {

@@ -38,6 +38,29 @@ fn a_containerd_that_does_not_come_back_gets_its_former_configuration_again() {
         host.write_restart("");
         install(&host.settings, &mut |_| {}).unwrap();
         assert_eq!(host.plugin().as_deref(), Some("ok"), "{version}");
+        // An install with other settings that fails leaves the one before.
+        let good = host.config();
+        let mut other = host.settings.clone();
+        other.name = "other".to_owned();
+        host.write_restart("if grep -q 'proxy_plugins.other' etc/config.toml; then exit 1; fi");
+        let error = install(&other, &mut |_| {}).unwrap_err();
+        assert!(
+            matches!(error, NodeError::RolledBack { .. }),
+            "{version}: {error:?}"
+        );
+        assert_eq!(host.config(), good, "{version}");
+        assert_eq!(host.plugin().as_deref(), Some("ok"), "{version}");
+        host.write_restart("");
+        install(&other, &mut |_| {}).unwrap();
+        assert_eq!(host.plugin(), None, "{version}");
+        install(&host.settings, &mut |_| {}).unwrap();
+        assert_eq!(host.config(), good, "{version}");
+        other.run_dir = host.path("run2");
+        let moved = install(&other, &mut |_| {});
+        assert!(
+            matches!(moved, Err(NodeError::Moved { .. })),
+            "{version}: {moved:?}"
+        );
         uninstall(&host.settings, false, &mut |_| {}).unwrap();
         assert_eq!(host.config(), before, "{version}");
     }
@@ -83,7 +106,9 @@ fn what_containerd_refuses_or_would_not_follow_is_never_put_in_place() {
         } else {
             "plugins.\"io.containerd.cri.v1.images\""
         };
-        let imports = format!("imports = [\"conf.d/*.toml\"]\n{}", host.config().unwrap());
+        // Of a relative pattern 1.6 takes its own folder as the base, not the file's.
+        let imports =
+            host.fill("imports = [\"DIR/etc/conf.d/*.toml\"]\n") + &host.config().unwrap();
         fs::write(&host.settings.config, &imports).unwrap();
         fs::create_dir(host.path("etc/conf.d")).unwrap();
         let drop_in = host.path("etc/conf.d/site.toml");

@@ -1,6 +1,6 @@
 //! A host: a containerd that runs as a service would, and the settings to install on it.
 //!
-//! Everything lies in a temporary folder. On drop the supervisor, the daemon and containerd are
+//! Everything lies in a temporary folder, and containerd has a `/run` of its own. On drop the supervisor, the daemon and containerd are
 //! ended, each known by its own folder in its arguments.
 
 use std::fs;
@@ -122,7 +122,9 @@ set --
 [ -e etc/config.toml ] || set -- --config "{dir}/etc/missing.toml"
 [ -e etc/config.toml ] && set -- --config "{dir}/etc/config.toml"
 [ -e etc/config.toml ] || echo 'version = 2' > etc/missing.toml
-PATH="{bin}:{parts}:$PATH" setsid "{bin}/containerd" "$@" --root "{dir}/root" --state "{dir}/state-run" \
+# Some sockets and folders have fixed places: the machine's own containerd must keep its.
+aside='mount -t tmpfs aside /run; case "{parts}" in /opt/*) ;; *) mount -t tmpfs aside /opt ;; esac; exec "$0" "$@"'
+PATH="{bin}:{parts}:$PATH" setsid unshare --mount --propagation private sh -c "$aside" "{bin}/containerd" "$@" --root "{dir}/root" --state "{dir}/state-run" \
   --address "{dir}/c.sock" >> containerd.log 2>&1 < /dev/null &
 echo $! > pid
 for _ in $(seq 500); do

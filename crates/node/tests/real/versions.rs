@@ -118,6 +118,14 @@ fn round_trip(version: &'static str, name: &str, config: Option<&str>, reference
     ];
     let snapshots = host.ctr_ok(&list);
     assert!(snapshots.contains("Committed"), "{what}: {snapshots}");
+    // Because annotations are on, CRI of 2.x leaves the transfer service aside.
+    let log = fs::read_to_string(host.path("containerd.log")).unwrap();
+    let falls_back = log.contains("Falling back to local image pull mode");
+    assert_eq!(
+        falls_back,
+        version.starts_with('2') && version != "2.0",
+        "{what}"
+    );
     // And so does `ctr`, which in 2.x pulls through the transfer service.
     let pull = [
         "images",

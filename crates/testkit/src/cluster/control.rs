@@ -199,6 +199,8 @@ impl ControlPlane {
         self.client(command, pki, Component::ControllerManager);
         command
             .arg("--use-service-account-credentials=true")
+            // It makes a token for each of its controllers, and would take five seconds for that.
+            .args(["--kube-api-qps=1000", "--kube-api-burst=1000"])
             .arg(file("root-ca-file", "ca.crt"))
             .arg(file(
                 "service-account-private-key-file",

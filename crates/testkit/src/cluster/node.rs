@@ -3,10 +3,14 @@
 //! The node sees the machine's files. What it changes below `/etc`, `/opt` and `/usr/local` stays with the node (overlays); `/run`,
 //! `/var/lib` and `/var/log` are its own from the start, plain folders that can be looked at from outside. All mounts are shared, as
 //! systemd has it, so a Pod with `mountPropagation: Bidirectional` can mount something on the node. Anything else (`/tmp` above all) is
-//! the machine's, so a test can give a folder to the node as a `hostPath`.
+//! the machine's, so a test can give a folder to the node as a `hostPath`. Only mounts do not pass: what a test mounts below the
+//! temporary folder, before or after, the node does not see, and what the node mounts is seen by [`Node::path`] and [`Node::mounts`].
 //!
 //! There is no systemd: process 1 starts containerd and kubelet again whenever they end, and `/usr/local/sbin/restart-containerd` on the
 //! node restarts containerd. A Pod can call it that has `privileged`, `hostPID`, and has changed its root to the node's `/`.
+//!
+//! What a Pod starts ends with the Pod, as everywhere, whatever its namespaces: a daemon that shall stay must leave the Pod's cgroup, for
+//! that of process 1 in each hierarchy.
 //!
 //! On drop process 1 is killed, and with it the kernel ends all processes and mounts of the node; its cgroups are removed.
 

@@ -8,20 +8,42 @@ dir=$1
 # shellcheck source=/dev/null
 . "$dir/run/node/env"
 
-# runc makes the cgroups of containers next to or below that of containerd, so this one holds all of the node's.
-for hierarchy in /sys/fs/cgroup /sys/fs/cgroup/*; do
-  if [[ ! -e $hierarchy/cgroup.procs ]] || ! mountpoint -q "$hierarchy"; then continue; fi
-  for group in "$hierarchy/$NODE_CGROUP" "$hierarchy/$NODE_CGROUP/node"; do
+hierarchies() {
+  local hierarchy
+  for hierarchy in /sys/fs/cgroup /sys/fs/cgroup/*; do
+    if [[ -L $hierarchy || ! -e $hierarchy/cgroup.procs ]] || ! mountpoint -q "$hierarchy"; then continue; fi
+    printf '%s\n' "$hierarchy"
+  done
+}
+
+# One cgroup, in each hierarchy, holds all of the node, which takes it for the root. So the node's can be found again.
+if [[ -z ${NODE_HAS_CGROUP:-} ]]; then
+  mount -t proc proc /proc
+  for hierarchy in $(hierarchies); do
+    group=$hierarchy/$NODE_CGROUP
     mkdir -p "$group"
     for name in cpuset.cpus cpuset.mems; do
-      [[ ! -e $group/$name || ! -e $group/tasks ]] || cat "$group/../$name" >"$group/$name"
+      [[ ! -e $group/$name || ! -e $group/tasks ]] || cat "$hierarchy/$name" >"$group/$name"
     done
+    echo $$ >"$group/cgroup.procs"
   done
-  echo $$ >"$group/cgroup.procs"
+  NODE_HAS_CGROUP=yes exec unshare --cgroup bash "$0" "$dir"
+fi
+unset NODE_HAS_CGROUP
+for hierarchy in $(hierarchies); do
+  mount --bind "$hierarchy/$NODE_CGROUP" "$hierarchy"
+  if [[ -e $hierarchy/cgroup.controllers ]]; then
+    # There, a cgroup with processes of its own cannot limit those below.
+    mkdir "$hierarchy/node"
+    echo $$ >"$hierarchy/node/cgroup.procs"
+  fi
 done
 
 hostname "$NODE_NAME"
-mount -t proc proc /proc
+# What other tests have mounted must not be held here when they are done with it.
+while read -r _ _ _ _ point _; do
+  [[ $point != "${dir%/*/*}"/* ]] || umount --lazy "$point" 2>/dev/null || true
+done < <(tac /proc/self/mountinfo)
 # The node sees the machine's files; what it changes below these stays in its own folder.
 for place in /etc /opt /usr/local; do
   [[ -d $place ]] || continue

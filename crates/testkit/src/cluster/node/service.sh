@@ -2,7 +2,8 @@
 # Acts on containerd, kubelet or kube-proxy of this node, as systemctl does where there is systemd. To be called on the node, or by a Pod
 # with `hostPID` that has changed its root to the node's.
 #
-# start, and the second half of restart, wait until the service answers, and fail with the end of its log after 30 s.
+# start, and the second half of restart, wait until the service answers, and fail with the end of its log where
+# it does not within 30 s or ends at once five times.
 # Usage: node-service start|stop|restart|kill9 containerd|kubelet|kube-proxy
 set -euo pipefail
 # shellcheck source=/dev/null
@@ -34,10 +35,16 @@ end() {
 }
 
 begin() {
-  local deadline=$((SECONDS + 30))
+  local deadline=$((SECONDS + 30)) pid last='' starts=0
   rm -f "$hold"
-  until [[ -n $(running) ]] && answers; do
-    if ((SECONDS >= deadline)); then
+  while :; do
+    pid=$(running)
+    if [[ -n $pid && $pid != "$last" ]]; then
+      last=$pid starts=$((starts + 1))
+    fi
+    [[ -z $pid ]] || ! answers || return 0
+    # As systemd has it: what ends five times at once is not waited for.
+    if ((SECONDS >= deadline || starts > 5)); then
       printf '%s does not come back\n' "$name" >&2
       tail -n 20 "$NODE_DIR/$name.log" >&2
       return 1
