@@ -5,8 +5,11 @@
 //! host that has nothing to do with this Pod: it goes on while the Pod ends, is replaced or is never
 //! started again, and so do containers. The Pod's own image starts without the snapshotter.
 //!
-//! The Pod is [`pod::pod_spec`], its rights are [`pod::rules`], its arguments [`options::arguments`]:
-//! whoever makes the DaemonSet takes them from there.
+//! What the Pod needs: `privileged`, `hostPID`, user 0, `NODE_NAME` by the downward API, the
+//! [`Options`], a grace period of 90 s (a restart of containerd is waited for), and where a claim is
+//! the store, its volume. The host's files are reached by way of `/proc/1/root`, so no mount of the
+//! host is needed, nor kept busy by the Pod. What its service account may do: `nodes` get, list,
+//! watch, patch; `accelerationnodes` get, list, watch, create; `accelerationnodes/status` patch.
 //!
 //! Flow, one piece of work at a time ([`decide`] says which):
 //! 1. everything is installed but what needs a restart of containerd; where one is needed, the
@@ -31,7 +34,6 @@ mod host;
 mod installer;
 pub mod on_host;
 pub mod options;
-pub mod pod;
 mod release;
 mod status;
 
@@ -107,7 +109,7 @@ struct Agent {
 
 impl Agent {
     fn new(client: &Client, options: Options) -> anyhow::Result<Self> {
-        let host = Host::new(&options.host_root);
+        let host = Host::new(&options.host);
         Ok(Self {
             installer: Installer::new(&options, &host).context("cannot find our own program")?,
             objects: Objects::watch(client, &options.node_name),

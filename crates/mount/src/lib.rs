@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub use method::{Method, Methods, ParseMethodsError};
 pub use overlay::{OverlayRequest, bind_read_only, mount_overlay};
-pub use target::{is_mounted, unmount};
+pub use target::{is_mount_point, is_mounted, unmount, unmount_all};
 
 /// What to mount, and where.
 #[derive(Debug, Clone)]

@@ -12,6 +12,7 @@ use uimgacc_mount::Methods;
 use uimgacc_snapshotter::chains::MountSettings;
 use uimgacc_snapshotter::node::NodeSettings;
 use uimgacc_snapshotter::server::serve;
+use uimgacc_snapshotter::status;
 
 /// containerd snapshotter that takes the layers of accelerated images from a shared store.
 ///
@@ -73,6 +74,10 @@ struct Serve {
     )]
     address: PathBuf,
 
+    /// Socket for the node's status and metrics [default: status.sock beside --address]
+    #[arg(long, value_name = "SOCKET")]
+    status_address: Option<PathBuf>,
+
     /// What to log: a level, or tracing's filters
     #[arg(
         long,
@@ -94,8 +99,8 @@ struct Serve {
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     store_timeout: u64,
 
-    /// Seconds to wait for the mount of an image before a request fails
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    /// Seconds that a request waits for the mount of an image, which goes on by itself then
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     mount_timeout: u64,
 }
 
@@ -155,13 +160,16 @@ fn run_daemon(options: Serve) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let result = runtime.block_on(run(settings, options.address));
+    let status = options
+        .status_address
+        .unwrap_or_else(|| status::default_address(&options.address));
+    let result = runtime.block_on(run(settings, options.address, status));
     // Threads that hang in a dead store must not keep the process.
     runtime.shutdown_background();
     result
 }
 
-async fn run(settings: NodeSettings, address: PathBuf) -> anyhow::Result<()> {
+async fn run(settings: NodeSettings, address: PathBuf, status: PathBuf) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let stop = async move {
@@ -179,6 +187,6 @@ async fn run(settings: NodeSettings, address: PathBuf) -> anyhow::Result<()> {
         // Without systemd nobody listens.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     };
-    serve(settings, &address, stop, ready).await?;
+    serve(settings, &address, &status, stop, ready).await?;
     Ok(())
 }

@@ -3,24 +3,22 @@
 //! The store is a network file system, and a call into a dead one hangs for minutes or for ever.
 //!
 //! Guarantees: [`Store::run`] returns in time, whatever the store does. A call that hangs keeps
-//! its thread, so at most [`MAX_CALLS`] are under way; and once one was late, the store counts as
-//! down for [`HOLD_OFF`], so that an image of many layers waits once and not once a layer.
+//! its thread, and [`Calls`] sees to it that they do not pile up; once one was late, the store
+//! counts as down for a while, so that an image of many layers waits once and not once a layer.
+//! [`Store::health`] never waits.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
-use uimgacc_mount::index_cache::{self, IndexError};
-use uimgacc_store::{ChainRecord, ReadError, StoreReader};
-use uimgacc_types::ChainId;
+use uimgacc_mount::index_cache::IndexError;
+use uimgacc_store::{ReadError, StoreReader};
 
+use crate::calls::{Call, Calls};
 use crate::error::chain_text;
 
-/// How many calls into the store may be under way.
-const MAX_CALLS: usize = 16;
-/// How long a store that was late counts as down.
-const HOLD_OFF: Duration = Duration::from_secs(15);
+/// How often the store is looked at where nobody else asks.
+const CHECK_PERIOD: Duration = Duration::from_secs(15);
 
 /// Why the store gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -58,8 +56,19 @@ pub struct Store {
     path: PathBuf,
     deadline: Duration,
     reader: Mutex<Option<Arc<StoreReader>>>,
-    down_until: Mutex<Option<Instant>>,
-    calls: Arc<Semaphore>,
+    calls: Calls,
+    health: Mutex<Health>,
+}
+
+/// What is known of the store, from the last look at it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Health {
+    /// Whether it answered.
+    pub reachable: bool,
+    /// Why not; `None` also before the first look.
+    pub error: Option<String>,
+    /// Its id, once it was seen.
+    pub store_id: Option<String>,
 }
 
 impl Store {
@@ -70,29 +79,61 @@ impl Store {
             path,
             deadline,
             reader: Mutex::new(None),
-            down_until: Mutex::new(None),
-            calls: Arc::new(Semaphore::new(MAX_CALLS)),
+            calls: Calls::default(),
+            health: Mutex::default(),
         }
     }
 
-    /// The record of a chain all of whose layers can be mounted from the store; `None` where the
-    /// store does not have it, or cannot say so in time (which is logged).
-    pub async fn find(self: &Arc<Self>, chain: ChainId) -> Option<ChainRecord> {
-        let found = self
-            .run(self.deadline, move |store| {
-                let record = store.chain(chain)?;
-                if let Some(record) = &record {
-                    index_cache::probe(store, record)?;
+    /// Where it is.
+    #[must_use]
+    pub fn source(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    /// How long a request that can do without the store waits for it.
+    #[must_use]
+    pub fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    /// What the last look at the store found.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        lock(&self.health).clone()
+    }
+
+    /// How many calls into the store hang.
+    #[must_use]
+    pub fn hung_calls(&self) -> usize {
+        self.calls.hung()
+    }
+
+    /// Keeps [`Self::health`] fresh, for ever.
+    pub async fn keep_checking(self: Arc<Self>) {
+        loop {
+            let looked = self.run(self.deadline, |store| {
+                // Anew each time: it may have been unmounted.
+                let store = StoreReader::open(store.layout().root())?;
+                Ok(store.store_id().to_owned())
+            });
+            let found = looked.await;
+            let mut health = lock(&self.health).clone();
+            health.reachable = found.is_ok();
+            match found {
+                Ok(id) => {
+                    health.error = None;
+                    health.store_id = Some(id);
                 }
-                Ok(record)
-            })
-            .await;
-        match found {
-            Ok(found) => found,
-            Err(error) => {
-                tracing::warn!(%chain, error = chain_text(&error), "not taken from the store");
-                None
+                // Why it is down says more than that it is.
+                Err(StoreError::Down { .. }) if health.error.is_some() => {}
+                Err(error) => health.error = Some(chain_text(&error)),
             }
+            let before = std::mem::replace(&mut *lock(&self.health), health.clone());
+            if before.reachable != health.reachable {
+                let error = health.error.unwrap_or_default();
+                tracing::info!(reachable = health.reachable, error, "the store");
+            }
+            tokio::time::sleep(CHECK_PERIOD).await;
         }
     }
 
@@ -105,42 +146,56 @@ impl Store {
         deadline: Duration,
         call: impl FnOnce(&StoreReader) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.check_down()?;
-        let store = self.clone();
-        let work = async move {
-            let calls = self.calls.clone();
-            let permit = calls.acquire_owned().await;
-            let work = tokio::task::spawn_blocking(move || {
-                let _permit = permit;
-                let result = store.open().and_then(|reader| call(&reader));
-                // It answered, so it is there, however late.
-                *lock(&store.down_until) = None;
-                result
-            });
-            work.await.unwrap_or(Err(StoreError::Stopping))
-        };
-        if let Ok(result) = tokio::time::timeout(deadline, work).await {
-            return result;
-        }
-        *lock(&self.down_until) = Some(Instant::now() + HOLD_OFF);
-        Err(StoreError::Late {
-            path: self.path.clone(),
-            seconds: deadline.as_secs(),
-        })
-    }
-
-    fn check_down(&self) -> Result<(), StoreError> {
-        let Some(until) = *lock(&self.down_until) else {
-            return Ok(());
-        };
-        let rest = until.saturating_duration_since(Instant::now());
-        if rest.is_zero() {
-            return Ok(());
-        }
-        Err(StoreError::Down {
+        let admitted = self.calls.admit(Instant::now());
+        let admitted = admitted.map_err(|rest| StoreError::Down {
             path: self.path.clone(),
             seconds: rest.as_secs() + 1,
-        })
+        })?;
+        let store = self.clone();
+        // A task of its own: a request that is given up must not leave its call uncounted.
+        let work = tokio::spawn(async move { store.watch(admitted, deadline, call).await });
+        work.await.unwrap_or(Err(StoreError::Stopping))
+    }
+
+    async fn watch<T: Send + 'static>(
+        self: Arc<Self>,
+        admitted: Call,
+        deadline: Duration,
+        call: impl FnOnce(&StoreReader) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let until = tokio::time::Instant::now() + deadline;
+        let late = StoreError::Late {
+            path: self.path.clone(),
+            seconds: deadline.as_secs(),
+        };
+        // Given back when this returns, also where the call hangs.
+        let Ok(_permit) = tokio::time::timeout_at(until, self.calls.room(admitted)).await else {
+            // Those that have the room are late before this one.
+            self.calls.withdrawn(admitted);
+            return Err(late);
+        };
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let store = self.clone();
+        // Not one of the runtime's threads: those are needed, and may not be lost to a dead store.
+        let started = std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || {
+                let _ended = Ended(&store.calls, admitted);
+                let result = store.open().and_then(|reader| call(&reader));
+                // Nobody may wait any more.
+                let _ = answer.send(result);
+            });
+        if started.is_err() {
+            self.calls.withdrawn(admitted);
+            return Err(StoreError::Stopping);
+        }
+        match tokio::time::timeout_at(until, answered).await {
+            Ok(result) => result.unwrap_or(Err(StoreError::Stopping)),
+            Err(_) => {
+                self.calls.late(admitted, Instant::now());
+                Err(late)
+            }
+        }
     }
 
     /// Opens the store once; while that fails, each time again.
@@ -151,6 +206,15 @@ impl Store {
         let reader = Arc::new(StoreReader::open(&self.path)?);
         *lock(&self.reader) = Some(reader.clone());
         Ok(reader)
+    }
+}
+
+/// Tells that a call ended, also by a panic.
+struct Ended<'a>(&'a Calls, Call);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.ended(self.1);
     }
 }
 

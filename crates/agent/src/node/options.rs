@@ -1,16 +1,10 @@
-//! The options of `uimgacc-agent node`, and how they follow from an [`ImageAcceleration`]'s spec.
-//!
-//! [`ImageAcceleration`]: uimgacc_objects::ImageAcceleration
+//! The options of `uimgacc-agent node`: what the spec of the `ImageAcceleration` says of nodes.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use serde::de::DeserializeOwned;
-use uimgacc_objects::{Fallback, ImageAccelerationSpec, NfsStore, NodePaths, Originals};
-
-/// Where a claim is mounted in the Pod.
-pub const CLAIM_FOLDER: &str = "/store";
+use uimgacc_objects::{Fallback, NodePaths, Originals};
 
 /// Options.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
@@ -29,18 +23,18 @@ pub struct Options {
     /// Where this Pod has the claim mounted that is the store; the host gets the mount in its --run-dir
     #[arg(long, value_name = "DIR", conflicts_with = "store")]
     pub store_volume: Option<PathBuf>,
-    /// What is done while the store cannot be reached: Registry or Fail
-    #[arg(long, value_name = "POLICY", default_value = "Registry", value_parser = word::<Fallback>)]
+    /// What is done while the store cannot be reached: registry (pull as ever) or fail
+    #[arg(long, value_name = "POLICY", default_value = "registry", value_parser = fallback)]
     pub fallback: Fallback,
-    /// Whether images pulled by their original name start from the store: Accelerate or TargetsOnly
-    #[arg(long, value_name = "POLICY", default_value = "Accelerate", value_parser = word::<Originals>)]
+    /// Whether images pulled by their original name start from the store: accelerate or targets-only
+    #[arg(long, value_name = "POLICY", default_value = "accelerate", value_parser = originals)]
     pub originals: Originals,
     /// Seconds that the node may be unfit before its labels go
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     pub patience: u64,
-    /// The host's root folder
+    /// The host's root folder as this Pod sees it
     #[arg(long, value_name = "DIR", default_value = "/proc/1/root")]
-    pub host_root: PathBuf,
+    pub host: PathBuf,
     /// Where things are on the host
     #[command(flatten)]
     pub paths: Paths,
@@ -96,55 +90,25 @@ impl Options {
     }
 }
 
-/// A word as the objects have it.
-fn word<T: DeserializeOwned>(text: &str) -> Result<T, String> {
-    serde_json::from_value(text.into()).map_err(|error| error.to_string())
+fn fallback(text: &str) -> Result<Fallback, String> {
+    match text {
+        "registry" => Ok(Fallback::Registry),
+        "fail" => Ok(Fallback::Fail),
+        _ => Err("write registry or fail".to_owned()),
+    }
 }
 
-/// The arguments of the container, `node` first, for a cluster that is accelerated like this. The
-/// name of the node comes by the environment.
-#[must_use]
-pub fn arguments(spec: &ImageAccelerationSpec) -> Vec<String> {
-    let mut words = vec!["node".to_owned()];
-    let mut add = |name: &str, value: &str| words.push(format!("--{name}={value}"));
-    let store = &spec.store;
-    match (&store.nfs, &store.host_path) {
-        (Some(nfs), _) => add("store", &nfs_source(nfs)),
-        (None, Some(host_path)) => add("store", &host_path.path),
-        (None, None) => add("store-volume", CLAIM_FOLDER),
+fn originals(text: &str) -> Result<Originals, String> {
+    match text {
+        "accelerate" => Ok(Originals::Accelerate),
+        "targets-only" => Ok(Originals::TargetsOnly),
+        _ => Err("write accelerate or targets-only".to_owned()),
     }
-    // Debug of a unit variant is its name, as serde writes it.
-    add("fallback", &format!("{:?}", spec.fallback));
-    add("originals", &format!("{:?}", spec.originals));
-    let paths = &spec.node_paths;
-    add("containerd-config", &paths.containerd_config);
-    add("containerd-socket", &paths.containerd_socket);
-    add("containerd-binary", &paths.containerd_binary);
-    for word in &paths.containerd_restart {
-        add("containerd-restart", word);
-    }
-    add("bin-dir", &paths.bin_dir);
-    add("root-dir", &paths.root_dir);
-    add("run-dir", &paths.run_dir);
-    add("config-dir", &paths.config_dir);
-    words
-}
-
-/// The address of an NFS store, as every part of ours takes it: `nfs://a,b/path?opts`.
-#[must_use]
-pub fn nfs_source(nfs: &NfsStore) -> String {
-    let servers = nfs.servers.join(",");
-    let mut source = format!("nfs://{servers}/{}", nfs.path.trim_start_matches('/'));
-    if !nfs.options.is_empty() {
-        source = source + "?" + &nfs.options;
-    }
-    source
 }
 
 #[cfg(test)]
 mod tests {
     use clap::Parser;
-    use uimgacc_objects::{ClaimStore, HostPathStore, StoreSpec};
 
     use super::*;
 
@@ -154,64 +118,52 @@ mod tests {
         options: Options,
     }
 
-    fn parsed(spec: &ImageAccelerationSpec) -> Options {
-        let words = [arguments(spec), vec!["--node-name=n".to_owned()]].concat();
-        Program::try_parse_from(words).unwrap().options
-    }
-
-    fn spec(store: &str) -> ImageAccelerationSpec {
-        serde_json::from_str(&format!("{{\"image\": \"i\", \"store\": {store}}}")).unwrap()
+    fn parsed(words: &str) -> Result<Options, String> {
+        let words = ["node", "--node-name=n"]
+            .into_iter()
+            .chain(words.split(' '));
+        let parsed = Program::try_parse_from(words.filter(|word| !word.is_empty()));
+        parsed
+            .map(|program| program.options)
+            .map_err(|error| error.to_string())
     }
 
     #[test]
-    fn arguments_say_all_of_the_spec() {
-        let mut spec =
-            spec(r#"{"nfs": {"servers": ["a", "b"], "path": "/x/y", "options": "vers=3,nolock"}}"#);
-        let options = parsed(&spec);
-        assert_eq!(options.daemon_store(), "nfs://a,b/x/y?vers=3,nolock");
-        assert_eq!(options.fallback, Fallback::Registry);
-        assert_eq!(options.originals, Originals::Accelerate);
+    fn defaults_are_those_of_the_objects() {
+        let options = parsed("--store nfs://a,b/x?vers=3,nolock").unwrap();
+        assert_eq!(options.daemon_store(), "nfs://a,b/x?vers=3,nolock");
+        assert_eq!(options.fallback, Fallback::default());
+        assert_eq!(options.originals, Originals::default());
+        let defaults = NodePaths::default();
+        assert_eq!(options.paths.bin_dir, defaults.bin_dir);
+        assert_eq!(options.paths.run_dir, defaults.run_dir);
         assert_eq!(
-            options.paths.containerd_socket,
-            "/run/containerd/containerd.sock"
+            options.paths.containerd_restart,
+            defaults.containerd_restart
         );
-        spec.fallback = Fallback::Fail;
-        spec.originals = Originals::TargetsOnly;
-        spec.node_paths.containerd_restart = vec!["rc-service".to_owned(), "--x y".to_owned()];
-        spec.node_paths.run_dir = "/run/x".to_owned();
-        spec.store = StoreSpec {
-            host_path: Some(HostPathStore {
-                path: "/mnt/s".to_owned(),
-            }),
-            ..StoreSpec::default()
-        };
-        let options = parsed(&spec);
-        assert_eq!(options.daemon_store(), "/mnt/s");
+    }
+
+    #[test]
+    fn a_claim_is_a_store_in_the_folder_of_sockets() {
+        let words = "--store-volume /store --run-dir /run/x --containerd-restart a \
+            --containerd-restart --b --fallback fail --originals targets-only";
+        let options = parsed(words).unwrap();
+        assert_eq!(options.daemon_store(), "/run/x/store");
+        assert_eq!(options.paths.containerd_restart, ["a", "--b"]);
         assert_eq!(options.fallback, Fallback::Fail);
         assert_eq!(options.originals, Originals::TargetsOnly);
-        assert_eq!(options.paths.containerd_restart, ["rc-service", "--x y"]);
-        spec.store = StoreSpec {
-            persistent_volume_claim: Some(ClaimStore {
-                claim_name: "c".to_owned(),
-            }),
-            ..StoreSpec::default()
-        };
-        let options = parsed(&spec);
-        assert_eq!(options.store_volume, Some(CLAIM_FOLDER.into()));
-        assert_eq!(options.daemon_store(), "/run/x/store");
     }
 
     #[test]
-    fn an_export_without_path_or_options_is_a_source() {
-        let spec = spec(r#"{"nfs": {"servers": ["10.0.0.1"]}}"#);
-        assert_eq!(parsed(&spec).daemon_store(), "nfs://10.0.0.1/");
-    }
-
-    #[test]
-    fn a_word_that_is_none_is_refused() {
-        let words = ["node", "--node-name=n", "--store=/s", "--fallback=maybe"];
-        let error = Program::try_parse_from(words).unwrap_err().to_string();
-        assert!(error.contains("maybe"), "{error}");
-        assert!(Program::try_parse_from(["node", "--node-name=n"]).is_err());
+    fn what_makes_no_sense_is_refused() {
+        for (words, why) in [
+            ("", "--store"),
+            ("--store /a --store-volume /b", "cannot be used with"),
+            ("--store /a --fallback maybe", "registry or fail"),
+            ("--store /a --originals all", "targets-only"),
+        ] {
+            let error = parsed(words).unwrap_err();
+            assert!(error.contains(why), "{error}");
+        }
     }
 }

@@ -6,6 +6,7 @@ mod crash;
 mod equality;
 mod hostile;
 mod node;
+mod mounting;
 mod run;
 mod sharing;
 mod support;
