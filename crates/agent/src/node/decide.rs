@@ -11,7 +11,7 @@ const RECHECK: Duration = Duration::from_secs(300);
 /// A daemon that is silent for so long is looked after.
 const SILENCE: Duration = Duration::from_secs(15);
 /// Mounts that containers used at an uninstall are tried again after this.
-const LEFT: Duration = Duration::from_secs(60);
+const LEFT: Duration = Duration::from_secs(20);
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// How long all must be well before it counts as well again.

@@ -117,11 +117,11 @@ fn the_work_to_do() {
             Some(Uninstall),
         ),
         ("uninstall", gone(None), 9999, 0, None, false, None),
-        ("uninstall", gone(Some("x")), 59, 0, None, false, None),
+        ("uninstall", gone(Some("x")), 19, 0, None, false, None),
         (
             "uninstall",
             gone(Some("x")),
-            60,
+            20,
             0,
             None,
             false,
