@@ -1,5 +1,7 @@
 //! Failures with an exit code of their own.
 
+use uimgacc_node::NodeError;
+
 /// A failure that scripts tell apart; others exit with 1.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refused {
@@ -18,12 +20,24 @@ pub(crate) enum Refused {
 }
 
 impl Refused {
-    pub(crate) fn code(&self) -> u8 {
+    fn code(&self) -> u8 {
         match self {
             Self::Unfit(_) => 1,
             Self::Damaged(_) => 3,
             Self::InUse(_) => 4,
             Self::Interrupted => 130,
         }
+    }
+}
+
+/// The exit code of a failure.
+pub(crate) fn code(error: &anyhow::Error) -> u8 {
+    if let Some(refused) = error.downcast_ref::<Refused>() {
+        return refused.code();
+    }
+    match error.downcast_ref::<NodeError>() {
+        Some(NodeError::Busy { .. }) => 4,
+        Some(NodeError::RolledBack { .. } | NodeError::Down { .. }) => 5,
+        _ => 1,
     }
 }

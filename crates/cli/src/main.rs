@@ -18,8 +18,6 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use uimgacc_console::{Printer, render};
 
-use crate::exit::Refused;
-
 /// Starts containers from huge images in seconds.
 ///
 /// `create` unpacks an image once into a store on a shared file system and pushes a target image;
@@ -93,9 +91,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             Printer::new(false).complain(&render(&error));
-            error
-                .downcast_ref::<Refused>()
-                .map_or(ExitCode::FAILURE, |refused| ExitCode::from(refused.code()))
+            ExitCode::from(exit::code(&error))
         }
     }
 }
