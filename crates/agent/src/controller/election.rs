@@ -146,6 +146,10 @@ impl Election {
                 });
                 if now >= *until || foreign {
                     self.role = Role::Candidate;
+                    // What was seen is of before: the watch must tell what happened meanwhile.
+                    if let Some((_, since)) = &mut self.seen {
+                        *since = now;
+                    }
                     return Step::Lost;
                 }
                 if now >= *next {

@@ -5,20 +5,20 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use uimgacc_testkit::ready;
 
 use super::stage::{Agent, NEEDS, Stage, condition, http};
 
-const AUDIT_POLICY: &str =
-    "{apiVersion: audit.k8s.io/v1, kind: Policy, omitStages: [RequestReceived],
-  rules: [{level: Metadata, verbs: [create, update, patch, delete]}]}";
+const AUDIT_POLICY: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
+  "rules": [{"level": "Metadata", "verbs": ["create", "update", "patch", "delete"]}]}"#;
 
 /// A write that reached the API server.
 #[derive(Debug)]
 struct Write {
     credential: String,
     received: String,
+    #[expect(dead_code, reason = "shown where the test fails")]
     what: String,
 }
 
@@ -82,16 +82,16 @@ fn a_leader_that_was_stopped_writes_nothing_more() {
     stage.enable("one");
 
     // Stopped in the middle of much work: hundreds of statuses are still to be written.
-    let images: Vec<String> = (0..200)
+    let images: Vec<Value> = (0..200)
         .map(|index| {
-            format!(
-                "---\n{{apiVersion: uimgacc.io/v1, kind: AcceleratedImage, metadata: {{name: image-{index}}},
-                  spec: {{originalImage: 'r.example/a:1', targetImage: 'r.example/a:fast-{index}'}}}}"
-            )
+            json!({"apiVersion": "uimgacc.io/v1", "kind": "AcceleratedImage",
+                "metadata": {"name": format!("image-{index}")},
+                "spec": {"originalImage": "r.example/a:1", "targetImage": format!("r.example/a:fast-{index}")}})
         })
         .collect();
+    let images = json!({"apiVersion": "v1", "kind": "List", "items": images}).to_string();
     let create = std::thread::scope(|scope| {
-        let apply = scope.spawn(|| stage.cluster.apply(&images.join("\n")));
+        let apply = scope.spawn(|| stage.cluster.apply(&images));
         stage.wait("one", "it works", || {
             let first = stage.image("image-3");
             !first["status"]["conditions"].is_null()

@@ -84,6 +84,8 @@ fn a_process_that_was_stopped_finds_that_it_lost() {
     a.written("1", at(0));
     // SIGSTOP at 1, SIGCONT at 300.
     assert_eq!(a.step(at(300)), Step::Lost);
+    // It does not reach for the lease before it knows who holds it.
+    assert_eq!(a.step(at(300)), Step::Wait(at(315)));
     a.observe(held("b", "9"), at(300));
     assert_eq!(a.step(at(300)), Step::Wait(at(315)));
 }
