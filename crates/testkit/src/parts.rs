@@ -12,6 +12,8 @@ pub enum Need {
     Root,
     /// The programs that `scripts/parts.sh` installs.
     Parts,
+    /// The programs that `scripts/parts-kubernetes.sh` builds besides.
+    Kubernetes,
     /// A file system type of the running kernel, by its name in `/proc/filesystems`.
     Filesystem(&'static str),
 }
@@ -28,6 +30,18 @@ impl Need {
                     dir().display()
                 )
             }),
+            Self::Kubernetes => {
+                let parts = ["etcd", "cni", "kubernetes", "containerd-2.4"];
+                let all = parts
+                    .iter()
+                    .all(|part| dir().join(part).join("bin").is_dir());
+                (!all).then(|| {
+                    format!(
+                        "no Kubernetes in {}: run scripts/parts-kubernetes.sh",
+                        dir().display()
+                    )
+                })
+            }
             Self::Filesystem(name) => {
                 let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
                 (!known.split_whitespace().any(|word| word == name))
