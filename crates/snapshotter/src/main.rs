@@ -18,7 +18,12 @@ use uimgacc_snapshotter::server::serve;
 /// Layers that the store has are neither downloaded nor unpacked; every other image is handled as
 /// containerd's overlayfs snapshotter does. Mounts and containers stay when this process stops.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(
+    version,
+    max_term_width = 100,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
 struct Options {
     #[command(subcommand)]
     command: Option<Verb>,

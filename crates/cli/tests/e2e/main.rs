@@ -5,6 +5,7 @@ mod commands;
 mod crash;
 mod equality;
 mod hostile;
+mod node;
 mod run;
 mod sharing;
 mod support;
