@@ -73,6 +73,7 @@ impl Lease {
         Self {
             holder: format!("node {node}"),
             host: String::new(),
+            machine: None,
             boot_id: String::new(),
             pid: None,
             chains,
