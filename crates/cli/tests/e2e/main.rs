@@ -1,6 +1,11 @@
 //! The command from end to end: real registry, real store, real mounts, and the real containerd
 //! to compare with.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests"
+)]
 
 mod commands;
 mod crash;
