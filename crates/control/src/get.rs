@@ -197,10 +197,12 @@ impl Cluster {
 
     /// The one `ImageAcceleration`; `None` where the cluster is not enabled.
     pub(crate) async fn acceleration(&self) -> Result<Option<ImageAcceleration>, Error> {
-        self.all::<ImageAcceleration>()
-            .get_opt(names::DEFAULT)
-            .await
-            .map_err(self.failed("read how the cluster is accelerated"))
+        match self.all::<ImageAcceleration>().get(names::DEFAULT).await {
+            Ok(found) => Ok(Some(found)),
+            // Also without our kinds: then the answer is not even a Status.
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+            Err(error) => Err(self.failed("read how the cluster is accelerated")(error)),
+        }
     }
 }
 
