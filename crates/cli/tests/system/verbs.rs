@@ -23,7 +23,13 @@ fn from_a_bare_cluster_and_back() {
 
     // An ordinary Pod that must never stop.
     let busy = "while :; do sleep 1; done";
-    cluster.apply(&pod("ordinary", &original.reference, None, Some(first.name()), busy));
+    cluster.apply(&pod(
+        "ordinary",
+        &original.reference,
+        None,
+        Some(first.name()),
+        busy,
+    ));
     cluster.wait("condition=Ready", &["pod/ordinary"], MINUTE);
 
     let took = world.enable(&["--node-selector", "accelerate=yes"]);
@@ -39,7 +45,10 @@ fn from_a_bare_cluster_and_back() {
     world.create("app:1", "app:fast");
     let state = world.json(&["get"]);
     assert_eq!(state["Status"], "Ready", "{state}");
-    assert_eq!(state["Images"][0]["TargetImage"], world.reference("app:fast"));
+    assert_eq!(
+        state["Images"][0]["TargetImage"],
+        world.reference("app:fast")
+    );
     assert_eq!(state["Images"][0]["Layers"], 4);
     world.assert_clean();
 
@@ -56,7 +65,13 @@ fn from_a_bare_cluster_and_back() {
     }
     // On a node without the plugin the same image runs by an ordinary pull.
     let since = cluster.registry().log().len();
-    cluster.apply(&pod("plain", &target, None, Some(second.name()), "cat /data/name-1"));
+    cluster.apply(&pod(
+        "plain",
+        &target,
+        None,
+        Some(second.name()),
+        "cat /data/name-1",
+    ));
     assert_eq!(succeeded(&world, "plain"), "app:1\n");
     assert!(world.layers_sent(&original, since));
 
@@ -68,7 +83,13 @@ fn from_a_bare_cluster_and_back() {
     app(&world, "other:1", 2);
     world.create("other:1", "other:fast");
     let other = world.reference("other:fast");
-    cluster.apply(&pod("joined", &other, Some(LABELS[0]), Some(second.name()), "cat /data/name-0"));
+    cluster.apply(&pod(
+        "joined",
+        &other,
+        Some(LABELS[0]),
+        Some(second.name()),
+        "cat /data/name-0",
+    ));
     assert_eq!(succeeded(&world, "joined"), "other:1\n");
 
     delete_is_refused_while_a_pod_runs(&world);
@@ -79,7 +100,13 @@ fn delete_is_refused_while_a_pod_runs(world: &World) {
     let cluster = &world.cluster;
     let target = world.reference("other:fast");
     let node = cluster.node(1).name();
-    cluster.apply(&pod("holder", &target, Some(LABELS[1]), Some(node), "sleep 600"));
+    cluster.apply(&pod(
+        "holder",
+        &target,
+        Some(LABELS[1]),
+        Some(node),
+        "sleep 600",
+    ));
     cluster.wait("condition=Ready", &["pod/holder"], MINUTE);
     let before = world.store_bytes();
     let message = world.failed(&["delete", &target, "--wait"], 4);
@@ -119,13 +146,27 @@ fn disable_leaves_nothing(world: &World, configs: &[Option<Vec<u8>>]) {
         assert_eq!(world.labels(name), Vec::<String>::new(), "{name}");
         let mounts = node.mounts();
         assert!(!mounts.contains(" - erofs "), "{name}: {mounts}");
-        for left in ["/usr/local/bin/uimgacc", "/usr/local/bin/uimgacc-snapshotter", "/var/lib/uimgacc", "/run/uimgacc"] {
+        for left in [
+            "/usr/local/bin/uimgacc",
+            "/usr/local/bin/uimgacc-snapshotter",
+            "/var/lib/uimgacc",
+            "/run/uimgacc",
+        ] {
             assert!(!node.path(left).exists(), "{name}: {left}");
         }
     }
-    let objects = cluster.kubectl_ok(&["get", "crds,deployments,daemonsets,jobs,serviceaccounts,clusterroles,secrets", "-A", "-o", "name"]);
+    let objects = cluster.kubectl_ok(&[
+        "get",
+        "crds,deployments,daemonsets,jobs,serviceaccounts,clusterroles,secrets",
+        "-A",
+        "-o",
+        "name",
+    ]);
     assert!(!objects.contains("uimgacc"), "{objects}");
     let ordinary = cluster.get(&["pod", "ordinary"]);
-    assert_eq!(ordinary["status"]["containerStatuses"][0]["restartCount"], 0);
+    assert_eq!(
+        ordinary["status"]["containerStatuses"][0]["restartCount"],
+        0
+    );
     assert!(ordinary["status"]["containerStatuses"][0]["state"]["running"].is_object());
 }

@@ -118,7 +118,15 @@ impl World {
         [
             kubectl(&["get", "uimgacc,pods,jobs,nodes", "-A", "-o", "wide"]),
             kubectl(&["get", "uimgacc", "-o", "yaml"]),
-            kubectl(&["logs", "-n", "kube-system", "-l", "app.kubernetes.io/part-of=uimgacc", "--tail=60", "--prefix"]),
+            kubectl(&[
+                "logs",
+                "-n",
+                "kube-system",
+                "-l",
+                "app.kubernetes.io/part-of=uimgacc",
+                "--tail=60",
+                "--prefix",
+            ]),
             kubectl(&["get", "events", "-A", "--sort-by=.lastTimestamp"]),
         ]
         .join("\n")
@@ -186,7 +194,12 @@ impl World {
         let new = log.get(since..).unwrap_or_default();
         new.lines()
             .filter(|line| line.contains("\"GET ") && line.contains("containerd"))
-            .any(|line| image.layers.iter().any(|layer| line.contains(&layer.digest)))
+            .any(|line| {
+                image
+                    .layers
+                    .iter()
+                    .any(|layer| line.contains(&layer.digest))
+            })
     }
 
     pub(crate) fn labels(&self, node: &str) -> Vec<String> {
@@ -203,7 +216,11 @@ impl World {
 pub(crate) fn app(world: &World, name: &str, seed: u32) -> image::Pushed {
     let noise = |number: u32| -> Vec<u8> {
         (0..1_500_000u32)
-            .map(|at| (at ^ (number << 20) ^ (seed << 12)).wrapping_mul(2_654_435_761).to_be_bytes()[0])
+            .map(|at| {
+                (at ^ (number << 20) ^ (seed << 12))
+                    .wrapping_mul(2_654_435_761)
+                    .to_be_bytes()[0]
+            })
             .collect()
     };
     (0..3)
@@ -221,7 +238,13 @@ pub(crate) fn app(world: &World, name: &str, seed: u32) -> image::Pushed {
 }
 
 /// A Pod as the guide has it: with the affinity to nodes that can run accelerated images.
-pub(crate) fn pod(name: &str, image: &str, label: Option<&str>, node: Option<&str>, script: &str) -> String {
+pub(crate) fn pod(
+    name: &str,
+    image: &str,
+    label: Option<&str>,
+    node: Option<&str>,
+    script: &str,
+) -> String {
     let affinity = label.map_or(String::new(), |label| {
         format!(
             "
