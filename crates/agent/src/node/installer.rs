@@ -123,28 +123,19 @@ impl Installer {
     /// Leaves a process on the host that removes the data once no container uses them; this Pod's own
     /// is among these where it was started with the snapshotter.
     async fn purge_later(&self, words: &[String]) -> anyhow::Result<()> {
-        let run = Path::new("/run/systemd/system");
-        let start: &[&str] = if self.host.has(run) {
-            let unit = "--unit=uimgacc-purge";
-            &[
-                "systemd-run",
-                "--quiet",
-                "--collect",
-                "--service-type=exec",
-                unit,
-            ]
-        } else {
-            &["setsid", "--fork"]
-        };
-        let mut all: Vec<String> = start.iter().map(|word| (*word).to_owned()).collect();
-        // The host's copy: this Pod's would keep the data in use. Its file is removed at once.
-        all.push(format!("{}/uimgacc", self.options.paths.bin_dir));
-        all.extend_from_slice(words);
-        all.push("--when-unused".to_owned());
         let mut command = Command::new(&self.program);
+        command.arg("on-host");
+        if self.host.has(Path::new("/run/systemd/system")) {
+            let start = ["systemd-run", "--quiet", "--collect", "--service-type=exec"];
+            command.arg("--").args(start).arg("--unit=uimgacc-purge");
+        } else {
+            command.args(["--background", "--"]);
+        }
+        // The host's copy: this Pod's would keep the data in use. Its file is removed at once.
         command
-            .args(["on-host", "--"])
-            .args(all)
+            .arg(format!("{}/uimgacc", self.options.paths.bin_dir))
+            .args(words)
+            .arg("--when-unused")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
