@@ -197,10 +197,9 @@ impl Cluster {
 
     /// The one `ImageAcceleration`; `None` where the cluster is not enabled.
     pub(crate) async fn acceleration(&self) -> Result<Option<ImageAcceleration>, Error> {
-        self.all::<ImageAcceleration>()
-            .get_opt(names::DEFAULT)
+        let api = self.all::<ImageAcceleration>();
+        self.find(&api, names::DEFAULT, "read how the cluster is accelerated")
             .await
-            .map_err(self.failed("read how the cluster is accelerated"))
     }
 }
 

@@ -171,10 +171,12 @@ impl Cluster {
     pub(crate) async fn find_image(&self, name: &str) -> Result<AcceleratedImage, Error> {
         let reference: ImageReference = name.parse()?;
         let by_name = self
-            .all::<AcceleratedImage>()
-            .get_opt(&object_name(&reference))
-            .await
-            .map_err(self.failed(&format!("get the image {reference}")))?;
+            .find(
+                &self.all::<AcceleratedImage>(),
+                &object_name(&reference),
+                &format!("get the image {reference}"),
+            )
+            .await?;
         match by_name {
             Some(image) if normalised(&image.spec.target_image) == reference.to_string() => {
                 Ok(image)

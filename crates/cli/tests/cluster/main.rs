@@ -1,0 +1,13 @@
+//! The verbs against a real kube-apiserver, etcd and kube-controller-manager. The agent is played
+//! by the tests: what it writes into the status is written by `kubectl`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests; the times are told"
+)]
+
+mod check;
+mod images;
+mod manifests;
+mod setup;
+mod support;
