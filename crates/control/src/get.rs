@@ -31,7 +31,6 @@ pub enum ClusterStatus {
 /// What `get` answers: the API's fields, then ours.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
-#[non_exhaustive]
 pub struct ClusterImages {
     /// The cluster is enabled.
     pub enable: bool,

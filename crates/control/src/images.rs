@@ -12,7 +12,6 @@ use crate::error::Error;
 /// An image as `get -o json` prints it: the API's fields, then ours. Lengths in bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
-#[non_exhaustive]
 pub struct ImageView {
     /// Normalised reference of the original.
     pub original_image: String,
@@ -54,7 +53,6 @@ pub struct ImageView {
 /// How far a conversion is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
-#[non_exhaustive]
 pub struct ImageProgress {
     /// Compressed bytes that were read.
     pub done_bytes: u64,

@@ -6,6 +6,7 @@
     reason = "helpers of tests; the times are told"
 )]
 
+mod access;
 mod check;
 mod images;
 mod manifests;

@@ -1,10 +1,11 @@
 //! enable, status and disable.
 
 use serde_json::json;
+use uimgacc_testkit::cluster::Cluster;
 
 use crate::support::{
-    all_is_well, command, condition, control_plane, enabled, failed, json_of, machine, ok,
-    patch_status, ready, start, stdout, uimgacc, wait_for, with_input,
+    all_is_well, condition, control_plane, enabled, failed, json_of, machine, ok, patch_status,
+    ready, start, stdout, uimgacc, wait_for, with_input,
 };
 
 #[test]
@@ -231,60 +232,7 @@ fn disable_refuses_waits_and_leaves_nothing() {
     assert!(text.contains("was not enabled"), "{text}");
 }
 
-fn json_of_status(cluster: &uimgacc_testkit::cluster::Cluster) -> serde_json::Value {
+fn json_of_status(cluster: &Cluster) -> serde_json::Value {
     let output = uimgacc(cluster, &["status", "-o", "json"]);
     serde_json::from_slice(&output.stdout).expect("JSON")
-}
-
-#[test]
-fn no_cluster_and_no_rights() {
-    if !ready() {
-        return;
-    }
-    let cluster = control_plane();
-    // A server that does not answer is named, with the reason once.
-    let broken = std::fs::read_to_string(cluster.kubeconfig()).unwrap();
-    let address = format!("{}:443", cluster.address());
-    let nowhere = cluster.dir().join("nowhere");
-    // Bound and dropped, so nobody listens there.
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    drop(listener);
-    std::fs::write(
-        &nowhere,
-        broken.replace(&address, &format!("127.0.0.1:{port}")),
-    )
-    .unwrap();
-    let text = failed(
-        &uimgacc(
-            &cluster,
-            &["get", "--kubeconfig", nowhere.to_str().unwrap()],
-        ),
-        1,
-    );
-    assert!(
-        text.contains("no answer from the Kubernetes API at https://127.0.0.1"),
-        "{text}"
-    );
-    assert_eq!(text.matches("refused").count(), 1, "{text}");
-    let text = failed(&uimgacc(&cluster, &["get", "--context", "other"]), 1);
-    assert!(text.contains("other"), "{text}");
-    // A store and a cluster at once is wrong usage; a store of the environment gives way.
-    let text = failed(
-        &uimgacc(&cluster, &["get", "--store", "/x", "--context", "other"]),
-        1,
-    );
-    assert!(text.contains("give one of them"), "{text}");
-    let output = command(
-        &cluster,
-        &[
-            "get",
-            "--kubeconfig",
-            cluster.kubeconfig().to_str().unwrap(),
-        ],
-    )
-    .env("UIMGACC_STORE", "/nonexistent")
-    .output()
-    .unwrap();
-    ok(&output);
 }
