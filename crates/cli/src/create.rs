@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use clap::Args;
 use uimgacc_console::{LayerProgress, Printer, bytes, duration};
 use uimgacc_convert::{CreateRequest, Created};
-use uimgacc_registry::{Client, ClientOptions, CredentialSource, Platform};
+use uimgacc_registry::{Client, ClientOptions, CredentialSource, PlainHttp, Platform};
 use uimgacc_types::ImageReference;
 
 use crate::arguments::{Place, PlaceArguments, StoreArgument, TextFormat, WaitArguments, print};
@@ -57,9 +57,13 @@ pub(crate) struct Create {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "On a local store")]
 struct LocalArguments {
-    /// Talk to the registries by HTTP without TLS.
+    /// Talk to the target's registry by HTTP without TLS; to the original's only where it is the
+    /// same, or an address of this machine or a private network.
     #[arg(long)]
     plain_http: bool,
+    /// Talk to this registry by HTTP without TLS; may be given several times.
+    #[arg(long, value_name = "HOST[:PORT]")]
+    plain_http_registry: Vec<String>,
     /// User name at the target's registry (with --no-push: the original's); for others, and by
     /// default, what `docker login` stored is used.
     #[arg(long, requires = "password_stdin")]
@@ -92,26 +96,9 @@ impl Create {
 
     fn run_local(&self, store: &StoreArgument, printer: Printer) -> anyhow::Result<()> {
         let store = store.open()?;
-        let reference = |name: &str| -> anyhow::Result<ImageReference> {
-            name.parse()
-                .with_context(|| format!("cannot understand the image name {name:?}"))
-        };
-        let request = CreateRequest {
-            original: reference(&self.original)?,
-            target: reference(&self.target)?,
-            platform: self.platform.clone().unwrap_or_else(Platform::host),
-            push: !self.local.no_push,
-            jobs: usize::from(self.local.jobs.unwrap_or(DEFAULT_JOBS)),
-            max_expansion: self.local.max_expansion.unwrap_or(DEFAULT_MAX_EXPANSION),
-        };
-        if request.target.digest().is_some() {
-            anyhow::bail!(
-                "the target {} must have a tag, not a digest",
-                request.target
-            );
-        }
+        let request = self.request()?;
         let client = Client::new(ClientOptions {
-            plain_http: self.local.plain_http,
+            plain_http: self.plain(&request),
             credentials: self.credentials(&request)?,
             ..ClientOptions::default()
         })?;
@@ -136,6 +123,41 @@ impl Create {
         print(printer, self.output, &view, || {
             summary(&created, started.elapsed())
         })
+    }
+
+    fn request(&self) -> anyhow::Result<CreateRequest> {
+        let reference = |name: &str| -> anyhow::Result<ImageReference> {
+            name.parse()
+                .with_context(|| format!("cannot understand the image name {name:?}"))
+        };
+        let request = CreateRequest {
+            original: reference(&self.original)?,
+            target: reference(&self.target)?,
+            platform: self.platform.clone().unwrap_or_else(Platform::host),
+            push: !self.local.no_push,
+            jobs: usize::from(self.local.jobs.unwrap_or(DEFAULT_JOBS)),
+            max_expansion: self.local.max_expansion.unwrap_or(DEFAULT_MAX_EXPANSION),
+        };
+        if request.target.digest().is_some() {
+            anyhow::bail!(
+                "the target {} must have a tag, not a digest",
+                request.target
+            );
+        }
+        Ok(request)
+    }
+
+    /// The registries without TLS. Docker Hub is none, whatever is asked for.
+    fn plain(&self, request: &CreateRequest) -> PlainHttp {
+        let mut plain = self.local.plain_http_registry.clone();
+        if self.local.plain_http {
+            let (original, target) = (request.original.registry(), request.target.registry());
+            plain.push(target.to_owned());
+            if uimgacc_registry::is_near(original) {
+                plain.push(original.to_owned());
+            }
+        }
+        PlainHttp::registries(plain)
     }
 
     fn credentials(&self, request: &CreateRequest) -> anyhow::Result<CredentialSource> {
@@ -172,4 +194,43 @@ fn summary(created: &Created, took: std::time::Duration) -> String {
         record.index.packs.len(),
         duration(took),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Words {
+        #[command(flatten)]
+        create: Create,
+    }
+
+    fn plain(words: &[&str]) -> PlainHttp {
+        let all = [&["x", "--store", "/s"], words].concat();
+        let create = Words::try_parse_from(all).unwrap().create;
+        create.plain(&create.request().unwrap())
+    }
+
+    #[test]
+    fn plain_http_is_for_the_target_and_what_is_near() {
+        let hub = plain(&["nginx", "10.0.0.5:5000/nginx:fast", "--plain-http"]);
+        assert!(hub.allows("10.0.0.5:5000"));
+        assert!(!hub.allows("docker.io"));
+        // Where the target is Docker Hub it says nothing.
+        assert!(!plain(&["localhost:1/a", "me/a:fast", "--plain-http"]).allows("docker.io"));
+        let far = plain(&["quay.example/a", "b.example:5000/a:fast", "--plain-http"]);
+        assert!(far.allows("b.example:5000") && !far.allows("quay.example"));
+        let near = plain(&["127.0.0.1:1/a", "b.example:5000/a:fast", "--plain-http"]);
+        assert!(near.allows("127.0.0.1:1"));
+        let named = plain(&[
+            "quay.example/a",
+            "b.example/a:fast",
+            "--plain-http-registry",
+            "quay.example",
+        ]);
+        assert!(named.allows("quay.example") && !named.allows("b.example"));
+    }
 }

@@ -93,9 +93,15 @@ impl Delete {
             deleted.target,
             bytes(swept.bytes)
         ))?;
+        if !swept.held_by.is_empty() {
+            printer.say(&format!(
+                "space is freed later: {} took it into use just before (run `uimgacc store gc` when that has ended)",
+                swept.held_by.join(", ")
+            ));
+        }
         if !swept.waiting_for.is_empty() {
             printer.say(&format!(
-                "space is freed later: {} is writing to the store (run `uimgacc store gc` after it)",
+                "space is freed later: {} is at work on the store (run `uimgacc store gc` after it)",
                 swept.waiting_for.join(", ")
             ));
         }

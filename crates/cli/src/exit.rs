@@ -1,5 +1,6 @@
 //! Failures with an exit code of their own.
 
+use uimgacc_node::NodeError;
 use uimgacc_control::Kind;
 
 /// A failure that scripts tell apart; others exit with 1.
@@ -26,7 +27,7 @@ pub(crate) enum Refused {
 }
 
 impl Refused {
-    pub(crate) fn code(&self) -> u8 {
+    fn code(&self) -> u8 {
         match self {
             Self::Unfit(_) | Self::Unwell(_) => 1,
             Self::Damaged(_) => 3,
@@ -40,6 +41,13 @@ impl Refused {
 pub(crate) fn code(error: &anyhow::Error) -> u8 {
     if let Some(refused) = error.downcast_ref::<Refused>() {
         return refused.code();
+    }
+    if let Some(error) = error.downcast_ref::<NodeError>() {
+        return match error {
+            NodeError::Busy { .. } => 4,
+            NodeError::RolledBack { .. } | NodeError::Down { .. } => 5,
+            _ => 1,
+        };
     }
     match error
         .downcast_ref::<uimgacc_control::Error>()

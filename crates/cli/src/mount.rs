@@ -42,7 +42,8 @@ impl Mount {
         let target = std::fs::canonicalize(&self.dir)
             .with_context(|| format!("cannot find {}", self.dir.display()))?;
         let folder = self.state.folder(&target);
-        if uimgacc_mount::is_mounted(&target)? {
+        // Of any kind: a writable mount is an overlay.
+        if uimgacc_mount::is_mount_point(&target)? {
             anyhow::bail!(
                 "{} is a mount already (`uimgacc umount` undoes one)",
                 target.display()
@@ -73,7 +74,7 @@ impl Mount {
         }
         folder.save(&record)?;
         let mounted = self.mount(&reader, &chain, &folder, &target);
-        if mounted.is_err() {
+        if mounted.is_err() && matches!(uimgacc_mount::is_mount_point(&target), Ok(false)) {
             // The first error is the one to tell; what stays is cleared by the next mount.
             let _ = clear(&folder);
             let _ = uimgacc_store::remove_lease(reader.layout(), &record.lease);
@@ -124,9 +125,9 @@ impl Mount {
 }
 
 /// Unmounts the lower mount, where it is one, and removes the folder.
+///
+/// Only for folders whose overlay is not mounted: its changes lie in there.
 pub(crate) fn clear(folder: &MountFolder) -> anyhow::Result<()> {
-    if uimgacc_mount::is_mounted(&folder.lower())? {
-        uimgacc_mount::unmount(&folder.lower(), false)?;
-    }
+    uimgacc_mount::unmount_all(&folder.lower())?;
     folder.remove()
 }

@@ -30,9 +30,8 @@ impl Umount {
                 target.display()
             )
         })?;
-        if uimgacc_mount::is_mounted(&target)? {
-            uimgacc_mount::unmount(&target, false)?;
-        }
+        // Whatever lies there: only then may the folder with the changes go.
+        uimgacc_mount::unmount_all(&target)?;
         clear(&folder)?;
         if let Err(error) = uimgacc_store::remove_lease(&Layout::new(&record.store), &record.lease)
         {

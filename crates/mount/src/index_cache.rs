@@ -39,6 +39,8 @@ const BUFFER_BYTES: usize = 1 << 20;
 pub struct CachedIndex {
     /// The file.
     pub path: PathBuf,
+    /// SHA-256 of the file.
+    pub digest: Digest,
     /// Its packs, in the order of its device table.
     pub packs: Vec<PackId>,
 }
@@ -150,6 +152,7 @@ pub fn load(folder: &Path) -> Result<Option<CachedIndex>, IndexError> {
     match copy_checked(file, &path, &mut io::sink(), &path, &record) {
         Ok(()) => Ok(Some(CachedIndex {
             path,
+            digest: record.digest,
             packs: record.packs,
         })),
         Err(IndexError::WrongDigest { .. } | IndexError::WrongSize { .. }) => {
@@ -158,6 +161,15 @@ pub fn load(folder: &Path) -> Result<Option<CachedIndex>, IndexError> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// The digest that the folder's copy had when it was made, where there is one. Reads no copy: for
+/// telling which one is there, not that it is sound.
+#[must_use]
+pub fn recorded(folder: &Path) -> Option<Digest> {
+    let text = fs::read(folder.join("record.json")).ok()?;
+    let record: IndexRecord = serde_json::from_slice(&text).ok()?;
+    folder.join("index.erofs").exists().then_some(record.digest)
 }
 
 /// Copies (or, for a prefix, makes) the index of `chain` into the folder, checked.
@@ -197,6 +209,7 @@ pub fn fetch(
     save_record(folder, &record)?;
     Ok(CachedIndex {
         path,
+        digest: record.digest,
         packs: record.packs,
     })
 }

@@ -17,17 +17,36 @@ const EROFS_MAGIC: u32 = 0xE0F5_E1E2;
 /// # Errors
 /// The system's error, but not that there is no such folder: then nothing is mounted.
 pub fn is_mounted(path: &Path) -> Result<bool, MountError> {
-    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
-    let attributes = match statx(CWD, path, flags, StatxFlags::TYPE) {
-        Ok(stat) => stat.stx_attributes,
-        Err(rustix::io::Errno::NOENT) => return Ok(false),
-        Err(errno) => return Err(MountError::system("look at", path, errno)),
-    };
-    if !attributes.contains(StatxAttributes::MOUNT_ROOT) {
+    if !is_mount_point(path)? {
         return Ok(false);
     }
     let found = statfs(path).map_err(|errno| MountError::system("look at", path, errno))?;
     Ok(u32::try_from(found.f_type).is_ok_and(|magic| magic == EROFS_MAGIC))
+}
+
+/// Whether anything at all is mounted at `path`: an image, an overlay, a bind.
+///
+/// # Errors
+/// The system's error, but not that there is no such folder: then nothing is mounted.
+pub fn is_mount_point(path: &Path) -> Result<bool, MountError> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+    match statx(CWD, path, flags, StatxFlags::TYPE) {
+        Ok(stat) => Ok(stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)),
+        Err(rustix::io::Errno::NOENT) => Ok(false),
+        Err(errno) => Err(MountError::system("look at", path, errno)),
+    }
+}
+
+/// Takes every mount at `path` away, the uppermost first. Nothing mounted there is no error.
+///
+/// # Errors
+/// The system's error; `EBUSY` where one is in use. What lies below that one stays.
+pub fn unmount_all(path: &Path) -> Result<(), MountError> {
+    while is_mount_point(path)? {
+        rustix::mount::unmount(path, UnmountFlags::NOFOLLOW)
+            .map_err(|errno| MountError::system("unmount", path, errno))?;
+    }
+    Ok(())
 }
 
 /// Takes the uppermost mount at `path` away. Nothing mounted there is no error.

@@ -11,6 +11,10 @@
 //! made again at the next request. Nothing is unmounted when the process stops. Overlays hold
 //! their lower file systems themselves, so an unmount never hurts a running container.
 //!
+//! One mount of a chain is under way at a time, in a task of its own, and all requests for the chain
+//! wait for that one, but for a short time only: containerd holds up other requests meanwhile. Once
+//! a mount took longer, requests for its chain fail at once until it has ended.
+//!
 //! Cancel: a request that gives up leaves the work to its thread, which keeps the chain's lock.
 
 use std::collections::HashMap;
@@ -18,16 +22,20 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, watch};
 use uimgacc_mount::index_cache::{self, CachedIndex};
-use uimgacc_mount::{Methods, MountRequest, is_mounted, mount_image, unmount};
-use uimgacc_store::Layout;
-use uimgacc_types::ChainId;
+use uimgacc_mount::{Method, Methods, MountRequest, is_mounted, mount_image, unmount};
+use uimgacc_store::{Layout, StoreReader};
+use uimgacc_types::{ChainId, Digest, PackId};
 
 use crate::error::{Error, chain_text};
-use crate::store::{Store, StoreError};
+use crate::metrics::Metrics;
+use crate::store::Store;
+
+/// How long a mount may take, in the background, before the store counts as down.
+const MOUNT_DEADLINE: Duration = Duration::from_secs(60);
 
 /// How images are mounted.
 #[derive(Debug, Clone)]
@@ -36,7 +44,7 @@ pub struct MountSettings {
     pub methods: Methods,
     /// Read-ahead in KiB; `None` for the kernel's.
     pub read_ahead_kb: Option<u32>,
-    /// How long one request waits for a mount.
+    /// How long one request waits for a mount, which goes on by itself then.
     pub deadline: Duration,
 }
 
@@ -44,32 +52,62 @@ pub struct MountSettings {
 #[derive(Debug)]
 pub struct Chains {
     folder: PathBuf,
-    layout: Layout,
     store: Arc<Store>,
     settings: MountSettings,
     locks: Mutex<HashMap<ChainId, Arc<AsyncMutex<()>>>>,
+    attempts: Mutex<HashMap<ChainId, Attempt>>,
+    last_method: Mutex<Option<Method>>,
+    metrics: Arc<Metrics>,
+}
+
+/// A mount under way, and how it ended.
+#[derive(Debug, Clone)]
+struct Attempt {
+    started: Instant,
+    done: watch::Receiver<Option<Result<(), Arc<Error>>>>,
+}
+
+/// What [`Chains::release`] does about a chain that is being mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Busy {
+    /// Waits, for ever where the store hangs.
+    Wait,
+    /// Leaves it for the next time.
+    Skip,
 }
 
 impl Chains {
-    /// The images below `root`, from the store at `store_path`.
+    /// The images below `root`, from `store`.
     ///
     /// # Errors
     /// The folder cannot be made.
-    pub fn open(
-        root: &Path,
-        store_path: &Path,
-        store: Arc<Store>,
-        settings: MountSettings,
-    ) -> Result<Self, Error> {
+    pub fn open(root: &Path, store: Arc<Store>, settings: MountSettings) -> Result<Self, Error> {
         let folder = root.join("chains");
         fs::create_dir_all(&folder).map_err(Error::io("make", &folder))?;
         Ok(Self {
             folder,
-            layout: Layout::new(store_path),
             store,
             settings,
             locks: Mutex::new(HashMap::new()),
+            attempts: Mutex::new(HashMap::new()),
+            last_method: Mutex::new(None),
+            metrics: Arc::default(),
         })
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// How the last image was mounted.
+    #[must_use]
+    pub fn last_method(&self) -> Option<Method> {
+        *self
+            .last_method
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn folder(&self, chain: ChainId) -> PathBuf {
@@ -82,72 +120,143 @@ impl Chains {
         self.folder(chain).join("mnt")
     }
 
-    async fn lock(&self, chain: ChainId) -> OwnedMutexGuard<()> {
-        let lock = {
-            let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
-            // Locks that nobody holds or waits for are forgotten.
-            locks.retain(|known, lock| *known == chain || Arc::strong_count(lock) > 1);
-            locks.entry(chain).or_default().clone()
-        };
-        lock.lock_owned().await
+    fn lock_of(&self, chain: ChainId) -> Arc<AsyncMutex<()>> {
+        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        // Locks that nobody holds or waits for are forgotten.
+        locks.retain(|known, lock| *known == chain || Arc::strong_count(lock) > 1);
+        locks.entry(chain).or_default().clone()
     }
 
-    /// Mounts the chain if it is not, and says where.
+    async fn lock(&self, chain: ChainId) -> OwnedMutexGuard<()> {
+        self.lock_of(chain).lock_owned().await
+    }
+
+    /// The digest of the local copy of the chain's index, where there is one.
+    #[must_use]
+    pub fn local_index(&self, chain: ChainId) -> Option<Digest> {
+        index_cache::recorded(&self.folder(chain))
+    }
+
+    /// Mounts the chain if it is not, and says where. `expected` is the digest of its index, where
+    /// the image promised one.
     ///
     /// # Errors
-    /// The store lacks the chain or gives no answer, or the mount fails.
-    pub async fn ensure(self: &Arc<Self>, chain: ChainId) -> Result<PathBuf, Error> {
-        let work = async {
-            // Also where it is mounted: a release under way may be about to unmount it.
-            let guard = self.lock(chain).await;
-            let target = self.mount_point(chain);
-            if !is_mounted(&target)? {
-                self.clone().mount(chain, guard).await?;
-            }
-            Ok(target)
-        };
-        match tokio::time::timeout(self.settings.deadline, work).await {
-            Ok(result) => result,
-            Err(_) => Err(Error::Store {
-                chain,
-                source: Box::new(StoreError::Late {
-                    path: self.layout.root().to_owned(),
-                    seconds: self.settings.deadline.as_secs(),
-                }),
-            }),
-        }
-    }
-
-    async fn mount(
-        self: Arc<Self>,
+    /// The store lacks the chain or gives no answer, the mount fails or takes too long, or the
+    /// index is another one.
+    pub async fn ensure(
+        self: &Arc<Self>,
         chain: ChainId,
-        guard: OwnedMutexGuard<()>,
-    ) -> Result<(), Error> {
-        let store = self.store.clone();
-        // The packs are files of the store: opening them can hang as any of its calls.
-        let done = store.run(self.settings.deadline, move |store| {
-            let _guard = guard;
-            let folder = self.folder(chain);
-            let index = match index_cache::load(&folder)? {
-                Some(index) => index,
-                None => match store.chain(chain)? {
-                    Some(record) => index_cache::fetch(store, &record, &folder)?,
-                    None => return Ok(Err(Error::Gone(chain))),
-                },
-            };
-            Ok(self.mount_now(chain, index))
-        });
-        done.await.map_err(|error| Error::Store {
-            chain,
-            source: Box::new(error),
-        })?
+        expected: Option<Digest>,
+    ) -> Result<PathBuf, Error> {
+        let mut attempt = self.attempt(chain, expected);
+        let left = self
+            .settings
+            .deadline
+            .saturating_sub(attempt.started.elapsed());
+        let done = tokio::time::timeout(left, attempt.done.wait_for(Option::is_some)).await;
+        let Ok(done) = done else {
+            return Err(Error::Mounting {
+                chain,
+                seconds: attempt.started.elapsed().as_secs(),
+            });
+        };
+        if let Some(Err(error)) = &*done.map_err(|_| Error::Stopping)? {
+            return Err(Error::Shared(error.clone()));
+        }
+        check_index(chain, self.local_index(chain), expected)?;
+        Ok(self.mount_point(chain))
     }
 
-    fn mount_now(&self, chain: ChainId, index: CachedIndex) -> Result<(), Error> {
+    /// The attempt under way, or a new one.
+    fn attempt(self: &Arc<Self>, chain: ChainId, expected: Option<Digest>) -> Attempt {
+        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(attempt) = attempts.get(&chain) {
+            return attempt.clone();
+        }
+        let (tell, done) = watch::channel(None);
+        let started = Instant::now();
+        let attempt = Attempt { started, done };
+        attempts.insert(chain, attempt.clone());
+        let this = self.clone();
+        tokio::spawn(async move {
+            let result = this.mount_once(chain, expected).await;
+            let over = || {
+                let mut attempts = this.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+                attempts.remove(&chain);
+            };
+            if result.is_ok() {
+                // First: who comes later must ask the kernel again.
+                over();
+                tell.send_replace(Some(Ok(())));
+                return;
+            }
+            tell.send_replace(Some(result.map_err(Arc::new)));
+            // A call that hangs keeps the lock. Until it ends there is no use in another one.
+            drop(this.lock(chain).await);
+            over();
+        });
+        attempt
+    }
+
+    async fn mount_once(
+        self: &Arc<Self>,
+        chain: ChainId,
+        expected: Option<Digest>,
+    ) -> Result<(), Error> {
+        // Also where it is mounted: a release under way may be about to unmount it.
+        let guard = self.lock(chain).await;
+        if is_mounted(&self.mount_point(chain))? {
+            return Ok(());
+        }
+        let this = self.clone();
+        // The packs are files of the store: opening them can hang as any of its calls.
+        let done = self.store.run(MOUNT_DEADLINE, move |store| {
+            let _guard = guard;
+            Ok(this.mount_from(store, chain, expected))
+        });
+        done.await.map_err(Error::store(chain))?
+    }
+
+    fn mount_from(
+        &self,
+        store: &StoreReader,
+        chain: ChainId,
+        expected: Option<Digest>,
+    ) -> Result<(), Error> {
+        let folder = self.folder(chain);
+        if let Some(index) = index_cache::load(&folder).map_err(Error::store(chain))?
+            && expected.is_none_or(|expected| expected == index.digest)
+        {
+            let packs = index.packs.clone();
+            match self.mount_now(chain, index, store.layout()) {
+                // The image was made anew with other packs: its index is another one now.
+                Err(Error::Mount(error)) if lacks_a_pack(store.layout(), &packs) => {
+                    let error = chain_text(&error);
+                    tracing::warn!(%chain, error, "the local index is out of date");
+                }
+                other => return other,
+            }
+        }
+        let Some(record) = store.chain(chain).map_err(Error::store(chain))? else {
+            // An empty folder where the store was mounted says nothing about the chain.
+            StoreReader::open(store.layout().root()).map_err(Error::store(chain))?;
+            return Err(Error::Gone(chain));
+        };
+        check_index(
+            chain,
+            record.index.as_ref().map(|index| index.digest),
+            expected,
+        )?;
+        let index = index_cache::fetch(store, &record, &folder).map_err(Error::store(chain))?;
+        check_index(chain, Some(index.digest), expected)?;
+        self.mount_now(chain, index, store.layout())
+    }
+
+    fn mount_now(&self, chain: ChainId, index: CachedIndex, store: &Layout) -> Result<(), Error> {
         let target = self.mount_point(chain);
         fs::create_dir_all(&target).map_err(Error::io("make", &target))?;
-        let packs = index.packs.iter().map(|pack| self.layout.pack(*pack));
-        let started = std::time::Instant::now();
+        let packs = index.packs.iter().map(|pack| store.pack(*pack));
+        let started = Instant::now();
         let mounted = mount_image(&MountRequest {
             packs: packs.collect(),
             index: index.path,
@@ -156,6 +265,11 @@ impl Chains {
             read_ahead_kb: self.settings.read_ahead_kb,
         })?;
         let took = started.elapsed();
+        *self
+            .last_method
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(mounted.method);
+        self.metrics.mounted(mounted.method);
         tracing::info!(%chain, method = %mounted.method, ?took, "mounted");
         Ok(())
     }
@@ -166,9 +280,14 @@ impl Chains {
     pub async fn release(
         self: &Arc<Self>,
         chain: ChainId,
+        busy: Busy,
         needed: impl Fn() -> bool + Send + 'static,
     ) {
-        let guard = self.lock(chain).await;
+        let guard = match (self.lock_of(chain).try_lock_owned(), busy) {
+            (Ok(guard), _) => guard,
+            (Err(_), Busy::Skip) => return,
+            (Err(_), Busy::Wait) => self.lock(chain).await,
+        };
         let this = self.clone();
         let work = tokio::task::spawn_blocking(move || {
             let _guard = guard;
@@ -218,4 +337,27 @@ impl Chains {
         }
         Ok(chains)
     }
+}
+
+/// Whether an index is the promised one. Where none is known it was checked when it was mounted.
+fn check_index(
+    chain: ChainId,
+    found: Option<Digest>,
+    expected: Option<Digest>,
+) -> Result<(), Error> {
+    match (found, expected) {
+        (Some(found), Some(expected)) if found != expected => Err(Error::OtherIndex {
+            chain,
+            found,
+            expected,
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn lacks_a_pack(store: &Layout, packs: &[PackId]) -> bool {
+    packs.iter().any(|pack| {
+        let found = fs::metadata(store.pack(*pack));
+        found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    })
 }

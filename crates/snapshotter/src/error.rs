@@ -2,11 +2,12 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tonic::{Code, Status};
 use uimgacc_mount::MountError;
 use uimgacc_mount::index_cache::IndexError;
-use uimgacc_types::ChainId;
+use uimgacc_types::{ChainId, Digest};
 
 use crate::filter::ParseFilterError;
 use crate::state::StateError;
@@ -45,6 +46,9 @@ pub enum Error {
         /// Its error.
         source: Box<redb::Error>,
     },
+    /// The database failed and could not be opened again.
+    #[error("the database of snapshots is closed after a failure; the snapshotter restarts")]
+    DatabaseClosed,
     /// The store failed.
     #[error("cannot use chain {chain} of the store")]
     Store {
@@ -67,6 +71,29 @@ pub enum Error {
     /// The mount failed.
     #[error(transparent)]
     Mount(#[from] MountError),
+    /// The mount that other requests wait for as well failed.
+    #[error(transparent)]
+    Shared(#[from] Arc<Error>),
+    /// A mount of this chain is still under way after the time that a request waits for one.
+    #[error("chain {chain} is being mounted for {seconds} s already; the store is slow or hangs")]
+    Mounting {
+        /// The chain.
+        chain: ChainId,
+        /// Since when.
+        seconds: u64,
+    },
+    /// The store's index is not the one that the image was pulled with.
+    #[error(
+        "the index of chain {chain} is {found}, the image promises {expected}; remove the image and pull it again"
+    )]
+    OtherIndex {
+        /// The chain.
+        chain: ChainId,
+        /// What the store has.
+        found: Digest,
+        /// What the annotation of the image says.
+        expected: Digest,
+    },
     /// The work was lost: the runtime stops.
     #[error("the snapshotter is stopping; try again")]
     Stopping,
@@ -79,6 +106,13 @@ impl Error {
             action,
             path,
             source,
+        }
+    }
+
+    pub(crate) fn store<E: Into<StoreError>>(chain: ChainId) -> impl FnOnce(E) -> Self {
+        move |source| Self::Store {
+            chain,
+            source: Box::new(source.into()),
         }
     }
 
@@ -105,8 +139,11 @@ impl Error {
             },
             Self::InStore(_) => Code::AlreadyExists,
             Self::Filter(_) | Self::Invalid(_) => Code::InvalidArgument,
-            Self::Store { .. } | Self::Stopping => Code::Unavailable,
-            Self::Gone(_) => Code::FailedPrecondition,
+            Self::Store { .. } | Self::Mounting { .. } | Self::Stopping | Self::DatabaseClosed => {
+                Code::Unavailable
+            }
+            Self::Gone(_) | Self::OtherIndex { .. } => Code::FailedPrecondition,
+            Self::Shared(error) => error.code(),
             Self::Io { .. } | Self::Database { .. } | Self::Index { .. } | Self::Mount(_) => {
                 Code::Internal
             }
@@ -125,6 +162,22 @@ pub fn chain_text(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// Whether a failed write may succeed once there is room.
+pub(crate) fn is_disk_full(error: &Error) -> bool {
+    let io = match error {
+        Error::Io { source, .. } => source,
+        Error::Database { source, .. } => match source.as_ref() {
+            redb::Error::Io(error) => error,
+            _ => return false,
+        },
+        _ => return false,
+    };
+    matches!(
+        io.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 impl From<Error> for Status {

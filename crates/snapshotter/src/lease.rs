@@ -1,13 +1,21 @@
-//! What this node tells the store: which chains it holds.
+//! What this node tells the store: which chains it holds, and which it is about to promise.
 //!
-//! Best effort and in the background: a store that is read-only or away never delays a request.
-//! `uimgacc delete` reads the lease and refuses to delete what a node still has.
+//! `uimgacc delete` reads the lease and refuses to delete what a node still has. So it is written
+//! before containerd is told that a layer is there. Best effort: where the store is read-only no
+//! lease is written, and a store that is away never delays a request longer than its deadline.
+//!
+//! Assumptions: the machine ID is this machine's own (`machine-id(5)`).
 
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use tokio::sync::Mutex as AsyncMutex;
 use uimgacc_store::{Lease, StoreReader, remove_lease, write_lease};
 use uimgacc_types::{ChainId, Digest};
 
@@ -19,23 +27,137 @@ const RENEWAL: Duration = Duration::from_secs(60);
 /// Changes that come together are written together.
 const PAUSE: Duration = Duration::from_millis(500);
 const DEADLINE: Duration = Duration::from_secs(30);
+/// How long a chain is held that was found for a pull and not asked for after all.
+const PENDING: Duration = Duration::from_secs(60);
+
+/// What came of a pledge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pledge {
+    /// The store knows that this node holds the chains.
+    Written,
+    /// It takes no lease, or not in time.
+    Refused,
+}
+
+/// The lease of a node.
+#[derive(Debug)]
+pub struct Leases {
+    name: String,
+    /// Chains that are no snapshots yet.
+    pending: Mutex<HashMap<ChainId, Instant>>,
+    /// What the lease in the store says; `None` where that is not known. Held while it is written,
+    /// also by a thread that hangs: an old lease must never replace a newer one.
+    written: Arc<AsyncMutex<Option<BTreeSet<ChainId>>>>,
+    was_refused: AtomicBool,
+}
+
+impl Leases {
+    /// The lease of the snapshotter in `root`. Nothing is written yet.
+    #[must_use]
+    pub fn new(root: &Path) -> Self {
+        Self {
+            name: lease_name(&machine_id(root), root),
+            pending: Mutex::default(),
+            written: Arc::default(),
+            was_refused: AtomicBool::new(false),
+        }
+    }
+
+    fn pending(&self) -> MutexGuard<'_, HashMap<ChainId, Instant>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wanted(&self, node: &Node) -> BTreeSet<ChainId> {
+        let mut wanted: BTreeSet<ChainId> = node.held_chains().into_iter().collect();
+        let mut pending = self.pending();
+        pending.retain(|_, since| since.elapsed() < PENDING);
+        wanted.extend(pending.keys());
+        wanted
+    }
+
+    /// Whether the lease in the store has the chain already and will go on having it.
+    #[must_use]
+    pub fn covers(&self, chain: ChainId) -> bool {
+        let mut pending = self.pending();
+        let Some(since) = pending.get_mut(&chain) else {
+            return false;
+        };
+        *since = Instant::now();
+        // Being written: then it is not known.
+        let Ok(written) = self.written.try_lock() else {
+            return false;
+        };
+        written
+            .as_ref()
+            .is_some_and(|chains| chains.contains(&chain))
+    }
+
+    /// Writes a lease that has `chains` as well. They stay in it until [`Self::release`], or for
+    /// [`PENDING`].
+    pub async fn pledge(&self, node: &Node, chains: &[ChainId]) -> Pledge {
+        let now = Instant::now();
+        self.pending()
+            .extend(chains.iter().map(|chain| (*chain, now)));
+        let deadline = node.store().deadline();
+        let written = tokio::time::timeout(deadline, self.write(node)).await;
+        let error = match written {
+            Ok(Ok(())) => return Pledge::Written,
+            Ok(Err(error)) => error,
+            Err(_) => "an earlier write hangs".to_owned(),
+        };
+        if !self.was_refused.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                error,
+                "the store takes no lease: `uimgacc delete` will not know what this node uses"
+            );
+        }
+        Pledge::Refused
+    }
+
+    /// Chains that are held as snapshots now, or not at all.
+    pub fn release(&self, chains: &[ChainId]) {
+        let mut pending = self.pending();
+        for chain in chains {
+            pending.remove(chain);
+        }
+    }
+
+    async fn write(&self, node: &Node) -> Result<(), String> {
+        let mut written = self.written.clone().lock_owned().await;
+        let wanted = self.wanted(node);
+        // Also at the start, when an earlier process may have left one.
+        if wanted.is_empty() && written.as_ref().is_some_and(BTreeSet::is_empty) {
+            return Ok(());
+        }
+        let name = self.name.clone();
+        // Whatever happens from here on, what is there is not known before it worked.
+        *written = None;
+        let write = node.store().run(DEADLINE, move |store| {
+            // Where the store was unmounted, its folder must not be filled on the node's own disk.
+            let store = StoreReader::open(store.layout().root())?;
+            let result = if wanted.is_empty() {
+                remove_lease(store.layout(), &name)
+            } else {
+                let host = rustix::system::uname();
+                let holder = format!("node {}", host.nodename().to_string_lossy());
+                let lease = Lease::of_this_machine(holder, wanted.iter().copied().collect());
+                write_lease(store.layout(), &name, &lease)
+            };
+            if result.is_ok() {
+                *written = Some(wanted);
+            }
+            Ok(result.map_err(|error| chain_text(&error)))
+        });
+        write.await.map_err(|error| chain_text(&error))?
+    }
+}
 
 /// Keeps the lease of a node as it should be, for ever.
 pub async fn keep(node: Arc<Node>) {
-    let name = lease_name(node.root());
-    let mut written: Option<Vec<ChainId>> = None;
     loop {
-        let chains = node.held_chains();
-        // Also at the start, when an earlier process may have left one: empty or not.
-        if !(chains.is_empty() && written.as_ref().is_some_and(Vec::is_empty)) {
-            match write(&node, name.clone(), chains.clone()).await {
-                Ok(()) => written = Some(chains),
-                Err(error) => {
-                    tracing::debug!(error, "the store takes no lease");
-                    // Told to nobody, so not to be taken back either.
-                    written = Some(Vec::new());
-                }
-            }
+        match node.leases().write(&node).await {
+            Ok(()) => node.leases().was_refused.store(false, Ordering::Relaxed),
+            Err(error) => tracing::debug!(error, "the store takes no lease"),
         }
         tokio::select! {
             () = node.chains_changed() => tokio::time::sleep(PAUSE).await,
@@ -44,27 +166,59 @@ pub async fn keep(node: Arc<Node>) {
     }
 }
 
-async fn write(node: &Node, name: String, chains: Vec<ChainId>) -> Result<(), String> {
-    let write = node.store().run(DEADLINE, move |store| {
-        // Where the store was unmounted, its folder must not be filled on the node's own disk.
-        let store = StoreReader::open(store.layout().root())?;
-        let result = if chains.is_empty() {
-            remove_lease(store.layout(), &name)
-        } else {
-            let host = rustix::system::uname();
-            let holder = format!("node {}", host.nodename().to_string_lossy());
-            let lease = Lease::of_this_machine(holder, chains);
-            write_lease(store.layout(), &name, &lease)
-        };
-        Ok(result.map_err(|error| chain_text(&error)))
-    });
-    write.await.map_err(|error| chain_text(&error))?
+/// One per machine and folder: two snapshotters of one machine must not share a lease, nor may two
+/// machines of one name.
+fn lease_name(machine: &str, root: &Path) -> String {
+    let text = [machine.as_bytes(), b"\0", root.as_os_str().as_bytes()].concat();
+    let digest = Digest::of(&text).hex();
+    format!("node-{}", digest.get(..16).unwrap_or(&digest))
 }
 
-/// One per machine and folder: two snapshotters of one machine must not share a lease.
-fn lease_name(root: &Path) -> String {
-    let host = rustix::system::uname();
-    let digest = Digest::of(root.as_os_str().as_bytes()).hex();
-    let short = digest.get(..8).unwrap_or_default().to_owned();
-    format!("node-{}-{short}", host.nodename().to_string_lossy())
+/// What tells this machine from others: its machine ID, else a number that is kept in `root`.
+fn machine_id(root: &Path) -> String {
+    let system = fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    // Where it is not made yet systemd has "uninitialized" there.
+    let is_id = |text: &str| text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    if is_id(system.trim()) {
+        return system.trim().to_owned();
+    }
+    kept_id(root).unwrap_or_else(|error| {
+        tracing::warn!(%error, "there is no machine ID, and none can be kept");
+        rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned()
+    })
+}
+
+fn kept_id(root: &Path) -> io::Result<String> {
+    let path = root.join("node-id");
+    match fs::read_to_string(&path) {
+        Ok(text) if !text.is_empty() => return Ok(text),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let id = fs::read_to_string("/proc/sys/kernel/random/uuid")?;
+    let new = root.join("node-id.new");
+    fs::write(&new, id.trim())?;
+    fs::rename(&new, &path)?;
+    Ok(id.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_belongs_to_one_folder_of_one_machine() {
+        let name = lease_name("m1", Path::new("/a"));
+        assert_eq!(name, lease_name("m1", Path::new("/a")));
+        assert_ne!(name, lease_name("m1", Path::new("/b")));
+        assert_ne!(name, lease_name("m2", Path::new("/a")));
+        let folder = tempfile::tempdir().unwrap();
+        let id = kept_id(folder.path()).unwrap();
+        assert_eq!(id.len(), 36);
+        assert_eq!(kept_id(folder.path()).unwrap(), id);
+        assert_eq!(machine_id(folder.path()), machine_id(folder.path()));
+    }
 }

@@ -6,47 +6,70 @@
 //!
 //! Cancel: a request that is dropped while a change is under way does not stop it.
 
+mod taking;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use uimgacc_store::ChainRecord;
-use uimgacc_types::{ChainId, chain_ids};
+use uimgacc_types::{ChainId, StoreSource, chain_ids};
 
 use crate::api::types::Mount;
-use crate::chains::{Chains, MountSettings};
+use crate::chains::{Busy, Chains, MountSettings};
 use crate::database::Database;
 use crate::disk::{self, Disk, Owner};
-use crate::error::{Error, chain_text};
+use crate::error::{Error, chain_text, is_disk_full};
 use crate::filter::Filters;
+use crate::lease::Leases;
+use crate::metrics::{Levels, Metrics};
 use crate::mounts::{Folders, mounts, overlay_options};
 use crate::state::{Change, Kind, Labels, Lower, Snapshot, State, StateError, Time, Usage};
 use crate::store::Store;
+use crate::trial::Trial;
 use crate::usage;
 
 /// Names the snapshot that containerd wants to have (its `core/snapshots`).
 pub const TARGET_LABEL: &str = "containerd.io/snapshot.ref";
+/// Labels that the layers of target images carry.
+const TARGET_IMAGE_PREFIX: &str = "containerd.io/snapshot/uimgacc.";
 const UID_MAPPING_LABEL: &str = "containerd.io/snapshot/uidmapping";
 const GID_MAPPING_LABEL: &str = "containerd.io/snapshot/gidmapping";
 
 /// How many removed folders may wait for their deletion in the background.
 const MAX_DELETIONS: usize = 1024;
+/// How long a request to clean up waits for unmounts.
+const SWEEP_DEADLINE: Duration = Duration::from_secs(1);
 
 /// What a node is made of.
 #[derive(Debug, Clone)]
 pub struct NodeSettings {
     /// The snapshotter's folder, on a local disk.
     pub root: PathBuf,
-    /// The store's folder.
-    pub store: PathBuf,
+    /// Where the store is; may change while the node runs.
+    pub store: watch::Receiver<StoreSource>,
     /// How long a look into the store may take before a layer counts as missing.
-    pub store_deadline: std::time::Duration,
+    pub store_deadline: Duration,
     /// How images are mounted.
     pub mounts: MountSettings,
+    /// Which images are taken from the store.
+    pub original_images: OriginalImages,
+}
+
+/// What is done with images that are in the store but were pulled by their original name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OriginalImages {
+    /// They are taken from the store as target images are.
+    #[default]
+    Accelerate,
+    /// They are pulled and unpacked as ever.
+    Unpack,
 }
 
 /// A snapshot with its name.
@@ -61,9 +84,14 @@ pub struct Node {
     state: RwLock<State>,
     store: Arc<Store>,
     chains: Arc<Chains>,
+    mounts: MountSettings,
+    trial: Trial,
+    leases: Leases,
     overlay_options: Vec<String>,
+    original_images: OriginalImages,
     trash: std::sync::mpsc::SyncSender<PathBuf>,
     chains_changed: Notify,
+    broken: Notify,
 }
 
 impl Node {
@@ -75,13 +103,8 @@ impl Node {
     pub fn open(settings: NodeSettings) -> Result<Self, Error> {
         let disk = Disk::open(&settings.root)?;
         let (database, state) = Database::open(&settings.root.join("snapshots.redb"))?;
-        let store = Arc::new(Store::new(settings.store.clone(), settings.store_deadline));
-        let chains = Chains::open(
-            &settings.root,
-            &settings.store,
-            store.clone(),
-            settings.mounts,
-        )?;
+        let store = Arc::new(Store::new(settings.store, settings.store_deadline));
+        let chains = Chains::open(&settings.root, store.clone(), settings.mounts.clone())?;
         let (trash, deletions) = std::sync::mpsc::sync_channel::<PathBuf>(MAX_DELETIONS);
         // Ends when the sender does, with the node; what it misses the next sweep finds.
         std::thread::Builder::new()
@@ -94,9 +117,14 @@ impl Node {
             state: RwLock::new(state),
             store,
             chains: Arc::new(chains),
+            mounts: settings.mounts,
+            trial: Trial::default(),
+            leases: Leases::new(&settings.root),
             overlay_options: overlay_options(),
+            original_images: settings.original_images,
             trash,
             chains_changed: Notify::new(),
+            broken: Notify::new(),
         })
     }
 
@@ -104,6 +132,49 @@ impl Node {
     #[must_use]
     pub fn store(&self) -> &Arc<Store> {
         &self.store
+    }
+
+    /// The lease in the store.
+    #[must_use]
+    pub fn leases(&self) -> &Leases {
+        &self.leases
+    }
+
+    /// Finds out how images can be mounted here; until then, and while they cannot, none is taken
+    /// from the store.
+    pub async fn try_mounting(&self) {
+        let trial = self.trial.keep_trying(self.root(), &self.mounts.methods);
+        trial.await;
+    }
+
+    /// How images are mounted; `None` where they cannot be, or where it is not known yet.
+    #[must_use]
+    pub fn mount_method(&self) -> Option<uimgacc_mount::Method> {
+        self.chains.last_method().or_else(|| self.trial.method())
+    }
+
+    /// Every chain of the store that is here, with the number of its active snapshots and views.
+    #[must_use]
+    pub fn chains_in_use(&self) -> BTreeMap<ChainId, u32> {
+        self.read(State::chains_in_use)
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        self.chains.metrics()
+    }
+
+    /// All metrics in Prometheus' form.
+    ///
+    /// # Errors
+    /// None comes from a string.
+    pub fn metrics_text(&self) -> Result<String, fmt::Error> {
+        self.metrics().text(Levels {
+            chains: self.held_chains().len(),
+            store_reachable: self.store.health().reachable,
+            hung_calls: self.store.hung_calls(),
+        })
     }
 
     /// The snapshotter's folder.
@@ -134,16 +205,82 @@ impl Node {
         before: impl FnOnce(&T) -> Result<(), Error>,
         undo: impl FnOnce(&T),
     ) -> Result<T, Error> {
-        let database = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut database = self.database.lock().unwrap_or_else(PoisonError::into_inner);
         let (change, result) = self.read(plan)?;
         before(&result)?;
-        if let Err(error) = database.save(&change) {
-            undo(&result);
+        match database.save(&change) {
+            Ok(()) => {
+                let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+                state.apply(&change);
+                drop(state);
+                database.refill_reserve();
+            }
+            Err(error) => {
+                if let Err(error) = self.after_failed_save(&mut database, &change, error) {
+                    // Only where the change is known not to be there: else its folder is in use.
+                    if database.is_open() {
+                        undo(&result);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(result)
+    }
+
+    /// Goes on after a failed save: the state becomes what the disk has, and a removal is tried
+    /// once more with the room that is kept for it. Fails where the change is not there.
+    fn after_failed_save(
+        &self,
+        database: &mut Database,
+        change: &Change,
+        error: Error,
+    ) -> Result<(), Error> {
+        let is_removal = change.put.is_empty();
+        let more_room = is_removal && is_disk_full(&error) && database.spend_reserve();
+        self.reread(database)?;
+        if self.read(|state| state.has(change)) {
+            return Ok(());
+        }
+        if !more_room {
             return Err(error);
         }
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        state.apply(&change);
-        Ok(result)
+        tracing::warn!(
+            error = chain_text(&error),
+            "a removal takes the room that was kept for it"
+        );
+        match database.save(change) {
+            Ok(()) => {
+                let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+                state.apply(change);
+                Ok(())
+            }
+            Err(error) => {
+                self.reread(database)?;
+                let landed = self.read(|state| state.has(change));
+                if landed { Ok(()) } else { Err(error) }
+            }
+        }
+    }
+
+    /// Takes over what the database has; where it cannot be opened again the process must end.
+    fn reread(&self, database: &mut Database) -> Result<(), Error> {
+        match database.reopen() {
+            Ok(found) => {
+                *self.state.write().unwrap_or_else(PoisonError::into_inner) = found;
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!(error = chain_text(&error), "cannot open the database again");
+                self.broken.notify_one();
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits until the database is lost for this process.
+    pub async fn broken(&self) {
+        self.broken.notified().await;
     }
 
     fn simple_change<T>(
@@ -164,7 +301,9 @@ impl Node {
         parent: Option<String>,
         labels: Labels,
     ) -> Result<Vec<Mount>, Error> {
-        if let Some(target) = labels.get(TARGET_LABEL)
+        let wanted = self.original_images == OriginalImages::Accelerate || is_of_target(&labels);
+        if wanted
+            && let Some(target) = labels.get(TARGET_LABEL)
             && let Ok(chain) = target.parse::<ChainId>()
             && self
                 .take_from_store(chain, parent.as_deref(), &labels)
@@ -186,47 +325,6 @@ impl Node {
         labels: Labels,
     ) -> Result<Vec<Mount>, Error> {
         self.create(Kind::View, key, parent, labels).await
-    }
-
-    /// Records a chain as a committed snapshot if the store has it and `parent` is what the chain
-    /// lies on. Says whether it is there now.
-    async fn take_from_store(
-        self: &Arc<Self>,
-        chain: ChainId,
-        parent: Option<&str>,
-        labels: &Labels,
-    ) -> Result<bool, Error> {
-        // Whatever is wrong with the parent, the usual path says it.
-        if self.read(|state| state.lower(parent).is_err()) {
-            return Ok(false);
-        }
-        if self.read(|state| state.has_remote(chain, parent)) {
-            return Ok(true);
-        }
-        let Some(record) = self.store.find(chain).await else {
-            return Ok(false);
-        };
-        if !self.read(|state| lies_on(state, &record, parent)) {
-            tracing::warn!(%chain, parent, "in the store, but not on this parent; it is pulled");
-            return Ok(false);
-        }
-        let this = self.clone();
-        let (parent, labels) = (parent.map(str::to_owned), labels.clone());
-        blocking(move || {
-            let target = chain.to_string();
-            let plan = |state: &State| {
-                let change =
-                    state.create_remote(chain, &target, parent.as_deref(), labels, now())?;
-                // Another namespace was faster: an empty change.
-                let change = change.unwrap_or_else(|| state.no_change());
-                Ok((change, ()))
-            };
-            this.simple_change(plan)
-        })
-        .await?;
-        tracing::info!(%chain, "taken from the store");
-        self.chains_changed.notify_one();
-        Ok(true)
     }
 
     async fn create(
@@ -290,7 +388,7 @@ impl Node {
         let local = lower.local.iter().map(|id| self.disk.upper(*id));
         let mut paths: Vec<PathBuf> = local.collect();
         if let Some(chain) = lower.chain {
-            paths.push(self.chains.ensure(chain).await?);
+            paths.push(self.chains.ensure(chain, lower.index).await?);
         }
         Ok(paths)
     }
@@ -353,16 +451,16 @@ impl Node {
         .await?;
         if let Some(chain) = removed.chain {
             let this = self.clone();
-            tokio::spawn(async move { this.release(chain).await });
+            tokio::spawn(async move { this.release(chain, Busy::Wait).await });
         }
         Ok(())
     }
 
-    async fn release(self: &Arc<Self>, chain: ChainId) {
+    async fn release(self: &Arc<Self>, chain: ChainId, busy: Busy) {
         let this = self.clone();
         let needed = move || this.read(|state| state.has_chain(chain));
         if !needed() {
-            self.chains.release(chain, needed).await;
+            self.chains.release(chain, busy, needed).await;
             self.chains_changed.notify_one();
         }
     }
@@ -420,9 +518,12 @@ impl Node {
 
     /// Deletes folders and unmounts images that no snapshot has.
     ///
+    /// With [`Busy::Skip`] images that are being mounted are left alone, and others are unmounted
+    /// for [`SWEEP_DEADLINE`]: containerd removes nothing at all while it waits for this.
+    ///
     /// # Errors
     /// The file system's error.
-    pub async fn cleanup(self: &Arc<Self>) -> Result<(), Error> {
+    pub async fn cleanup(self: &Arc<Self>, busy: Busy) -> Result<(), Error> {
         let this = self.clone();
         let chains = blocking(move || {
             let aside = {
@@ -434,8 +535,16 @@ impl Node {
             this.chains.list()
         })
         .await?;
-        for chain in chains {
-            self.release(chain).await;
+        let this = self.clone();
+        let sweep = tokio::spawn(async move {
+            for chain in chains {
+                this.release(chain, busy).await;
+            }
+        });
+        // What is not done in time goes on by itself; it only fails when the runtime stops.
+        match busy {
+            Busy::Wait => drop(sweep.await),
+            Busy::Skip => drop(tokio::time::timeout(SWEEP_DEADLINE, sweep).await),
         }
         Ok(())
     }
@@ -484,6 +593,13 @@ fn mapped_owner(labels: &Labels) -> Result<Option<Owner>, Error> {
             "a snapshot needs both id mappings or none".to_owned(),
         )),
     }
+}
+
+/// Whether a layer belongs to a target image: containerd hands its annotations on as labels.
+fn is_of_target(labels: &Labels) -> bool {
+    labels
+        .keys()
+        .any(|key| key.starts_with(TARGET_IMAGE_PREFIX))
 }
 
 /// Runs disk work on a thread where it may wait.

@@ -17,14 +17,16 @@ use std::time::Duration;
 use listenfd::ListenFd;
 use rustix::fs::{FlockOperation, flock};
 use tokio::net::UnixListener;
+use tokio::task::JoinSet;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 
 use crate::api::snapshots::snapshots_server::SnapshotsServer;
+use crate::chains::Busy;
 use crate::error::{Error, chain_text};
-use crate::lease;
 use crate::node::{Node, NodeSettings};
 use crate::service::Service;
+use crate::{lease, status};
 
 /// How long requests may go on after a stop was asked for.
 pub const DRAIN: Duration = Duration::from_secs(10);
@@ -46,18 +48,23 @@ pub enum ServeError {
         /// The system's error.
         source: io::Error,
     },
+    /// The database failed and cannot be opened again: a new process may be able to.
+    #[error("the database of snapshots is lost for this process; see the log")]
+    Broken,
     /// The server failed.
     #[error("the gRPC server failed")]
     Server(#[from] tonic::transport::Error),
 }
 
-/// Serves until `stop` is done. `ready` is called when requests can come.
+/// Serves until `stop` is done. The status is served at `status_address`, where that socket can be
+/// made: containers matter more. `ready` is called when requests can come.
 ///
 /// # Errors
 /// See [`ServeError`].
 pub async fn serve(
     settings: NodeSettings,
     address: &Path,
+    status_address: &Path,
     stop: impl Future<Output = ()>,
     ready: impl FnOnce(),
 ) -> Result<(), ServeError> {
@@ -73,8 +80,7 @@ pub async fn serve(
         Some(listener) => listener,
         None => bind(address).map_err(failed)?,
     };
-    listener.set_nonblocking(true).map_err(failed)?;
-    let listener = UnixListener::from_std(listener).map_err(failed)?;
+    let listener = into_tokio(listener).map_err(failed)?;
     let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
     let service = SnapshotsServer::new(Service::new(node.clone()));
     let requests = UnixListenerStream::new(listener);
@@ -84,20 +90,44 @@ pub async fn serve(
     });
     let mut serving = std::pin::pin!(serving);
     ready();
-    let leases = tokio::spawn(lease::keep(node.clone()));
-    let sweeping = tokio::spawn(async move {
-        if let Err(error) = node.cleanup().await {
+    // Ends all of them with this function.
+    let mut background = JoinSet::new();
+    background.spawn(lease::keep(node.clone()));
+    background.spawn(node.store().clone().keep_checking());
+    let trying = node.clone();
+    background.spawn(async move { trying.try_mounting().await });
+    let sweeping = node.clone();
+    background.spawn(async move {
+        if let Err(error) = sweeping.cleanup(Busy::Wait).await {
             tracing::warn!(error = chain_text(&error), "cannot clean up");
         }
     });
+    let has_status = match bind(status_address).and_then(into_tokio) {
+        Ok(listener) => {
+            let node = node.clone();
+            background.spawn(async move {
+                if let Err(error) = status::serve(listener, node).await {
+                    tracing::error!(%error, "the status is served no longer");
+                }
+            });
+            true
+        }
+        Err(error) => {
+            let address = status_address.display();
+            tracing::error!(%address, %error, "the status is not served");
+            false
+        }
+    };
     let result = tokio::select! {
-        result = &mut serving => result,
+        result = &mut serving => result.map_err(ServeError::from),
+        // At once: what is under way cannot end well.
+        () = node.broken() => Err(ServeError::Broken),
         () = stop => {
             tracing::info!("stopping; mounts and containers stay");
             // The receiver is there as long as the server.
             let _ = stopping.send(());
             match tokio::time::timeout(DRAIN, serving).await {
-                Ok(result) => result,
+                Ok(result) => result.map_err(ServeError::from),
                 Err(_) => {
                     tracing::warn!("some requests did not end in time");
                     Ok(())
@@ -105,13 +135,19 @@ pub async fn serve(
             }
         }
     };
-    leases.abort();
-    sweeping.abort();
+    if has_status {
+        let _ = fs::remove_file(status_address);
+    }
     if !is_inherited {
         // Ours as long as the lock is.
         let _ = fs::remove_file(address);
     }
-    Ok(result?)
+    result
+}
+
+fn into_tokio(listener: StdUnixListener) -> io::Result<UnixListener> {
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
 }
 
 /// Takes the folder; it is free again when the file is closed, also by a kill.

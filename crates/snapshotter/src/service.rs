@@ -1,11 +1,13 @@
 //! The gRPC service: requests into calls of [`Node`], errors into codes.
 
 use std::collections::HashMap;
+use std::future::ready;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio_stream::Stream;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use crate::api::snapshots::snapshots_server::Snapshots;
 use crate::api::snapshots::{
@@ -15,6 +17,7 @@ use crate::api::snapshots::{
     UpdateSnapshotRequest, UpdateSnapshotResponse, UsageRequest, UsageResponse,
     ViewSnapshotRequest, ViewSnapshotResponse,
 };
+use crate::chains::Busy;
 use crate::error::{Error, chain_text};
 use crate::node::Node;
 use crate::state::{Kind, Labels, Snapshot, Time};
@@ -33,6 +36,38 @@ impl Service {
     #[must_use]
     pub fn new(node: Arc<Node>) -> Self {
         Self { node }
+    }
+
+    /// The answer of a call: counted, and with failures that are not the caller's in the log.
+    async fn answer<T>(
+        &self,
+        call: &'static str,
+        key: &str,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Status> {
+        use tonic::Code::{FailedPrecondition, Internal, Unavailable};
+        let started = Instant::now();
+        let result = work.await.map_err(|error| {
+            if matches!(error, Error::InStore(_)) {
+                // Not a failure but the answer that containerd asked for.
+            } else if matches!(error.code(), Internal | Unavailable | FailedPrecondition) {
+                tracing::warn!(call, key, error = chain_text(&error), "request failed");
+            } else {
+                tracing::debug!(call, key, error = chain_text(&error), "request refused");
+            }
+            let status = Status::from(error);
+            match (call, status.code()) {
+                // The word by which containerd's garbage collection goes on with the next one.
+                ("remove", Internal | Unavailable) => {
+                    Status::new(FailedPrecondition, status.message())
+                }
+                _ => status,
+            }
+        });
+        let code = result.as_ref().map_or_else(Status::code, |_| Code::Ok);
+        let metrics = self.node.metrics();
+        metrics.answered(call, code, started.elapsed());
+        result
     }
 }
 
@@ -67,21 +102,6 @@ fn info(name: String, snapshot: &Snapshot) -> Info {
     }
 }
 
-/// The answer of a call, with failures that are not the caller's in the log.
-fn answer<T>(call: &'static str, key: &str, result: Result<T, Error>) -> Result<T, Status> {
-    result.map_err(|error| {
-        use tonic::Code::{FailedPrecondition, Internal, Unavailable};
-        if matches!(error, Error::InStore(_)) {
-            // Not a failure but the answer that containerd asked for.
-        } else if matches!(error.code(), Internal | Unavailable | FailedPrecondition) {
-            tracing::warn!(call, key, error = chain_text(&error), "request failed");
-        } else {
-            tracing::debug!(call, key, error = chain_text(&error), "request refused");
-        }
-        Status::from(error)
-    })
-}
-
 #[tonic::async_trait]
 impl Snapshots for Service {
     async fn prepare(
@@ -94,7 +114,7 @@ impl Snapshots for Service {
         let result = self
             .node
             .prepare(request.key, parent, labels(request.labels));
-        let mounts = answer("prepare", &key, result.await)?;
+        let mounts = self.answer("prepare", &key, result).await?;
         Ok(Response::new(PrepareSnapshotResponse { mounts }))
     }
 
@@ -106,7 +126,7 @@ impl Snapshots for Service {
         let key = request.key.clone();
         let parent = optional(request.parent);
         let result = self.node.view(request.key, parent, labels(request.labels));
-        let mounts = answer("view", &key, result.await)?;
+        let mounts = self.answer("view", &key, result).await?;
         Ok(Response::new(ViewSnapshotResponse { mounts }))
     }
 
@@ -115,7 +135,7 @@ impl Snapshots for Service {
         request: Request<MountsRequest>,
     ) -> Result<Response<MountsResponse>, Status> {
         let key = request.into_inner().key;
-        let mounts = answer("mounts", &key, self.node.mounts(&key).await)?;
+        let mounts = self.answer("mounts", &key, self.node.mounts(&key)).await?;
         Ok(Response::new(MountsResponse { mounts }))
     }
 
@@ -128,7 +148,7 @@ impl Snapshots for Service {
         let result = self
             .node
             .commit(request.name, request.key, labels(request.labels));
-        answer("commit", &key, result.await)?;
+        self.answer("commit", &key, result).await?;
         Ok(Response::new(()))
     }
 
@@ -137,7 +157,8 @@ impl Snapshots for Service {
         request: Request<RemoveSnapshotRequest>,
     ) -> Result<Response<()>, Status> {
         let key = request.into_inner().key;
-        answer("remove", &key, self.node.remove(key.clone()).await)?;
+        self.answer("remove", &key, self.node.remove(key.clone()))
+            .await?;
         Ok(Response::new(()))
     }
 
@@ -146,7 +167,9 @@ impl Snapshots for Service {
         request: Request<StatSnapshotRequest>,
     ) -> Result<Response<StatSnapshotResponse>, Status> {
         let key = request.into_inner().key;
-        let snapshot = answer("stat", &key, self.node.stat(&key))?;
+        let snapshot = self
+            .answer("stat", &key, ready(self.node.stat(&key)))
+            .await?;
         let info = Some(info(key, &snapshot));
         Ok(Response::new(StatSnapshotResponse { info }))
     }
@@ -162,7 +185,7 @@ impl Snapshots for Service {
         let fields = request.update_mask.map_or(Vec::new(), |mask| mask.paths);
         let name = new.name;
         let result = self.node.update(name.clone(), labels(new.labels), fields);
-        let snapshot = answer("update", &name, result.await)?;
+        let snapshot = self.answer("update", &name, result).await?;
         let info = Some(info(name, &snapshot));
         Ok(Response::new(UpdateSnapshotResponse { info }))
     }
@@ -174,7 +197,9 @@ impl Snapshots for Service {
         request: Request<ListSnapshotsRequest>,
     ) -> Result<Response<Self::ListStream>, Status> {
         let filters = request.into_inner().filters;
-        let found = answer("list", "", self.node.list(&filters))?;
+        let found = self
+            .answer("list", "", ready(self.node.list(&filters)))
+            .await?;
         let blocks: Vec<_> = found
             .chunks(LIST_BLOCK)
             .map(|block| {
@@ -192,7 +217,7 @@ impl Snapshots for Service {
         request: Request<UsageRequest>,
     ) -> Result<Response<UsageResponse>, Status> {
         let key = request.into_inner().key;
-        let usage = answer("usage", &key, self.node.usage(&key).await)?;
+        let usage = self.answer("usage", &key, self.node.usage(&key)).await?;
         Ok(Response::new(UsageResponse {
             size: usage.size_bytes,
             inodes: usage.inodes,
@@ -200,7 +225,8 @@ impl Snapshots for Service {
     }
 
     async fn cleanup(&self, _: Request<CleanupRequest>) -> Result<Response<()>, Status> {
-        answer("cleanup", "", self.node.cleanup().await)?;
+        self.answer("cleanup", "", self.node.cleanup(Busy::Skip))
+            .await?;
         Ok(Response::new(()))
     }
 }

@@ -15,9 +15,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use uimgacc_types::ChainId;
+use uimgacc_types::{ChainId, Digest};
 
 use crate::filter::Fields;
+use crate::promise::Promise;
 
 /// Labels of a snapshot.
 pub type Labels = BTreeMap<String, String>;
@@ -75,6 +76,9 @@ pub struct Snapshot {
     /// Its content is that of this chain in the store, with all its parents; it has no folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chain: Option<ChainId>,
+    /// The digest that the image promised for that chain's index, see [`Promise`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<Digest>,
 }
 
 /// What an active snapshot or view of some parent lies on.
@@ -84,6 +88,8 @@ pub struct Lower {
     pub local: Vec<u64>,
     /// What lies below them: a chain of the store.
     pub chain: Option<ChainId>,
+    /// The digest that the chain's index must have.
+    pub index: Option<Digest>,
 }
 
 /// Rows to write and to delete, and the next free id. The order does not matter.
@@ -216,6 +222,7 @@ impl State {
                 .ok_or_else(|| StateError::ParentNotFound(name.to_owned()))?;
             if snapshot.chain.is_some() {
                 lower.chain = snapshot.chain;
+                lower.index = snapshot.index;
                 break;
             }
             lower.local.push(snapshot.id);
@@ -271,6 +278,7 @@ impl State {
                 updated: now,
                 usage: Usage::default(),
                 chain: None,
+                index: None,
             },
         ))
     }
@@ -303,6 +311,7 @@ impl State {
             Err(error) => return Err(error),
         };
         self.check_free(&name)?;
+        let promised = Promise::of(&labels).filter(|promise| promise.chain == chain);
         let (change, _) = self.insert(
             name,
             Snapshot {
@@ -314,6 +323,7 @@ impl State {
                 updated: now,
                 usage: Usage::default(),
                 chain: Some(chain),
+                index: promised.and_then(|promise| promise.index),
             },
         );
         Ok(Some(change))
@@ -322,9 +332,33 @@ impl State {
     /// Whether that chain is there as a snapshot of the store with just that parent.
     #[must_use]
     pub fn has_remote(&self, chain: ChainId, parent: Option<&str>) -> bool {
+        self.remote(chain, parent).is_some()
+    }
+
+    /// The snapshot that [`Self::has_remote`] finds.
+    #[must_use]
+    pub fn remote(&self, chain: ChainId, parent: Option<&str>) -> Option<&Arc<Snapshot>> {
         self.snapshots
             .values()
-            .any(|found| found.chain == Some(chain) && found.parent.as_deref() == parent)
+            .find(|found| found.chain == Some(chain) && found.parent.as_deref() == parent)
+    }
+
+    /// Every chain of the store that is here, with the number of active snapshots and views that
+    /// lie on it.
+    #[must_use]
+    pub fn chains_in_use(&self) -> BTreeMap<ChainId, u32> {
+        let mut users: BTreeMap<ChainId, u32> = self.chains().into_iter().map(|c| (c, 0)).collect();
+        for snapshot in self
+            .snapshots
+            .values()
+            .filter(|s| s.kind != Kind::Committed)
+        {
+            let lower = self.lower(snapshot.parent.as_deref());
+            if let Some(chain) = lower.ok().and_then(|lower| lower.chain) {
+                *users.entry(chain).or_default() += 1;
+            }
+        }
+        users
     }
 
     /// Turns the active snapshot `key` into the committed one `name`. Labels are replaced.
@@ -424,6 +458,15 @@ impl State {
             delete: Vec::new(),
             next_id: self.next_id,
         }
+    }
+
+    /// Whether everything that a change says is so already.
+    #[must_use]
+    pub fn has(&self, change: &Change) -> bool {
+        let is_gone = |name: &String| !self.snapshots.contains_key(name);
+        let is_there =
+            |(name, new): &(String, Arc<Snapshot>)| self.snapshots.get(name) == Some(new);
+        change.delete.iter().all(is_gone) && change.put.iter().all(is_there)
     }
 
     /// Takes a change in that was planned on this very state.

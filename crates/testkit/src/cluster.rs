@@ -326,6 +326,27 @@ impl Cluster {
         self.kubectl_ok(&[&["wait", &condition, &timeout], target].concat());
     }
 
+    /// Waits until a Pod of the namespace `default` has succeeded, and returns the log of its container.
+    ///
+    /// # Panics
+    /// Where it fails, or does not end within that time; its log and the state of the cluster are shown.
+    #[must_use]
+    pub fn finished(&self, pod: &str, within: Duration) -> String {
+        let mut phase = String::new();
+        self.wait_until(&format!("Pod {pod} ends"), within, || {
+            let query = ["get", "pod", pod, "-o", "jsonpath={.status.phase}"];
+            phase = String::from_utf8_lossy(&self.kubectl(&query).stdout).into_owned();
+            phase == "Succeeded" || phase == "Failed"
+        });
+        let log = self.kubectl_ok(&["logs", pod]);
+        assert!(
+            phase == "Succeeded",
+            "Pod {pod} failed, and said\n{log}\n{}",
+            self.dump()
+        );
+        log
+    }
+
     /// Waits until `holds` says so, asking ten times a second.
     ///
     /// # Panics

@@ -49,12 +49,6 @@ const ON_HOST: &str = "  hostPID: true
 const PRIVILEGED: &str = "    securityContext: {privileged: true}
     volumeMounts: [{name: host, mountPath: /host, mountPropagation: Bidirectional}]";
 
-fn succeeded(cluster: &Cluster, name: &str) -> String {
-    let target = format!("pod/{name}");
-    cluster.wait("jsonpath={.status.phase}=Succeeded", &[&target], MINUTE);
-    cluster.kubectl_ok(&["logs", name])
-}
-
 #[test]
 fn pods_run_and_nothing_is_left_behind() {
     if !ready(&NEEDS) {
@@ -68,11 +62,12 @@ fn pods_run_and_nothing_is_left_behind() {
 
     let began = Instant::now();
     cluster.apply(&pod("once", &app, "echo hello; true", "", ""));
-    assert_eq!(succeeded(&cluster, "once"), "hello\n");
+    assert_eq!(cluster.finished("once", MINUTE), "hello\n");
     println!("a Pod completed after {:?}", began.elapsed());
 
     in_cluster_api(&cluster);
     privileged_pod(&cluster, &app);
+    daemon_of_a_pod(&cluster, &app);
     containerd_restart(&cluster, &app);
     loopback_registry(&cluster);
 
@@ -112,7 +107,7 @@ kubectl get --raw /version; kubectl auth whoami -o jsonpath='{.status.userInfo.u
         "  serviceAccountName: reader",
         "",
     ));
-    let said = succeeded(cluster, "api");
+    let said = cluster.finished("api", MINUTE);
     assert!(
         said.starts_with(&format!("{}:443\n", cluster.address())),
         "{said}"
@@ -135,7 +130,10 @@ chroot /host cat /proc/1/cmdline | grep -q init.sh
 chroot /host hostname
 echo changed >/host/etc/from-pod";
     cluster.apply(&pod("host", app, script, ON_HOST, PRIVILEGED));
-    assert_eq!(succeeded(cluster, "host"), format!("{}\n", node.name()));
+    assert_eq!(
+        cluster.finished("host", MINUTE),
+        format!("{}\n", node.name())
+    );
     assert!(
         node.mounts().contains(" /run/from-pod "),
         "the mount reached the node"
@@ -149,6 +147,26 @@ echo changed >/host/etc/from-pod";
         "the machine's /etc is as it was"
     );
     node.run(&["umount", "/run/from-pod"]);
+}
+
+/// A daemon that a Pod leaves on the node: in the namespaces and cgroups of process 1, it outlives the Pod.
+fn daemon_of_a_pod(cluster: &Cluster, app: &str) {
+    let node = cluster.node(0);
+    // `$$` would be a dollar for Kubernetes.
+    let inner = "while IFS=: read -r _ names path; do
+  for group in /sys/fs/cgroup/${names#name=}$path /sys/fs/cgroup/unified$path; do
+    [ ! -e $group/cgroup.procs ] || sh -c 'echo $PPID' >$group/cgroup.procs
+  done
+done </proc/1/cgroup
+setsid sleep 86399 >/dev/null 2>&1 </dev/null &";
+    let script = format!(
+        "cat >/host/run/daemon <<'END'\n{inner}\nEND\nset -e; chroot /host /usr/bin/nsenter -t 1 -m -C -n sh /run/daemon"
+    );
+    cluster.apply(&pod("daemon", app, &script, ON_HOST, PRIVILEGED));
+    assert_eq!(cluster.finished("daemon", MINUTE), "");
+    cluster.kubectl_ok(&["delete", "pod", "daemon"]);
+    let processes = node.run(&["ps", "ax", "-o", "args"]);
+    assert!(processes.contains("sleep 86399"), "{processes}");
 }
 
 /// The command on the node restarts containerd for a Pod that has changed its root; a Pod that runs goes on.
@@ -169,7 +187,7 @@ fn containerd_restart(cluster: &Cluster, app: &str) {
         node.restart_containerd_command().display()
     );
     cluster.apply(&pod("restarts", app, &script, ON_HOST, PRIVILEGED));
-    succeeded(cluster, "restarts");
+    assert_eq!(cluster.finished("restarts", MINUTE), "");
     let after = node.pid(Service::Containerd).unwrap();
     assert_ne!(before, after, "containerd was restarted");
 
@@ -202,7 +220,7 @@ fn loopback_registry(cluster: &Cluster) {
     cluster.trust(&registry);
     let app = image::busybox().push(&registry, "loopback:1").reference;
     cluster.apply(&pod("loopback", &app, "echo pulled", "", ""));
-    assert_eq!(succeeded(cluster, "loopback"), "pulled\n");
+    assert_eq!(cluster.finished("loopback", MINUTE), "pulled\n");
 }
 
 fn nothing_left(cluster: &Footprint) {
@@ -299,7 +317,7 @@ ask {address} 8080; ask $SERVER_SERVICE_HOST $SERVER_SERVICE_PORT"
         );
         let name = format!("client-on-{}", node.name());
         cluster.apply(&pod(&name, &app, &script, &on(node), ""));
-        assert_eq!(succeeded(&cluster, &name), "served\nserved\n");
+        assert_eq!(cluster.finished(&name, MINUTE), "served\nserved\n");
         let info = &cluster.get(&["node", node.name()])["status"]["nodeInfo"];
         let runtime = info["containerRuntimeVersion"].as_str().unwrap();
         assert!(runtime.starts_with(version), "{runtime}");

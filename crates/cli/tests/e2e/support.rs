@@ -133,8 +133,20 @@ impl Drop for Mounted<'_> {
         let output = uimgacc(&["umount", &text(&self.path), "--state", &state]);
         if !std::thread::panicking() {
             ok(&output);
+            let left = mounts_below(&self.path);
+            assert!(left.is_empty(), "umount said it was done: {left:?}");
         }
     }
+}
+
+/// What the kernel has mounted at or below `folder`.
+pub(crate) fn mounts_below(folder: &Path) -> Vec<String> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").expect("a mount table");
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4));
+    points
+        .filter(|point| Path::new(point).starts_with(folder))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// A path as an argument.

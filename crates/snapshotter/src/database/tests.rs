@@ -51,7 +51,7 @@ fn a_newer_or_damaged_file_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("db");
     let (database, _) = Database::open(&path).unwrap();
-    let transaction = database.file.begin_write().unwrap();
+    let transaction = database.file().unwrap().begin_write().unwrap();
     let mut meta = transaction.open_table(META).unwrap();
     meta.insert("format", FORMAT + 1).unwrap();
     drop(meta);
@@ -60,7 +60,7 @@ fn a_newer_or_damaged_file_is_refused() {
     let error = Database::open(&path).unwrap_err().to_string();
     assert!(error.contains("upgrade it"), "{error}");
 
-    std::fs::write(
+    fs::write(
         &path,
         "no database at all, but long enough to be looked at".repeat(100),
     )

@@ -10,6 +10,9 @@ use uimgacc_testkit::process::Daemon;
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_uimgacc-snapshotter");
 
+/// An argument for [`Snapshotter::start`]: the daemon gets no right to mount.
+pub(crate) const WITHOUT_MOUNTING: &str = "--without-mounting";
+
 pub(crate) struct Snapshotter {
     process: Daemon,
     dir: TempDir,
@@ -31,6 +34,20 @@ impl Snapshotter {
             dir,
             extra,
         }
+    }
+
+    /// Starts one with its root in `root`.
+    pub(crate) fn start_in(root: &Path, store: &Path, extra: &[&str]) -> Self {
+        let root = root.to_str().unwrap();
+        Self::start(store, &[&["--root", root], extra].concat())
+    }
+
+    pub(crate) fn status_socket(&self) -> PathBuf {
+        self.dir.path().join("status.sock")
+    }
+
+    pub(crate) fn exit_status(&mut self) -> Option<std::process::ExitStatus> {
+        self.process.exit_status()
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
@@ -70,10 +87,22 @@ impl Snapshotter {
 }
 
 fn command(dir: &Path, extra: &[String]) -> Command {
-    let mut command = Command::new(PROGRAM);
+    // "--without-mounting" is ours: the daemon runs without the right to mount.
+    let mut extra = extra.to_vec();
+    let mut command = match extra.iter().position(|word| word == WITHOUT_MOUNTING) {
+        None => Command::new(PROGRAM),
+        Some(at) => {
+            extra.remove(at);
+            let mut command = Command::new("setpriv");
+            command.args(["--inh-caps=-sys_admin", "--bounding-set=-sys_admin"]);
+            command.arg(PROGRAM);
+            command
+        }
+    };
+    if !extra.iter().any(|word| word == "--root") {
+        command.arg("--root").arg(dir.join("root"));
+    }
     command
-        .arg("--root")
-        .arg(dir.join("root"))
         .arg("--address")
         .arg(dir.join("s.sock"))
         .args([

@@ -7,8 +7,13 @@
     reason = "helpers of tests; clippy knows only functions marked as tests"
 )]
 
+mod client;
 mod conformance;
 mod daemon;
+mod disk_full;
 mod ordinary;
+mod promises;
 mod remote;
+mod slow_store;
+mod status;
 mod store_maker;

@@ -113,7 +113,7 @@ fn fetched(registry: &Registry, digest: &str) -> bool {
         .any(|line| line.contains("GET") && line.contains(&path))
 }
 
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !holds() {
         assert!(Instant::now() < deadline, "not in time: {what}");

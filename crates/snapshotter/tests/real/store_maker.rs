@@ -40,6 +40,15 @@ impl Layer {
         }
     }
 
+    /// The same layer, with its bytes in a pack of another name.
+    pub(crate) fn with_pack(mut self, name: &str) -> Self {
+        self.id = PackId::from_bytes(*Digest::of(name.as_bytes()).as_bytes());
+        self.tree.devices[0]
+            .tag
+            .copy_from_slice(self.id.hex().as_bytes());
+        self
+    }
+
     fn folder(&mut self, path: &Path) -> InodeId {
         let mut at = Tree::ROOT;
         for name in path {
@@ -118,16 +127,25 @@ impl StoreMaker {
             .tempdir()
             .unwrap();
         let layout = Layout::new(dir.path());
+        for folder in [layout.tmp(), layout.leases()] {
+            fs::create_dir(folder).unwrap();
+        }
+        let store = Self { dir, layout };
+        store.write_record();
+        store
+    }
+
+    /// Writes `store.json`.
+    pub(crate) fn write_record(&self) {
         let record = StoreRecord {
             format_version: FORMAT_VERSION,
             store_id: "0".repeat(32),
             created: "2026-01-01T00:00:00Z".to_owned(),
         };
-        write(&layout.store_json(), &serde_json::to_vec(&record).unwrap());
-        for folder in [layout.tmp(), layout.leases()] {
-            fs::create_dir(folder).unwrap();
-        }
-        Self { dir, layout }
+        write(
+            &self.layout.store_json(),
+            &serde_json::to_vec(&record).unwrap(),
+        );
     }
 
     pub(crate) fn path(&self) -> &Path {

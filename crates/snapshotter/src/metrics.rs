@@ -1,0 +1,121 @@
+//! What is counted, in Prometheus' form.
+
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+use tonic::Code;
+use uimgacc_mount::Method;
+
+const PREFIX: &str = "uimgacc_snapshotter";
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Request {
+    call: &'static str,
+    code: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Call {
+    call: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct By {
+    method: &'static str,
+}
+
+/// The metrics of a node.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<Request, Counter<u64, AtomicU64>>,
+    seconds: Family<Call, Histogram, fn() -> Histogram>,
+    mounts: Family<By, Counter<u64, AtomicU64>>,
+    chains: Gauge,
+    reachable: Gauge,
+    hung: Gauge,
+}
+
+/// What is looked up when somebody asks for the metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Levels {
+    /// Chains of the store on this node.
+    pub chains: usize,
+    /// Whether the store answered last time.
+    pub store_reachable: bool,
+    /// Calls into the store that hang.
+    pub hung_calls: usize,
+}
+
+/// From 0.5 ms to 16 s: a request takes a disk sync, or the wait for a mount.
+fn request_histogram() -> Histogram {
+    Histogram::new(exponential_buckets(0.0005, 2.0, 16))
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix(PREFIX);
+        let requests = Family::default();
+        registry.register("requests", "Requests of containerd", requests.clone());
+        let seconds = Family::new_with_constructor(request_histogram as fn() -> Histogram);
+        let text = "How long requests of containerd took, in seconds";
+        registry.register("request_seconds", text, seconds.clone());
+        let mounts = Family::default();
+        registry.register("mounts", "Images that were mounted", mounts.clone());
+        let chains = Gauge::default();
+        let text = "Chains of the store that this node has";
+        registry.register("chains", text, chains.clone());
+        let reachable = Gauge::default();
+        let text = "Whether the store answered when it was last looked at";
+        registry.register("store_reachable", text, reachable.clone());
+        let hung = Gauge::default();
+        registry.register("hung_calls", "Calls into the store that hang", hung.clone());
+        Self {
+            registry,
+            requests,
+            seconds,
+            mounts,
+            chains,
+            reachable,
+            hung,
+        }
+    }
+}
+
+impl Metrics {
+    /// A request was answered.
+    pub fn answered(&self, call: &'static str, code: Code, took: Duration) {
+        let code = format!("{code:?}");
+        self.requests.get_or_create(&Request { call, code }).inc();
+        let seconds = self.seconds.get_or_create(&Call { call });
+        seconds.observe(took.as_secs_f64());
+    }
+
+    /// An image was mounted.
+    pub fn mounted(&self, method: Method) {
+        let method = method.name();
+        self.mounts.get_or_create(&By { method }).inc();
+    }
+
+    /// The text of all.
+    ///
+    /// # Errors
+    /// None comes from a string.
+    pub fn text(&self, levels: Levels) -> Result<String, fmt::Error> {
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.chains.set(number(levels.chains));
+        self.reachable.set(i64::from(levels.store_reachable));
+        self.hung.set(number(levels.hung_calls));
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}

@@ -1,0 +1,136 @@
+//! Whether a layer is taken from the store: what containerd asks before it downloads one.
+//!
+//! The order makes sure that what is promised stays: first the lease, then the look that counts,
+//! then the row, then the answer. Who deletes an image in between either sees the lease or is seen.
+
+use std::sync::Arc;
+
+use uimgacc_mount::index_cache;
+use uimgacc_store::ChainRecord;
+use uimgacc_types::{ChainId, chain_ids};
+
+use super::{Node, blocking, lies_on, now};
+use crate::error::{Error, chain_text};
+use crate::lease::Pledge;
+use crate::promise::Promise;
+use crate::state::{Labels, State};
+
+/// What the store has of an image.
+struct Found {
+    record: ChainRecord,
+    /// Every chain of the image, as far as known: containerd asks for the others next.
+    image: Vec<ChainId>,
+}
+
+impl Node {
+    /// Records a chain as a committed snapshot if the store has it and `parent` is what the chain
+    /// lies on. Says whether it is there now.
+    pub(super) async fn take_from_store(
+        self: &Arc<Self>,
+        chain: ChainId,
+        parent: Option<&str>,
+        labels: &Labels,
+    ) -> Result<bool, Error> {
+        // Whatever is wrong with the parent, the usual path says it.
+        if self.read(|state| state.lower(parent).is_err()) {
+            return Ok(false);
+        }
+        if !self.trial.works(self.store.deadline()).await {
+            tracing::debug!(%chain, "not taken from the store: no image can be mounted here");
+            return Ok(false);
+        }
+        let promise = Promise::of(labels).filter(|promise| promise.chain == chain);
+        let expected = promise.and_then(|promise| promise.index);
+        let row = self.read(|state| state.remote(chain, parent).cloned());
+        if let Some(row) = &row {
+            if expected.is_some() && row.index.is_some() && row.index != expected {
+                tracing::warn!(%chain, "here with another index than the image promises; it is pulled");
+                return Ok(false);
+            }
+            // Without a copy of the index it may be gone from the store by now.
+            let local = self.chains.local_index(chain);
+            if local.is_some() && (expected.is_none() || local == expected) {
+                return Ok(true);
+            }
+        }
+        let was_leased = self.leases.covers(chain);
+        let Some(found) = self.look(chain, labels).await else {
+            return Ok(false);
+        };
+        if !self.read(|state| lies_on(state, &found.record, parent)) {
+            tracing::warn!(%chain, parent, "in the store, but not on this parent; it is pulled");
+            return Ok(false);
+        }
+        if !was_leased
+            && self.leases.pledge(self, &found.image).await == Pledge::Written
+            && self.look(chain, labels).await.is_none()
+        {
+            tracing::info!(%chain, "deleted from the store just now; it is pulled");
+            self.leases.release(&found.image);
+            self.chains_changed.notify_one();
+            return Ok(false);
+        }
+        if row.is_some() {
+            return Ok(true);
+        }
+        let this = self.clone();
+        let (parent, labels) = (parent.map(str::to_owned), labels.clone());
+        blocking(move || {
+            let target = chain.to_string();
+            let plan = |state: &State| {
+                let change =
+                    state.create_remote(chain, &target, parent.as_deref(), labels, now())?;
+                // Another namespace was faster: an empty change.
+                let change = change.unwrap_or_else(|| state.no_change());
+                Ok((change, ()))
+            };
+            this.simple_change(plan)
+        })
+        .await?;
+        // The row holds it from here on.
+        self.leases.release(&[chain]);
+        tracing::info!(%chain, "taken from the store");
+        self.chains_changed.notify_one();
+        Ok(true)
+    }
+
+    /// The chain in the store, where all of it can be mounted and is what the image promises;
+    /// `None` where not, or where the store cannot say so in time (which is logged).
+    async fn look(&self, chain: ChainId, labels: &Labels) -> Option<Found> {
+        let promise = Promise::of(labels);
+        let looked = self.store.run(self.store.deadline(), move |store| {
+            let Some(record) = store.chain(chain)? else {
+                return Ok(Ok(None));
+            };
+            if let Some(Err(broken)) = promise.as_ref().map(|p| p.check(&record, store.store_id()))
+            {
+                return Ok(Err(broken));
+            }
+            index_cache::probe(store, &record)?;
+            let mut image = vec![chain];
+            if let Some(promise) = &promise
+                && promise.chain != chain
+                // Only to write the lease once an image: without it, once a layer.
+                && let Ok(Some(whole)) = store.chain(promise.chain)
+            {
+                let diff_ids: Vec<_> = whole.layers.iter().map(|layer| layer.diff_id).collect();
+                let all = chain_ids(&diff_ids);
+                if all.contains(&chain) {
+                    image = all;
+                }
+            }
+            Ok(Ok(Some(Found { record, image })))
+        });
+        match looked.await {
+            Ok(Ok(found)) => found,
+            Ok(Err(broken)) => {
+                tracing::warn!(%chain, error = chain_text(&broken), "not taken from the store");
+                None
+            }
+            Err(error) => {
+                tracing::warn!(%chain, error = chain_text(&error), "not taken from the store");
+                None
+            }
+        }
+    }
+}
