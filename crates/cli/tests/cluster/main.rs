@@ -1,6 +1,8 @@
 //! The verbs against a real kube-apiserver, etcd and kube-controller-manager. The agent is played
 //! by the tests: what it writes into the status is written by `kubectl`.
 #![allow(
+    clippy::expect_used,
+    clippy::panic,
     clippy::unwrap_used,
     clippy::print_stdout,
     reason = "helpers of tests; the times are told"
