@@ -96,3 +96,53 @@ fn render(checks: &[One], colours: bool) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_people_see_it() {
+        let check = |section: &str, title: &str, outcome, message: &str, hint: &str| One {
+            section: section.to_owned(),
+            title: title.to_owned(),
+            outcome,
+            message: message.to_owned(),
+            hint: hint.to_owned(),
+        };
+        let checks = [
+            check(
+                "Kubernetes",
+                "the API answers",
+                Outcome::Pass,
+                "v1.30.2",
+                "",
+            ),
+            check(
+                "Nodes",
+                "they run containerd",
+                Outcome::Fail,
+                "a runs cri-o",
+                "upgrade",
+            ),
+            check("Kubernetes", "you may enable", Outcome::Pass, "", ""),
+            check("Nodes", "they run Linux", Outcome::Warn, "b runs 5.4", ""),
+        ];
+        let expected = "\
+Kubernetes
+----------
+✓ the API answers: v1.30.2
+✓ you may enable
+
+Nodes
+-----
+× they run containerd
+    a runs cri-o
+    hint: upgrade
+‼ they run Linux
+    b runs 5.4
+";
+        assert_eq!(render(&checks, false), expected);
+        assert!(render(&checks, true).contains("\u{1b}[33m‼\u{1b}[0m"));
+    }
+}

@@ -36,13 +36,9 @@ pub(crate) struct Create {
     original: String,
     /// What the accelerated image is to be called.
     target: String,
-    #[command(flatten)]
-    place: PlaceArguments,
     /// Platform to take from an image of several, such as linux/arm64.
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
-    #[command(flatten)]
-    local: LocalArguments,
     /// Secret in kube-system with the credentials for both images; by default those of `enable`.
     #[arg(long, value_name = "NAME", help_heading = "On a cluster")]
     pull_secret: Option<String>,
@@ -51,6 +47,10 @@ pub(crate) struct Create {
     /// Output format.
     #[arg(long, short, value_enum, default_value_t = TextFormat::Text)]
     output: TextFormat,
+    #[command(flatten)]
+    place: PlaceArguments,
+    #[command(flatten)]
+    local: LocalArguments,
 }
 
 /// What only matters where this program converts by itself.

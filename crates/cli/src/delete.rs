@@ -21,16 +21,16 @@ use crate::images::find;
 pub(crate) struct Delete {
     /// Target image.
     image: String,
-    #[command(flatten)]
-    place: PlaceArguments,
     /// Delete even if somebody has it mounted: their containers then fail to read.
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    wait: WaitArguments,
+    #[command(flatten)]
+    place: PlaceArguments,
     /// Leave the space to the next `store gc`.
     #[arg(long, help_heading = "On a local store")]
     no_gc: bool,
-    #[command(flatten)]
-    wait: WaitArguments,
 }
 
 /// How long the agent and the nodes may take to let go of an image.

@@ -28,10 +28,6 @@ Examples:
   uimgacc enable --pvc uimgacc-store --node-selector pool=gpu
   uimgacc enable --dry-run --nfs 10.0.0.1 > uimgacc.yaml")]
 pub(crate) struct Enable {
-    #[command(flatten)]
-    store: StoreArguments,
-    #[command(flatten)]
-    registry: RegistryArguments,
     /// Set up only nodes with these labels; an empty text means all nodes again.
     #[arg(long, value_name = "KEY=VALUE,...", value_delimiter = ',')]
     node_selector: Option<Vec<String>>,
@@ -47,8 +43,6 @@ pub(crate) struct Enable {
     /// How many conversions run at once.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100))]
     max_conversions: Option<u32>,
-    #[command(flatten)]
-    paths: PathArguments,
     /// Take another store although there are images in the old one.
     #[arg(long)]
     force: bool,
@@ -58,6 +52,12 @@ pub(crate) struct Enable {
     dry_run: Option<Part>,
     #[command(flatten)]
     wait: WaitArguments,
+    #[command(flatten)]
+    store: StoreArguments,
+    #[command(flatten)]
+    registry: RegistryArguments,
+    #[command(flatten)]
+    paths: PathArguments,
     #[command(flatten)]
     cluster: ClusterArguments,
 }

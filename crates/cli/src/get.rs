@@ -17,14 +17,14 @@ use crate::images::{ImageView, find};
 pub(crate) struct Get {
     /// Target (or original) image; all where left out.
     image: Option<String>,
-    #[command(flatten)]
-    place: PlaceArguments,
     /// Go on and show each change; on a cluster only. With -o json one object a line.
     #[arg(long, short)]
     watch: bool,
     /// Output format.
     #[arg(long, short, value_enum, default_value_t = TableFormat::Table)]
     output: TableFormat,
+    #[command(flatten)]
+    place: PlaceArguments,
 }
 
 impl Get {

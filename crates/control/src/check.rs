@@ -36,7 +36,6 @@ pub enum Outcome {
 /// One thing that was checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
-#[non_exhaustive]
 pub struct Check {
     /// What it belongs to, such as `Kubernetes`.
     pub section: String,

@@ -153,6 +153,23 @@ impl Cluster {
         Api::namespaced(self.client.clone(), names::NAMESPACE)
     }
 
+    /// The object of that name; `None` where there is none, or where the kind itself is unknown.
+    pub(crate) async fn find<K>(
+        &self,
+        api: &Api<K>,
+        name: &str,
+        action: &str,
+    ) -> Result<Option<K>, Error>
+    where
+        K: Clone + DeserializeOwned + Debug,
+    {
+        match api.get(name).await {
+            Ok(object) => Ok(Some(object)),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+            Err(error) => Err(self.failed(action)(error)),
+        }
+    }
+
     /// Lists all of a kind, page by page.
     pub(crate) async fn list<K>(
         &self,
@@ -217,8 +234,12 @@ async fn config(connect: &Connect) -> Result<Config, Error> {
         context: connect.context.clone(),
         ..KubeConfigOptions::default()
     };
+    let path = connect
+        .kubeconfig
+        .clone()
+        .or_else(|| std::env::var_os("KUBECONFIG").map(PathBuf::from));
     let failed = |error: KubeconfigError| Error::Kubeconfig {
-        path: connect.kubeconfig.clone(),
+        path: path.clone(),
         source: Cause::of(&error),
     };
     if let Some(path) = &connect.kubeconfig {

@@ -31,7 +31,6 @@ pub struct CreateRequest {
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Created {
     /// The image.
     pub image: ImageView,

@@ -35,7 +35,6 @@ pub struct DisableRequest {
 
 /// What came of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct DisableReport {
     /// It was enabled before.
     pub was_enabled: bool,

@@ -101,7 +101,6 @@ pub enum DryRun {
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct EnableReport {
     /// Version of Kubernetes.
     pub kubernetes: String,

@@ -31,7 +31,6 @@ pub enum ClusterStatus {
 /// What `get` answers: the API's fields, then ours.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
-#[non_exhaustive]
 pub struct ClusterImages {
     /// The cluster is enabled.
     pub enable: bool,
@@ -197,12 +196,9 @@ impl Cluster {
 
     /// The one `ImageAcceleration`; `None` where the cluster is not enabled.
     pub(crate) async fn acceleration(&self) -> Result<Option<ImageAcceleration>, Error> {
-        match self.all::<ImageAcceleration>().get(names::DEFAULT).await {
-            Ok(found) => Ok(Some(found)),
-            // Also without our kinds: then the answer is not even a Status.
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
-            Err(error) => Err(self.failed("read how the cluster is accelerated")(error)),
-        }
+        let api = self.all::<ImageAcceleration>();
+        self.find(&api, names::DEFAULT, "read how the cluster is accelerated")
+            .await
     }
 }
 

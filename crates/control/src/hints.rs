@@ -8,7 +8,10 @@ pub(crate) fn api(code: u16, reason: &str, message: &str) -> Option<String> {
             "ask an administrator: `enable` and `disable` need the role cluster-admin, the other verbs \
              need access to acceleratedimages.uimgacc.io"
         }
-        (404, _) if message.contains("could not find the requested resource") => {
+        (404, _)
+            if message.contains("could not find the requested resource")
+                || message.contains("page not found") =>
+        {
             "image acceleration is not enabled in this cluster; `uimgacc enable --nfs ADDR` enables it"
         }
         (409, "Conflict") => "somebody changed it at the same time; try again",

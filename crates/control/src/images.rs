@@ -12,7 +12,6 @@ use crate::error::Error;
 /// An image as `get -o json` prints it: the API's fields, then ours. Lengths in bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
-#[non_exhaustive]
 pub struct ImageView {
     /// Normalised reference of the original.
     pub original_image: String,
@@ -54,7 +53,6 @@ pub struct ImageView {
 /// How far a conversion is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
-#[non_exhaustive]
 pub struct ImageProgress {
     /// Compressed bytes that were read.
     pub done_bytes: u64,
@@ -171,10 +169,12 @@ impl Cluster {
     pub(crate) async fn find_image(&self, name: &str) -> Result<AcceleratedImage, Error> {
         let reference: ImageReference = name.parse()?;
         let by_name = self
-            .all::<AcceleratedImage>()
-            .get_opt(&object_name(&reference))
-            .await
-            .map_err(self.failed(&format!("get the image {reference}")))?;
+            .find(
+                &self.all::<AcceleratedImage>(),
+                &object_name(&reference),
+                &format!("get the image {reference}"),
+            )
+            .await?;
         match by_name {
             Some(image) if normalised(&image.spec.target_image) == reference.to_string() => {
                 Ok(image)

@@ -14,7 +14,6 @@ use crate::world::{World, node_problem, replicas};
 /// The state of everything.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
-#[non_exhaustive]
 pub struct Status {
     /// Version of Kubernetes.
     pub kubernetes: String,
@@ -52,7 +51,6 @@ pub struct Status {
 /// A part that runs in the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
-#[non_exhaustive]
 pub struct ComponentStatus {
     /// `agent` or `nodes`.
     pub name: String,
@@ -67,7 +65,6 @@ pub struct ComponentStatus {
 /// A node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
-#[non_exhaustive]
 pub struct NodeStatus {
     /// Its name.
     pub name: String,
@@ -92,7 +89,6 @@ pub struct NodeStatus {
 /// Counts of images.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
-#[non_exhaustive]
 pub struct ImageTotals {
     /// All.
     pub total: usize,

@@ -4,6 +4,8 @@
 //! the export (default `/`) and mount options. IPv6 addresses stand in brackets.
 
 use uimgacc_objects::NfsStore;
+use uimgacc_types::StoreSource;
+use uimgacc_types::source::SourceProblem;
 
 /// Why a text is no address of an NFS export.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -14,13 +16,13 @@ pub struct NfsAddressError {
     /// The text.
     pub text: String,
     /// What is wrong with it.
-    pub problem: &'static str,
+    pub problem: SourceProblem,
 }
 
 /// Reads an address.
 ///
 /// # Errors
-/// There is no server, the path is not absolute, or there are characters that belong into neither.
+/// The daemon could not mount it: no server, a path with `..`, an option that no kernel knows.
 pub fn parse_nfs(text: &str) -> Result<NfsStore, NfsAddressError> {
     parse(text.trim()).map_err(|problem| NfsAddressError {
         text: text.to_owned(),
@@ -28,7 +30,7 @@ pub fn parse_nfs(text: &str) -> Result<NfsStore, NfsAddressError> {
     })
 }
 
-fn parse(text: &str) -> Result<NfsStore, &'static str> {
+fn parse(text: &str) -> Result<NfsStore, SourceProblem> {
     let (servers, path, options) = match text.split_once("://") {
         Some(("nfs", rest)) => {
             let (place, options) = rest.split_once('?').unwrap_or((rest, ""));
@@ -36,53 +38,29 @@ fn parse(text: &str) -> Result<NfsStore, &'static str> {
             // `&` separates as in URLs, `,` as in mount -o.
             (servers, path, options.replace('&', ","))
         }
-        Some(_) => return Err("only the scheme nfs:// is known"),
-        None => match text.split_once(":/") {
-            Some((servers, path)) => {
-                let start = servers.len() + 1;
-                debug_assert_eq!(&text[start + 1..], path);
-                (servers, &text[start..], String::new())
-            }
+        Some(_) => return Err(SourceProblem::Scheme),
+        None => match text.find(":/") {
+            Some(colon) => (&text[..colon], &text[colon + 1..], String::new()),
             None => (text, "", String::new()),
         },
     };
-    let servers = servers
-        .split(',')
-        .map(|server| is_server(server).then(|| server.to_owned()))
-        .collect::<Option<Vec<_>>>()
-        .ok_or("a server must be a host name, an IPv4 address or [an IPv6 address]")?;
-    if servers.len() > 16 {
-        return Err("more than 16 servers");
+    if servers.is_empty() {
+        return Err(SourceProblem::NoServer);
     }
     let path = if path.is_empty() { "/" } else { path };
-    if path.contains(char::is_whitespace) || path.split('/').any(|part| part == "..") {
-        return Err("the path must be without spaces and `..`");
+    // What the daemon and the Jobs will be told.
+    let mut source = format!("nfs://{servers}{path}");
+    if !options.is_empty() {
+        source = format!("{source}?{options}");
     }
-    if options.contains(char::is_whitespace) {
-        return Err("options must be without spaces");
-    }
+    source
+        .parse::<StoreSource>()
+        .map_err(|error| error.problem)?;
     Ok(NfsStore {
-        servers,
+        servers: servers.split(',').map(str::to_owned).collect(),
         path: path.to_owned(),
         options,
     })
-}
-
-fn is_server(server: &str) -> bool {
-    if let Some(address) = server
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-    {
-        return address.parse::<std::net::Ipv6Addr>().is_ok();
-    }
-    !server.is_empty()
-        && server.split('.').all(|label| {
-            !label.is_empty()
-                && !label.starts_with('-')
-                && label
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-        })
 }
 
 /// `a,b:/path`, as `get` shows it.
@@ -138,6 +116,8 @@ mod tests {
             "http://a/x",
             "a b:/x",
             "a:/x/../y",
+            "nfs://a/x?colour=red",
+            "a,a:/x",
             "a,:/x",
             "fd00::1:/x",
             "/x",

@@ -34,6 +34,7 @@ pub(crate) struct World {
 }
 
 /// A change of it.
+#[allow(clippy::large_enum_variant, reason = "handed on once and never kept")]
 #[derive(Debug)]
 pub(crate) enum Change {
     Acceleration(Event<ImageAcceleration>),

@@ -116,3 +116,89 @@ fn nodes(status: &Status) -> String {
     }
     table.trim_fmt()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uimgacc_control::{ComponentStatus, ImageTotals, NodeStatus};
+
+    fn node(name: &str, error: &str) -> NodeStatus {
+        NodeStatus {
+            name: name.to_owned(),
+            ready: error.is_empty(),
+            version: "0.1.0".to_owned(),
+            kernel: "6.8.0-31-generic".to_owned(),
+            containerd: "2.1.9".to_owned(),
+            mount_method: if error.is_empty() { "loop" } else { "" }.to_owned(),
+            images: 3,
+            containers: 12,
+            error: error.to_owned(),
+        }
+    }
+
+    fn status() -> Status {
+        Status {
+            kubernetes: "v1.30.2".to_owned(),
+            server: "https://10.0.0.9:6443".to_owned(),
+            enable: true,
+            disabling: false,
+            ready: false,
+            store: "NFS 10.0.0.1:/x".to_owned(),
+            store_ready: true,
+            store_id: None,
+            store_bytes: Some(34_560_000_000),
+            last_sweep: Some("2026-11-25T14:00:00Z".to_owned()),
+            components: vec![
+                ComponentStatus {
+                    name: "agent".to_owned(),
+                    ready: 2,
+                    wanted: 2,
+                    image: "uimgacc/uimgacc:0.1.0".to_owned(),
+                },
+                ComponentStatus {
+                    name: "nodes".to_owned(),
+                    ready: 1,
+                    wanted: 2,
+                    image: "uimgacc/uimgacc:0.1.0".to_owned(),
+                },
+            ],
+            nodes: vec![node("a", ""), node("b", "no room")],
+            images: ImageTotals {
+                total: 5,
+                ready: 4,
+                creating: 1,
+                ..ImageTotals::default()
+            },
+            errors: vec!["node b: no room".to_owned()],
+        }
+    }
+
+    #[test]
+    fn as_people_see_it() {
+        let expected = "  \
+  Kubernetes  v1.30.2 at https://10.0.0.9:6443
+Acceleration  not ready
+       Agent  2 of 2 ready, uimgacc/uimgacc:0.1.0
+       Nodes  1 of 2 ready, uimgacc/uimgacc:0.1.0
+       Store  ready, NFS 10.0.0.1:/x, 34.5 GB, swept 2026-11-25T14:00:00Z
+      Images  4 ready, 1 being made
+
+ NODE  READY  VERSION  KERNEL            CONTAINERD  MOUNT  IMAGES  CONTAINERS
+ a     yes    0.1.0    6.8.0-31-generic  2.1.9       loop   3       12
+ b     no     0.1.0    6.8.0-31-generic  2.1.9       -      3       12
+
+× node b: no room
+";
+        assert_eq!(render(&status(), false), expected);
+    }
+
+    #[test]
+    fn colours_where_they_are_wanted() {
+        let text = render(&status(), true);
+        assert!(text.contains("\u{1b}[31mnot ready\u{1b}[0m"), "{text}");
+        assert!(text.contains("\u{1b}[32m2 of 2 ready\u{1b}[0m"), "{text}");
+        let mut off = status();
+        off.enable = false;
+        assert!(!render(&off, false).contains("Store"));
+    }
+}

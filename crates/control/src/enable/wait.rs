@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::error::Error;
+use crate::images::not_enabled;
 use crate::observe::next_before;
 use crate::world::{SAID, World};
 use crate::{Cluster, Progress};
@@ -24,7 +25,10 @@ impl Cluster {
         let mut changes = World::watch(self);
         let mut world = World::default();
         let mut said: Vec<String> = Vec::new();
-        while let Some(change) = next_before(&mut changes, deadline).await? {
+        while let Some(change) = next_before(&mut changes, deadline)
+            .await
+            .map_err(not_enabled)?
+        {
             world.apply(change);
             if !world.is_listed() {
                 continue;
