@@ -17,6 +17,8 @@ set -euo pipefail
 # Raise this when the lists below change: every part is then made again.
 readonly PARTS_VERSION=2
 readonly PARTS=${UIMGACC_PARTS:-${XDG_CACHE_HOME:-$HOME/.cache}/uimgacc/parts}
+# Where `part` puts what it makes.
+pkg=$PARTS/pkg
 readonly KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 
 # From the own release, into the system. gcc and libc6-dev: Rust links with them and zstd is C.
@@ -128,18 +130,18 @@ unpack() {
   done
 }
 
-# part NAME COMMAND ARG...: runs the command with a new folder as last argument, and moves that to pkg/NAME when it is whole.
+# part NAME COMMAND ARG...: runs the command with a new folder as last argument, and moves that to $pkg/NAME when it is whole.
 part() {
   local name=$1
   shift
-  [[ ! -e $PARTS/pkg/$name ]] || return 0
+  [[ ! -e $pkg/$name ]] || return 0
   say "making $name"
   # Outside of `work`, because a rename needs one file system.
-  local new="$PARTS/pkg/.new-$name"
+  local new="$pkg/.new-$name"
   rm -rf -- "$new"
   mkdir -p "$new"
   "$@" "$new"
-  mv -T -- "$new" "$PARTS/pkg/$name"
+  mv -T -- "$new" "$pkg/$name"
 }
 
 make_containerd() {
@@ -228,4 +230,5 @@ main() {
   printf '%s\n' "$PARTS"
 }
 
-main "$@"
+# scripts/parts-kubernetes.sh reads this file for its functions.
+[[ ${BASH_SOURCE[0]} != "$0" ]] || main "$@"

@@ -6,6 +6,9 @@ pub(crate) enum Refused {
     /// `store verify` found damage.
     #[error("the store is damaged: {0} problems (listed above)")]
     Damaged(usize),
+    /// `node check` found what keeps accelerated images from running.
+    #[error("accelerated images do not run on this node: {0} problems (listed above)")]
+    Unfit(usize),
     /// The image is in use.
     #[error("{0}")]
     InUse(String),
@@ -17,6 +20,7 @@ pub(crate) enum Refused {
 impl Refused {
     pub(crate) fn code(&self) -> u8 {
         match self {
+            Self::Unfit(_) => 1,
             Self::Damaged(_) => 3,
             Self::InUse(_) => 4,
             Self::Interrupted => 130,

@@ -9,6 +9,7 @@ mod get;
 mod images;
 mod mount;
 mod mount_state;
+mod node;
 mod store;
 mod umount;
 
@@ -60,6 +61,9 @@ enum Verb {
     /// Make, measure, check or clean a store.
     #[command(subcommand)]
     Store(store::Store),
+    /// Make this node use the snapshotter, or look what is wrong with it.
+    #[command(subcommand)]
+    Node(node::Node),
     /// Print a completion script for a shell.
     Completion(completion::Completion),
 }
@@ -73,6 +77,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Verb::Mount(verb) => verb.run(printer),
         Verb::Umount(verb) => verb.run(printer),
         Verb::Store(verb) => verb.run(printer),
+        Verb::Node(verb) => verb.run(printer),
         Verb::Completion(verb) => verb.run(printer),
     }
 }

@@ -45,6 +45,20 @@ impl Lease {
         }
     }
 
+    /// A lease of a node of a cluster, renewed now, written on its behalf: it holds until it is
+    /// taken away.
+    #[must_use]
+    pub fn of_a_node(node: &str, chains: Vec<ChainId>) -> Self {
+        Self {
+            holder: format!("node {node}"),
+            host: String::new(),
+            boot_id: String::new(),
+            pid: None,
+            chains,
+            renewed_unix: machine::unix_now(),
+        }
+    }
+
     /// Whether it still holds: not where this very machine has booted since.
     #[must_use]
     pub fn holds(&self) -> bool {

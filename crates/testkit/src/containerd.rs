@@ -30,10 +30,12 @@ pub enum ContainerdVersion {
     V1_7,
     /// Of Debian forky.
     V2_1,
+    /// Of its Go module, by `scripts/parts-kubernetes.sh`.
+    V2_4,
 }
 
 impl ContainerdVersion {
-    /// All of them, oldest first.
+    /// Those that `scripts/parts.sh` alone installs, oldest first.
     pub const ALL: [Self; 3] = [Self::V1_6, Self::V1_7, Self::V2_1];
 
     /// The folder of its programs.
@@ -43,6 +45,7 @@ impl ContainerdVersion {
             Self::V1_6 => "containerd-1.6/bin",
             Self::V1_7 => "containerd-1.7/bin",
             Self::V2_1 => "containerd-2.1/bin",
+            Self::V2_4 => "containerd-2.4/bin",
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Starts the real parts that tests need and looks at what they did: a registry, containerd of three versions and its CRI, images
+//! Starts the real parts that tests need and looks at what they did: a registry, containerd of four versions and its CRI, a Kubernetes cluster, images
 //! with layers of any make, and a walk over a mounted tree that two stores can be compared by.
 //!
 //! Nothing here fakes a part. Every guard works in a temporary folder of its own, on loopback only, ends just the processes it
@@ -16,16 +16,19 @@
     reason = "a dev-dependency: a part that does not start is a failed test, and its log belongs on stderr"
 )]
 
+pub mod cluster;
 pub mod containerd;
 pub mod cri;
 pub mod debian;
 pub mod image;
 mod net;
+pub mod nfs_server;
 pub mod parts;
 pub mod process;
 pub mod registry;
 pub mod tar;
 pub mod tree;
+pub mod uml;
 
 pub use parts::{Need, ready};
 pub use registry::Registry;

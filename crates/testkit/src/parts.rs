@@ -12,6 +12,12 @@ pub enum Need {
     Root,
     /// The programs that `scripts/parts.sh` installs.
     Parts,
+    /// The programs that `scripts/parts-kubernetes.sh` builds besides.
+    Kubernetes,
+    /// The image of our own parts that `scripts/image.sh` builds.
+    OurImage,
+    /// The kernels and the NFS server that `scripts/parts-uml.sh` installs.
+    Uml,
     /// A file system type of the running kernel, by its name in `/proc/filesystems`.
     Filesystem(&'static str),
 }
@@ -26,6 +32,28 @@ impl Need {
                 format!(
                     "no parts in {}: run scripts/parts.sh, or point UIMGACC_PARTS at them",
                     dir().display()
+                )
+            }),
+            Self::Kubernetes => {
+                let parts = ["etcd", "cni", "kubernetes", "containerd-2.4"];
+                let all = parts
+                    .iter()
+                    .all(|part| dir().join(part).join("bin").is_dir());
+                (!all).then(|| {
+                    format!(
+                        "no Kubernetes in {}: run scripts/parts-kubernetes.sh",
+                        dir().display()
+                    )
+                })
+            }
+            Self::OurImage => (!our_image().join("index.json").exists()).then(|| {
+                "no image of our parts: build it by scripts/image.sh --profile dev FOLDER, and point UIMGACC_IMAGE at the folder"
+                    .to_owned()
+            }),
+            Self::Uml => (!crate::uml::dir().join("stamp").exists()).then(|| {
+                format!(
+                    "no kernels in {}: run scripts/parts-uml.sh (amd64 only)",
+                    crate::uml::dir().display()
                 )
             }),
             Self::Filesystem(name) => {
@@ -68,6 +96,12 @@ pub fn dir() -> PathBuf {
     cache
         .expect("UIMGACC_PARTS, XDG_CACHE_HOME or HOME must be set")
         .join("uimgacc/parts")
+}
+
+/// The folder of the image of our own parts, an OCI layout.
+#[must_use]
+pub fn our_image() -> PathBuf {
+    env::var_os("UIMGACC_IMAGE").unwrap_or_default().into()
 }
 
 /// A program of `bin/`, e.g. `fsck.erofs`.

@@ -1,9 +1,10 @@
-//! A real registry (Debian's `docker-registry`, the CNCF distribution) on a free loopback port, with its storage in a temporary folder.
+//! A real registry (Debian's `docker-registry`, the CNCF distribution) on a free port, of loopback where not said otherwise, with its storage in a temporary folder.
 //!
 //! Deleting is enabled. Plain HTTP.
 
 use std::fs;
 use std::io::Write as _;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -19,6 +20,7 @@ const ATTEMPTS: u32 = 5;
 #[derive(Debug)]
 pub struct Registry {
     daemon: Daemon,
+    ip: Ipv4Addr,
     port: u16,
     login: Option<String>,
     dir: TempDir,
@@ -28,16 +30,22 @@ impl Registry {
     /// Starts one that is open to all.
     #[must_use]
     pub fn start() -> Self {
-        Self::start_with(None)
+        Self::start_with(Ipv4Addr::LOCALHOST, None)
+    }
+
+    /// Starts one that is open to all on another address of this machine, for clients with a network of their own.
+    #[must_use]
+    pub fn start_on(ip: Ipv4Addr) -> Self {
+        Self::start_with(ip, None)
     }
 
     /// Starts one with basic authentication for one user, for reading as well as for writing.
     #[must_use]
     pub fn start_with_htpasswd(user: &str, password: &str) -> Self {
-        Self::start_with(Some((user, password)))
+        Self::start_with(Ipv4Addr::LOCALHOST, Some((user, password)))
     }
 
-    fn start_with(login: Option<(&str, &str)>) -> Self {
+    fn start_with(ip: Ipv4Addr, login: Option<(&str, &str)>) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("uimgacc-registry-")
             .tempdir()
@@ -49,11 +57,11 @@ impl Registry {
             file
         });
         for _attempt in 0..ATTEMPTS {
-            let port = net::free_port();
+            let port = net::free_port(ip);
             let config = dir.path().join("config.yml");
             fs::write(
                 &config,
-                configuration(&dir.path().join("storage"), port, auth.as_deref()),
+                configuration(&dir.path().join("storage"), ip, port, auth.as_deref()),
             )
             .expect("the configuration can be written");
             let mut command = Command::new(parts::program("docker-registry"));
@@ -63,9 +71,10 @@ impl Registry {
                 .env("OTEL_TRACES_EXPORTER", "none");
             let mut daemon =
                 Daemon::spawn("docker-registry", &mut command, &dir.path().join("log"));
-            if daemon.wait_ready(|| net::answers(port)) && daemon.exit_status().is_none() {
+            if daemon.wait_ready(|| net::answers(ip, port)) && daemon.exit_status().is_none() {
                 return Self {
                     daemon,
+                    ip,
                     port,
                     login: login.map(|(user, password)| format!("{user}:{password}")),
                     dir,
@@ -79,7 +88,19 @@ impl Registry {
     /// Host and port as they stand in an image reference, e.g. `127.0.0.1:40001`.
     #[must_use]
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("{}:{}", self.ip, self.port)
+    }
+
+    /// The address it listens on.
+    #[must_use]
+    pub fn ip(&self) -> Ipv4Addr {
+        self.ip
+    }
+
+    /// The port it listens on.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// The base address, without a slash at its end.
@@ -130,7 +151,7 @@ impl Registry {
     }
 }
 
-fn configuration(storage: &Path, port: u16, htpasswd: Option<&Path>) -> String {
+fn configuration(storage: &Path, ip: Ipv4Addr, port: u16, htpasswd: Option<&Path>) -> String {
     let auth = htpasswd.map_or_else(String::new, |file| {
         format!(
             "auth:\n  htpasswd:\n    realm: test\n    path: {}\n",
@@ -141,7 +162,7 @@ fn configuration(storage: &Path, port: u16, htpasswd: Option<&Path>) -> String {
         "version: 0.1\n\
          log:\n  level: info\n  accesslog:\n    disabled: false\n\
          storage:\n  delete:\n    enabled: true\n  filesystem:\n    rootdirectory: {}\n\
-         http:\n  addr: 127.0.0.1:{port}\n  secret: test\n{auth}",
+         http:\n  addr: {ip}:{port}\n  secret: test\n{auth}",
         storage.display()
     )
 }

@@ -13,6 +13,7 @@ mod crash;
 mod equality;
 mod hostile;
 mod mounting;
+mod node;
 mod run;
 mod sharing;
 mod support;

@@ -20,7 +20,7 @@ pub(super) fn toml(version: ContainerdVersion, dir: &Path, options: &Options) ->
     };
     let mut text = match version {
         ContainerdVersion::V1_6 | ContainerdVersion::V1_7 => fields.version_2(),
-        ContainerdVersion::V2_1 => fields.version_3(),
+        ContainerdVersion::V2_1 | ContainerdVersion::V2_4 => fields.version_3(),
     };
     if version != ContainerdVersion::V1_6 {
         text.push_str(&unpack_config(options.proxy_socket.is_some()));

@@ -1,0 +1,117 @@
+//! `work convert`: brings an image into the store and pushes its target image.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use kube::Client as Kube;
+use kube::api::Api;
+use uimgacc_convert::CreateRequest;
+use uimgacc_objects::AcceleratedImage;
+use uimgacc_registry::{Client, ClientOptions, Platform};
+use uimgacc_store::StoreReader;
+use uimgacc_types::ImageReference;
+
+use super::failure::Failure;
+use super::progress::Counter;
+use super::{blocking, report};
+
+/// How often progress is told, where it changed.
+const TELL_EVERY: Duration = Duration::from_secs(2);
+
+/// Options.
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// Name of the AcceleratedImage
+    #[arg(long, value_name = "NAME")]
+    image: String,
+    /// Registry to speak to by HTTP without TLS; may be given several times
+    #[arg(long = "plain-http-registry", value_name = "HOST[:PORT]")]
+    plain_http_registries: Vec<String>,
+    /// How many layers to convert at once
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=8))]
+    jobs: u8,
+    /// How often longer than its compressed form a layer may be (1 GiB is always allowed)
+    #[arg(long, default_value_t = 100, value_name = "TIMES")]
+    max_expansion: u64,
+}
+
+pub(super) async fn run(
+    kube: &Kube,
+    store: &StoreReader,
+    options: &Options,
+) -> Result<(), Failure> {
+    let images: Api<AcceleratedImage> = Api::all(kube.clone());
+    let image = images
+        .get(&options.image)
+        .await
+        .with_context(|| format!("cannot read the AcceleratedImage {}", options.image))
+        .map_err(Failure::retried)?;
+    let request = request(&image, options).map_err(Failure::final_)?;
+    let client = Client::new(ClientOptions {
+        plain_http: options
+            .plain_http_registries
+            .iter()
+            .any(|host| host == request.target.registry()),
+        ..ClientOptions::default()
+    })
+    .map_err(Failure::retried)?;
+    let counter = Arc::new(Counter::default());
+    let creating = uimgacc_convert::create(&client, store, &request, counter.clone());
+    let telling = tell(&images, &options.image, &counter);
+    let created = tokio::select! {
+        created = creating => created?,
+        () = telling => return Err(Failure::retried(anyhow::anyhow!("the conversion was lost"))),
+    };
+    let unique = {
+        let (store, record) = (store.clone(), created.record.clone());
+        blocking(move || {
+            uimgacc_store::unique_pack_bytes(&store, &record).map_err(Failure::retried)
+        })
+        .await?
+    };
+    report::image(&images, &options.image, &created.record, unique).await?;
+    tracing::info!(
+        target = created.record.target,
+        layers_reused = created.layers_reused,
+        "done"
+    );
+    Ok(())
+}
+
+/// Tells how far the conversion is, for ever.
+async fn tell(images: &Api<AcceleratedImage>, name: &str, counter: &Counter) {
+    let mut told = None;
+    loop {
+        tokio::time::sleep(TELL_EVERY).await;
+        let now = counter.now();
+        if told.as_ref() != Some(&now) {
+            report::progress(images, name, &now).await;
+            told = Some(now);
+        }
+    }
+}
+
+fn request(image: &AcceleratedImage, options: &Options) -> anyhow::Result<CreateRequest> {
+    let reference = |name: &str| -> anyhow::Result<ImageReference> {
+        name.parse()
+            .with_context(|| format!("cannot understand the image name {name:?}"))
+    };
+    let target = reference(&image.spec.target_image)?;
+    if target.digest().is_some() {
+        anyhow::bail!("the target {target} must have a tag, not a digest");
+    }
+    let platform = match image.spec.platform.as_str() {
+        "" => Platform::host(),
+        platform => platform.parse()?,
+    };
+    Ok(CreateRequest {
+        original: reference(&image.spec.original_image)?,
+        target,
+        platform,
+        push: true,
+        jobs: usize::from(options.jobs),
+        max_expansion: options.max_expansion,
+    })
+}

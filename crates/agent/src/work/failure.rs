@@ -1,0 +1,134 @@
+//! Why work failed, as the Job hands it to the controller: one line of JSON as the container's
+//! termination message.
+
+use serde::{Deserialize, Serialize};
+use uimgacc_convert::{CreateError, LayerFailure};
+use uimgacc_registry::Error as RegistryError;
+
+/// Kubernetes cuts termination messages at 4096 bytes.
+const MAX_MESSAGE_BYTES: usize = 3500;
+
+/// Why work failed, and whether the same work may succeed later without a change of the object.
+#[derive(Debug)]
+pub struct Failure {
+    error: anyhow::Error,
+    retry: bool,
+}
+
+/// A termination message: what [`Failure::message`] writes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// The error with its causes, in one line, with what to do.
+    pub error: String,
+    /// Whether to try again later.
+    pub retry: bool,
+}
+
+impl Failure {
+    /// A failure that may go away by itself, or by what somebody does elsewhere.
+    pub fn retried(error: impl Into<anyhow::Error>) -> Self {
+        Self {
+            error: error.into(),
+            retry: true,
+        }
+    }
+
+    /// A failure that stays.
+    pub fn final_(error: impl Into<anyhow::Error>) -> Self {
+        Self {
+            error: error.into(),
+            retry: false,
+        }
+    }
+
+    /// The termination message.
+    #[must_use]
+    pub fn message(&self) -> String {
+        let mut error = String::new();
+        for cause in self.error.chain() {
+            let text = cause.to_string();
+            // An error that only hands on its cause says the same twice.
+            if error.ends_with(&text) {
+                continue;
+            }
+            if !error.is_empty() {
+                error.push_str(": ");
+            }
+            error.push_str(&text);
+        }
+        if error.len() > MAX_MESSAGE_BYTES {
+            let end = (0..=MAX_MESSAGE_BYTES)
+                .rev()
+                .find(|at| error.is_char_boundary(*at));
+            error.truncate(end.unwrap_or_default());
+            error.push_str(" ...");
+        }
+        let message = Message {
+            error,
+            retry: self.retry,
+        };
+        serde_json::to_string(&message).unwrap_or_default()
+    }
+}
+
+impl From<Failure> for anyhow::Error {
+    fn from(failure: Failure) -> Self {
+        failure.error
+    }
+}
+
+impl From<CreateError> for Failure {
+    fn from(error: CreateError) -> Self {
+        let retry = match &error {
+            CreateError::Registry(error) => may_change(error),
+            CreateError::Layer { source, .. } => match source.as_ref() {
+                LayerFailure::Fetch(error) => may_change(error),
+                LayerFailure::Store(_) => true,
+                _ => false,
+            },
+            CreateError::Store(_) | CreateError::Worker(_) => true,
+            _ => false,
+        };
+        Self {
+            error: error.into(),
+            retry,
+        }
+    }
+}
+
+/// Whether a registry may answer otherwise later: also where somebody must push the image or
+/// mend a password first.
+fn may_change(error: &RegistryError) -> bool {
+    error.is_transient()
+        || error.is_not_found()
+        || error.is_unauthorized()
+        || matches!(
+            error,
+            RegistryError::Connect { .. } | RegistryError::Refused { .. }
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_one_line_and_bounded() {
+        let cause = std::io::Error::other("disk on fire");
+        let error = anyhow::Error::new(cause).context("cannot write the pack");
+        let failure = Failure::retried(error);
+        let message: Message = serde_json::from_str(&failure.message()).unwrap();
+        assert_eq!(message.error, "cannot write the pack: disk on fire");
+        assert!(message.retry);
+        let long = Failure::final_(anyhow::anyhow!("ä".repeat(5000)));
+        assert!(long.message().len() < 4096);
+        let message: Message = serde_json::from_str(&long.message()).unwrap();
+        assert!(message.error.ends_with(" ...") && !message.retry);
+    }
+
+    #[test]
+    fn what_is_tried_again() {
+        let damaged = CreateError::NoLayers;
+        assert!(!Failure::from(damaged).retry);
+    }
+}

@@ -1,0 +1,102 @@
+//! What Jobs write into the status of objects: by merge patch, tried again while the API server is
+//! away.
+
+use std::time::Duration;
+
+use kube::api::{Api, Patch, PatchParams};
+use kube::{Client, Resource};
+use serde_json::{Value, json};
+use uimgacc_objects::{AcceleratedImage, ImageAcceleration, Progress, names};
+use uimgacc_store::{ImageRecord, StoreReader};
+
+use super::failure::Failure;
+
+/// How long results are offered to an API server that is away, with a pause in between.
+const TRIES: u32 = 120;
+const PAUSE: Duration = Duration::from_secs(5);
+
+fn parameters() -> PatchParams {
+    PatchParams {
+        field_manager: Some(names::CONVERT.to_owned()),
+        ..PatchParams::default()
+    }
+}
+
+/// Whether the API server may take the same request later.
+fn is_transient(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => status.code == 429 || status.code >= 500 || status.code == 401,
+        _ => true,
+    }
+}
+
+async fn patch<K>(api: &Api<K>, name: &str, status: &Value) -> Result<(), Failure>
+where
+    K: Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug,
+{
+    let patch = Patch::Merge(json!({ "status": status }));
+    let mut left = TRIES;
+    loop {
+        match api.patch_status(name, &parameters(), &patch).await {
+            Ok(_) => return Ok(()),
+            Err(error) if left > 0 && is_transient(&error) => {
+                tracing::warn!(%error, "the API server does not take the result; it is offered again");
+                left -= 1;
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(error) => return Err(Failure::retried(error)),
+        }
+    }
+}
+
+/// How far an image is. Once: the next report says more.
+pub(super) async fn progress(images: &Api<AcceleratedImage>, name: &str, progress: &Progress) {
+    let patch = Patch::Merge(json!({ "status": { "progress": progress } }));
+    if let Err(error) = images.patch_status(name, &parameters(), &patch).await {
+        tracing::debug!(%error, "progress is not taken");
+    }
+}
+
+/// An image that is done.
+pub(super) async fn image(
+    images: &Api<AcceleratedImage>,
+    name: &str,
+    record: &ImageRecord,
+    unique_bytes: u64,
+) -> Result<(), Failure> {
+    let status = json!({
+        "size": record.size,
+        "layers": record.diff_ids.len(),
+        "uniqueBytes": unique_bytes,
+        "originalDigest": record.original_digest.to_string(),
+        "targetDigest": record.target_digest.map(|digest| digest.to_string()),
+        "chainId": record.chain_id.to_string(),
+        "progress": {
+            "doneBytes": record.compressed_size,
+            "totalBytes": record.compressed_size,
+            "percent": 100,
+            "stage": "done",
+        },
+    });
+    patch(images, name, &status).await
+}
+
+/// The store as it is now.
+pub(super) async fn store(client: &Client, store: &StoreReader) -> Result<(), Failure> {
+    let counted = {
+        let store = store.clone();
+        super::blocking(move || uimgacc_store::stat(&store).map_err(Failure::retried)).await?
+    };
+    let status = json!({
+        "storeId": counted.store_id,
+        "storeBytes": counted.pack_bytes + counted.metadata_bytes,
+    });
+    let api: Api<ImageAcceleration> = Api::all(client.clone());
+    patch(&api, names::DEFAULT, &status).await
+}
+
+/// The time of a sweep.
+pub(super) async fn swept(client: &Client, now: &str) -> Result<(), Failure> {
+    let api: Api<ImageAcceleration> = Api::all(client.clone());
+    patch(&api, names::DEFAULT, &json!({ "lastSweep": now })).await
+}

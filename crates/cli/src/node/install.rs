@@ -1,0 +1,129 @@
+//! `uimgacc node install`.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Args;
+use uimgacc_console::Printer;
+use uimgacc_node::Settings;
+
+use super::{Means, Places, watch};
+use crate::arguments::TextOrJson;
+
+/// Make containerd on this node use the snapshotter.
+///
+/// Installs and starts the snapshotter as a service, edits containerd's configuration (keeping a
+/// backup), lets containerd check the new one, and restarts containerd only where it has changed.
+/// Where containerd does not come back, it gets its former configuration again. Running it again
+/// does nothing; interrupted at any point, the same command goes on.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  uimgacc node install --store /mnt/store --dry-run
+  uimgacc node install --store /mnt/store
+
+k3s makes its file anew at each start from a template, and a copy of that file is one:
+  cd /var/lib/rancher/k3s/agent/etc/containerd && cp config.toml config-v3.toml.tmpl
+  uimgacc node install --store /mnt/store --restart 'systemctl restart k3s' --config $PWD/config-v3.toml.tmpl \\
+      --containerd /var/lib/rancher/k3s/data/current/bin/containerd \\
+      --containerd-socket /run/k3s/containerd/containerd.sock")]
+pub(crate) struct Install {
+    /// The store: a folder, or an address that the snapshotter mounts itself.
+    #[arg(long, value_name = "STORE", env = "UIMGACC_STORE")]
+    store: String,
+    /// The snapshotter's binary to install; by default the one beside this program.
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+    /// Only show what would change in containerd's configuration.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    places: Places,
+    #[command(flatten)]
+    means: Means,
+    /// Output format.
+    #[arg(long, short, value_enum, default_value_t = TextOrJson::Text)]
+    output: TextOrJson,
+}
+
+impl Install {
+    pub(crate) fn run(self, printer: Printer) -> anyhow::Result<()> {
+        let mut settings = self.places.settings(self.store)?;
+        self.means.put_into(&mut settings)?;
+        if self.dry_run {
+            return show(&settings, self.output, printer);
+        }
+        settings.binary = match self.binary {
+            Some(binary) => Some(binary),
+            None => beside_us(&settings)?,
+        };
+        let done = uimgacc_node::install(&settings, &mut watch(printer))?;
+        let notes: Vec<String> = done.notes.iter().map(ToString::to_string).collect();
+        if self.output == TextOrJson::Json {
+            let view = serde_json::json!({
+                "containerd": done.containerd.to_string(),
+                "configChanged": done.config_changed,
+                "restarted": done.restarted,
+                "notes": notes,
+            });
+            printer.data(&serde_json::to_string_pretty(&view)?)?;
+            return Ok(());
+        }
+        for note in notes {
+            printer.say(&format!("note: {note}"));
+        }
+        printer.data(&format!(
+            "containerd {} uses the snapshotter {}{}",
+            done.containerd,
+            settings.name,
+            if done.restarted {
+                ""
+            } else {
+                ", as before; nothing was restarted"
+            }
+        ))?;
+        Ok(())
+    }
+}
+
+/// The snapshotter's binary in the folder of this program; `None` where only the installed one is.
+fn beside_us(settings: &Settings) -> anyhow::Result<Option<PathBuf>> {
+    let us = std::env::current_exe().context("cannot find this program's own folder")?;
+    let beside = us.with_file_name("uimgacc-snapshotter");
+    if beside.exists() {
+        return Ok(Some(beside));
+    }
+    anyhow::ensure!(
+        settings.installed_binary().exists(),
+        "there is no {}: name the snapshotter's binary by --binary",
+        beside.display()
+    );
+    Ok(None)
+}
+
+fn show(settings: &Settings, output: TextOrJson, printer: Printer) -> anyhow::Result<()> {
+    let plan = uimgacc_node::plan(settings)?;
+    let notes: Vec<String> = plan.notes.iter().map(ToString::to_string).collect();
+    match output {
+        TextOrJson::Json => {
+            let view = serde_json::json!({
+                "containerd": plan.containerd.to_string(),
+                "config": plan.path,
+                "diff": plan.diff,
+                "notes": notes,
+            });
+            printer.data(&serde_json::to_string_pretty(&view)?)?;
+        }
+        TextOrJson::Text => {
+            for note in notes {
+                printer.say(&format!("note: {note}"));
+            }
+            if plan.diff.is_empty() {
+                printer.say(&format!("{} stays as it is", plan.path.display()));
+            } else {
+                printer.data(&plan.diff)?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,48 @@
+//! `uimgacc node uninstall`.
+
+use clap::Args;
+use uimgacc_console::Printer;
+
+use super::{Means, Places, watch};
+use crate::arguments::TextOrJson;
+
+/// Take away what `node install` brought.
+///
+/// containerd's configuration is what it was before, byte for byte where nobody has edited it since;
+/// else only our lines are taken out. Interrupted at any point, the same command goes on.
+#[derive(Debug, Args)]
+pub(crate) struct Uninstall {
+    /// Remove the snapshotter's data too; refused while containers use them.
+    #[arg(long)]
+    purge: bool,
+    #[command(flatten)]
+    places: Places,
+    #[command(flatten)]
+    means: Means,
+    /// Output format.
+    #[arg(long, short, value_enum, default_value_t = TextOrJson::Text)]
+    output: TextOrJson,
+}
+
+impl Uninstall {
+    pub(crate) fn run(self, printer: Printer) -> anyhow::Result<()> {
+        // The store plays no part in taking away.
+        let mut settings = self.places.settings(String::new())?;
+        self.means.put_into(&mut settings)?;
+        let done = uimgacc_node::uninstall(&settings, self.purge, &mut watch(printer))?;
+        if self.output == TextOrJson::Json {
+            let view = serde_json::json!({
+                "wasInstalled": done.was_installed,
+                "configChanged": done.config_changed,
+                "restarted": done.restarted,
+                "purged": done.purged,
+            });
+            printer.data(&serde_json::to_string_pretty(&view)?)?;
+        } else if done.was_installed {
+            printer.data(&format!("the snapshotter {} is gone", settings.name))?;
+        } else {
+            printer.say("nothing was installed");
+        }
+        Ok(())
+    }
+}

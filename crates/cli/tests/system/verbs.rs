@@ -1,0 +1,172 @@
+//! The five verbs from a bare cluster to a bare cluster.
+
+use uimgacc_testkit::cluster::Service;
+use uimgacc_testkit::containerd::ContainerdVersion;
+
+use crate::world::{LABELS, MINUTE, World, app, file, pod, ready, succeeded};
+
+#[test]
+fn from_a_bare_cluster_and_back() {
+    if !ready() {
+        return;
+    }
+    let world = World::start(&[ContainerdVersion::V2_1, ContainerdVersion::V1_7]);
+    let cluster = &world.cluster;
+    let (first, second) = (cluster.node(0), cluster.node(1));
+    cluster.kubectl_ok(&["label", "node", first.name(), "accelerate=yes"]);
+    let configs: Vec<_> = cluster
+        .nodes()
+        .iter()
+        .map(|node| file(&node.containerd_config()))
+        .collect();
+    let original = app(&world, "app:1", 1);
+
+    // An ordinary Pod that must never stop.
+    let busy = "while :; do sleep 1; done";
+    cluster.apply(&pod(
+        "ordinary",
+        &original.reference,
+        None,
+        Some(first.name()),
+        busy,
+    ));
+    cluster.wait("condition=Ready", &["pod/ordinary"], MINUTE);
+
+    let took = world.enable(&["--node-selector", "accelerate=yes"]);
+    println!("enabled after {took:?}");
+    assert!(took < MINUTE, "{took:?}");
+    assert_eq!(world.labels(first.name()), LABELS);
+    assert_eq!(world.labels(second.name()), Vec::<String>::new());
+    // Again: nothing changes, containerd is not restarted.
+    let process = first.pid(Service::Containerd);
+    world.enable(&["--node-selector", "accelerate=yes"]);
+    assert_eq!(first.pid(Service::Containerd), process);
+
+    world.create("app:1", "app:fast");
+    let state = world.json(&["get"]);
+    assert_eq!(state["Status"], "Ready", "{state}");
+    assert_eq!(
+        state["Images"][0]["TargetImage"],
+        world.reference("app:fast")
+    );
+    assert_eq!(state["Images"][0]["Layers"], 4);
+    world.assert_clean();
+
+    // Either label leads to the node; no layer is sent.
+    let target = world.reference("app:fast");
+    for (number, label) in LABELS.iter().enumerate() {
+        let since = cluster.registry().log().len();
+        let name = format!("fast-{number}");
+        cluster.apply(&pod(&name, &target, Some(label), None, "cat /data/name-2"));
+        assert_eq!(succeeded(&world, &name), "app:1\n");
+        let on = cluster.get(&["pod", &name]);
+        assert_eq!(on["spec"]["nodeName"], first.name());
+        assert!(!world.layers_sent(&original, since), "{label}");
+    }
+    // On a node without the plugin the same image runs by an ordinary pull.
+    let since = cluster.registry().log().len();
+    cluster.apply(&pod(
+        "plain",
+        &target,
+        None,
+        Some(second.name()),
+        "cat /data/name-1",
+    ));
+    assert_eq!(succeeded(&world, "plain"), "app:1\n");
+    assert!(world.layers_sent(&original, since));
+
+    // A node that joins is set up by itself.
+    cluster.kubectl_ok(&["label", "node", second.name(), "accelerate=yes"]);
+    cluster.wait_until("the second node's labels", 2 * MINUTE, || {
+        world.labels(second.name()) == LABELS
+    });
+    app(&world, "other:1", 2);
+    world.create("other:1", "other:fast");
+    let other = world.reference("other:fast");
+    cluster.apply(&pod(
+        "joined",
+        &other,
+        Some(LABELS[0]),
+        Some(second.name()),
+        "cat /data/name-0",
+    ));
+    assert_eq!(succeeded(&world, "joined"), "other:1\n");
+
+    delete_is_refused_while_a_pod_runs(&world);
+    disable_leaves_nothing(&world, &configs);
+}
+
+fn delete_is_refused_while_a_pod_runs(world: &World) {
+    let cluster = &world.cluster;
+    let target = world.reference("other:fast");
+    let node = cluster.node(1).name();
+    cluster.apply(&pod(
+        "holder",
+        &target,
+        Some(LABELS[1]),
+        Some(node),
+        "sleep 600",
+    ));
+    cluster.wait("condition=Ready", &["pod/holder"], MINUTE);
+    let before = world.store_bytes();
+    let message = world.failed(&["delete", &target, "--wait"], 4);
+    assert!(
+        message.contains("holder") && message.contains(node),
+        "{message}"
+    );
+    // It stays asked for: the object says who is in the way, and it goes on by itself.
+    let described = cluster.kubectl_ok(&["describe", "acceleratedimages"]);
+    assert!(described.contains("holder"), "{described}");
+    cluster.kubectl_ok(&["delete", "pod", "holder", "joined", "--wait"]);
+    cluster.wait_until("the image's end", 2 * MINUTE, || {
+        cluster.get(&["acceleratedimages"])["items"]
+            .as_array()
+            .unwrap()
+            .len()
+            == 1
+    });
+    let freed = before - world.store_bytes();
+    assert!(freed > 4_000_000, "{freed} bytes were freed");
+    world.assert_clean();
+}
+
+fn disable_leaves_nothing(world: &World, configs: &[Option<Vec<u8>>]) {
+    let cluster = &world.cluster;
+    let target = world.reference("app:fast");
+    cluster.apply(&pod("holder", &target, Some(LABELS[1]), None, "sleep 600"));
+    cluster.wait("condition=Ready", &["pod/holder"], MINUTE);
+    let message = world.failed(&["disable"], 4);
+    assert!(message.contains("holder"), "{message}");
+    assert_eq!(world.labels(cluster.node(0).name()), LABELS);
+    cluster.kubectl_ok(&["delete", "pod", "holder", "fast-0", "fast-1", "--wait"]);
+    world.ok(&["disable", "--purge", "--timeout", "120"]);
+    for (node, config) in cluster.nodes().iter().zip(configs) {
+        let name = node.name();
+        assert_eq!(&file(&node.containerd_config()), config, "{name}");
+        assert_eq!(world.labels(name), Vec::<String>::new(), "{name}");
+        let mounts = node.mounts();
+        assert!(!mounts.contains(" - erofs "), "{name}: {mounts}");
+        for left in [
+            "/usr/local/bin/uimgacc",
+            "/usr/local/bin/uimgacc-snapshotter",
+            "/var/lib/uimgacc",
+            "/run/uimgacc",
+        ] {
+            assert!(!node.path(left).exists(), "{name}: {left}");
+        }
+    }
+    let objects = cluster.kubectl_ok(&[
+        "get",
+        "crds,deployments,daemonsets,jobs,serviceaccounts,clusterroles,secrets",
+        "-A",
+        "-o",
+        "name",
+    ]);
+    assert!(!objects.contains("uimgacc"), "{objects}");
+    let ordinary = cluster.get(&["pod", "ordinary"]);
+    assert_eq!(
+        ordinary["status"]["containerStatuses"][0]["restartCount"],
+        0
+    );
+    assert!(ordinary["status"]["containerStatuses"][0]["state"]["running"].is_object());
+}

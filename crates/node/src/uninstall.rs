@@ -1,0 +1,138 @@
+//! `uninstall`: containerd first, then the daemon, so that containerd never calls into nothing.
+
+use std::path::Path;
+
+use rustix::mount::{UnmountFlags, unmount};
+
+use crate::containerd;
+use crate::error::NodeError;
+use crate::files;
+use crate::install::{Former, Step, Watch, former};
+use crate::service::Manager;
+use crate::settings::Settings;
+use crate::state::{Phase, StateFolder};
+
+/// What was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Uninstalled {
+    /// Whether anything had been installed.
+    pub was_installed: bool,
+    /// Whether containerd's configuration was changed.
+    pub config_changed: bool,
+    /// Whether containerd was restarted.
+    pub restarted: bool,
+    /// Whether the daemon's data are gone too.
+    pub purged: bool,
+}
+
+/// Takes everything away that [`crate::install`] brought. containerd's configuration is what it was
+/// before, byte for byte where nobody has edited it since.
+///
+/// The daemon's data and mounts stay, because containers may use them, unless `purge`, which is
+/// refused while they do.
+///
+/// # Errors
+/// See [`NodeError`]. Running it again goes on where it was.
+pub fn uninstall(
+    settings: &Settings,
+    purge: bool,
+    watch: Watch<'_>,
+) -> Result<Uninstalled, NodeError> {
+    let folder = StateFolder::lock(&settings.state)?;
+    let mut done = Uninstalled::default();
+    if let Some(mut state) = folder.load()? {
+        done.was_installed = true;
+        state.phase = Phase::Uninstalling;
+        if let Some(record) = state.config.clone() {
+            let former = former(&folder, &record)?;
+            done.config_changed = !matches!(former, Former::Same);
+            done.restarted = done.config_changed || record.restart_pending;
+            if let Some(record) = &mut state.config {
+                record.restart_pending = done.restarted;
+            }
+            folder.save(&state)?;
+            if done.config_changed {
+                replace(settings, &record.path, former, watch)?;
+            }
+            if done.restarted {
+                watch(Step::RestartContainerd);
+                containerd::restart_as_it_was(settings).map_err(|reason| NodeError::Down {
+                    reason: "containerd's former configuration is back".to_owned(),
+                    then: reason,
+                    log: containerd::log(settings),
+                })?;
+            }
+            state.config = None;
+        }
+        folder.save(&state)?;
+        let manager = state.manager.unwrap_or_else(|| Manager::of(settings));
+        watch(Step::StopDaemon);
+        manager.stop(settings)?;
+        watch(Step::RemoveDaemon);
+        for file in &state.files {
+            files::remove(file)?;
+            files::remove(&files::waiting(file))?;
+        }
+        manager.forget()?;
+        folder.clear()?;
+    }
+    files::remove(&files::waiting(&files::resolve(&settings.config)))?;
+    if purge {
+        remove_data(&settings.root)?;
+        done.purged = true;
+    }
+    watch(Step::Finish);
+    Ok(done)
+}
+
+fn replace(
+    settings: &Settings,
+    path: &Path,
+    former: Former,
+    watch: Watch<'_>,
+) -> Result<(), NodeError> {
+    match former {
+        Former::Same => Ok(()),
+        Former::Missing => {
+            watch(Step::ReplaceConfig);
+            files::remove(path)
+        }
+        Former::Text(bytes) => {
+            watch(Step::ProveConfig);
+            let new = files::prepare(path, &bytes, 0o644)?;
+            if let Err(message) = containerd::dump(settings, &new)? {
+                files::remove(&new)?;
+                return Err(NodeError::Refused {
+                    path: path.to_owned(),
+                    message,
+                });
+            }
+            watch(Step::ReplaceConfig);
+            files::commit(&new, path)
+        }
+    }
+}
+
+/// Unmounts what is mounted below the daemon's folder, and removes that.
+fn remove_data(root: &Path) -> Result<(), NodeError> {
+    let table = "/proc/self/mountinfo";
+    let text = std::fs::read_to_string(table).map_err(NodeError::file("read", Path::new(table)))?;
+    // proc_pid_mountinfo(5): field 5 is the mount point; the last mount lies on top.
+    let points = text.lines().filter_map(|line| line.split(' ').nth(4));
+    let below: Vec<&Path> = points
+        .map(Path::new)
+        .filter(|point| point.starts_with(root))
+        .collect();
+    for point in below.into_iter().rev() {
+        unmount(point, UnmountFlags::empty()).map_err(|error| NodeError::Busy {
+            path: point.to_owned(),
+            source: error.into(),
+        })?;
+    }
+    match std::fs::remove_dir_all(root) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(NodeError::file("remove", root)(error))
+        }
+        _ => Ok(()),
+    }
+}
