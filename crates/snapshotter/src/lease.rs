@@ -103,15 +103,19 @@ impl Leases {
         self.pending()
             .extend(chains.iter().map(|chain| (*chain, now)));
         if self.is_read_only.load(Ordering::Relaxed) {
-            return Pledge::Refused;
+            return self.refused("it is read-only here");
         }
         let deadline = node.store().deadline();
         let written = tokio::time::timeout(deadline, self.write(node)).await;
-        let error = match written {
-            Ok(Ok(())) => return Pledge::Written,
-            Ok(Err(error)) => error,
-            Err(_) => "an earlier write hangs".to_owned(),
-        };
+        match written {
+            Ok(Ok(())) => Pledge::Written,
+            Ok(Err(error)) => self.refused(&error),
+            Err(_) => self.refused("an earlier write hangs"),
+        }
+    }
+
+    /// Told once, until a lease could be written.
+    fn refused(&self, error: &str) -> Pledge {
         if !self.was_refused.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 error,
@@ -149,7 +153,7 @@ impl Leases {
                 let lease = Lease::of_this_machine(holder, wanted.iter().copied().collect());
                 write_lease(store.layout(), &name, &lease)
             };
-            // Taking away what is not there works on a read-only file system too.
+            // That there was nothing to take away says nothing.
             if result.is_err() || !wanted.is_empty() {
                 is_read_only.store(result.as_ref().is_err_and(is_refusal), Ordering::Relaxed);
             }
