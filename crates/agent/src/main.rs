@@ -24,6 +24,9 @@ enum Program {
     Work(work::Options),
     /// Set up and watch the node that this runs on (the DaemonSet)
     Node(node::Options),
+    /// Run a program as a process of the host
+    #[command(hide = true)]
+    OnHost(node::on_host::Options),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -33,15 +36,21 @@ fn main() -> anyhow::Result<()> {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
+    // A process with more than one thread cannot change over to the host.
+    let program = match options.program {
+        Program::OnHost(options) => return node::on_host::run(options),
+        program => program,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        match options.program {
+        match program {
             Program::Controller(options) => controller::run(options).await,
             Program::Work(options) => work::run(options).await,
             Program::Node(options) => node::run(options).await,
+            Program::OnHost(options) => node::on_host::run(options),
         }
     })
 }

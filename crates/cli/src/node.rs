@@ -7,6 +7,7 @@ mod uninstall;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 use uimgacc_console::Printer;
 use uimgacc_node::{DaemonOptions, ManagerChoice, Settings, Step};
@@ -17,7 +18,7 @@ pub(crate) enum Node {
     /// Find what is wrong on this node, and how to mend it.
     Check(check::Check),
     /// Make containerd on this node use the snapshotter.
-    Install(install::Install),
+    Install(Box<install::Install>),
     /// Take away what `node install` brought.
     Uninstall(uninstall::Uninstall),
 }
@@ -85,7 +86,7 @@ impl Places {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "How to change this node")]
 pub(crate) struct Means {
-    /// Command that restarts containerd, as one text.
+    /// Command that restarts containerd: words with blanks between them, or a JSON list of words.
     #[arg(
         long,
         value_name = "COMMAND",
@@ -142,9 +143,8 @@ enum Manager {
 
 impl Means {
     fn put_into(self, settings: &mut Settings) -> anyhow::Result<()> {
-        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect();
-        settings.restart = words(&self.restart);
-        settings.log = words(&self.containerd_log);
+        settings.restart = words(&self.restart)?;
+        settings.log = words(&self.containerd_log)?;
         settings.bin_dir = std::path::absolute(self.bin_dir)?;
         settings.unit_dir = self.unit_dir;
         settings.log_dir = self.log_dir;
@@ -167,5 +167,27 @@ fn watch(printer: Printer) -> impl FnMut(Step) {
         if step != Step::Finish {
             printer.say(&step.to_string());
         }
+    }
+}
+
+/// The words of a command.
+fn words(text: &str) -> anyhow::Result<Vec<String>> {
+    if text.trim_start().starts_with('[') {
+        return serde_json::from_str(text)
+            .with_context(|| format!("{text} is no JSON list of words"));
+    }
+    Ok(text.split_whitespace().map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_a_command() {
+        assert_eq!(words(" a  b ").unwrap(), ["a", "b"]);
+        assert_eq!(words(r#"["a b","c"]"#).unwrap(), ["a b", "c"]);
+        assert!(words("").unwrap().is_empty());
+        assert!(words("[a").is_err());
     }
 }

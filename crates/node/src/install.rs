@@ -77,6 +77,11 @@ pub struct Installed {
     pub config_changed: bool,
     /// Whether it was restarted.
     pub restarted: bool,
+    /// Whether it must be restarted, which [`Settings::may_restart`] forbids. Nothing of it was
+    /// changed then.
+    pub restart_needed: bool,
+    /// Whether the containerd that runs knows the snapshotter.
+    pub runs: bool,
     /// What keeps the daemon running.
     pub manager: Manager,
     /// What to know of the edit.
@@ -181,6 +186,21 @@ pub fn install(settings: &Settings, watch: Watch<'_>) -> Result<Installed, NodeE
         .is_some_and(|record| record.restart_pending);
     let config_changed = edit.current.as_ref() != Some(&edit.new);
     let must_restart = config_changed || is_pending || !runs;
+    if must_restart && !settings.may_restart {
+        if config_changed {
+            // A configuration that is refused is better known before containerd is to be restarted.
+            files::remove(&prove(settings, containerd, &edit, watch)?)?;
+        }
+        return Ok(Installed {
+            containerd,
+            config_changed: false,
+            restarted: false,
+            restart_needed: true,
+            runs,
+            manager,
+            notes: edit.notes,
+        });
+    }
     if config_changed {
         put_in_place(settings, containerd, &edit, &folder, &mut state, watch)?;
     } else if let Some(record) = &mut state.config {
@@ -216,6 +236,8 @@ pub fn install(settings: &Settings, watch: Watch<'_>) -> Result<Installed, NodeE
         containerd,
         config_changed,
         restarted: must_restart,
+        restart_needed: false,
+        runs: true,
         manager,
         notes: edit.notes,
     })
@@ -361,6 +383,23 @@ fn install_daemon(
     Ok(())
 }
 
+/// Step 2: returns the file that waits under another name.
+fn prove(
+    settings: &Settings,
+    containerd: ContainerdVersion,
+    edit: &Edit,
+    watch: Watch<'_>,
+) -> Result<PathBuf, NodeError> {
+    watch(Step::ProveConfig);
+    let new = files::prepare(&edit.path, edit.new.as_bytes(), 0o644)?;
+    let proved = containerd::prove(settings, containerd, &edit.path, &new, &edit.new);
+    if let Err(error) = proved {
+        files::remove(&new)?;
+        return Err(error);
+    }
+    Ok(new)
+}
+
 /// Steps 2 and 3.
 fn put_in_place(
     settings: &Settings,
@@ -370,13 +409,7 @@ fn put_in_place(
     state: &mut NodeState,
     watch: Watch<'_>,
 ) -> Result<(), NodeError> {
-    watch(Step::ProveConfig);
-    let new = files::prepare(&edit.path, edit.new.as_bytes(), 0o644)?;
-    let proved = containerd::prove(settings, containerd, &edit.path, &new, &edit.new);
-    if let Err(error) = proved {
-        files::remove(&new)?;
-        return Err(error);
-    }
+    let new = prove(settings, containerd, edit, watch)?;
     watch(Step::RecordConfig);
     let original = match &edit.original {
         Some(text) => Some(folder.keep(text.as_bytes())?),

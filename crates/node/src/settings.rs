@@ -63,6 +63,8 @@ pub struct Settings {
     pub daemon_options: DaemonOptions,
     /// More flags for it.
     pub daemon_flags: Vec<String>,
+    /// More keys of its configuration file, each a text.
+    pub daemon_keys: Vec<(String, String)>,
     /// Folder of systemd's units.
     pub unit_dir: PathBuf,
     /// What keeps it running.
@@ -71,6 +73,9 @@ pub struct Settings {
     pub state: PathBuf,
     /// How long containerd, and the daemon, may take to answer after a start.
     pub patience: Duration,
+    /// Whether an install may restart containerd. Where not, and that is needed, everything before it
+    /// is done and containerd's configuration stays as it is.
+    pub may_restart: bool,
 }
 
 impl Settings {
@@ -94,10 +99,12 @@ impl Settings {
             daemon_config: "/etc/uimgacc/snapshotter.toml".into(),
             daemon_options: DaemonOptions::default(),
             daemon_flags: Vec::new(),
+            daemon_keys: Vec::new(),
             unit_dir: "/etc/systemd/system".into(),
             manager: ManagerChoice::Auto,
             state: "/var/lib/uimgacc/node.json".into(),
             patience: Duration::from_secs(60),
+            may_restart: true,
         }
     }
 
@@ -146,6 +153,9 @@ impl Settings {
         document.insert("store", toml_edit::value(&self.store));
         document.insert("root", toml_edit::value(text(&self.root)));
         document.insert("address", toml_edit::value(text(&self.address())));
+        for (key, value) in &self.daemon_keys {
+            document.insert(key, toml_edit::value(value));
+        }
         format!("# Made by `uimgacc node install`.\n{document}")
     }
 }

@@ -117,6 +117,12 @@ fn replace(
 fn remove_data(root: &Path) -> Result<(), NodeError> {
     let table = "/proc/self/mountinfo";
     let text = std::fs::read_to_string(table).map_err(NodeError::file("read", Path::new(table)))?;
+    if let Some(user) = overlay_on(root, &text) {
+        return Err(NodeError::Busy {
+            path: user.to_owned(),
+            source: std::io::ErrorKind::ResourceBusy.into(),
+        });
+    }
     // proc_pid_mountinfo(5): field 5 is the mount point; the last mount lies on top.
     let points = text.lines().filter_map(|line| line.split(' ').nth(4));
     let below: Vec<&Path> = points
@@ -134,5 +140,44 @@ fn remove_data(root: &Path) -> Result<(), NodeError> {
             Err(NodeError::file("remove", root)(error))
         }
         _ => Ok(()),
+    }
+}
+
+/// Where an overlay is mounted whose folders lie below `root`. The kernel does not count these as
+/// uses of a mount there, so unmounting would not be refused.
+fn overlay_on<'t>(root: &Path, mountinfo: &'t str) -> Option<&'t Path> {
+    let below = format!("{}/", root.display());
+    mountinfo.lines().find_map(|line| {
+        let (place, system) = line.split_once(" - ")?;
+        let point = Path::new(place.split(' ').nth(4)?);
+        let is_user = system.starts_with("overlay ") && system.contains(&below);
+        (is_user && !point.starts_with(root)).then_some(point)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overlays_of_containers_are_found() {
+        let root = Path::new("/var/lib/x");
+        let line = |point: &str, kind: &str, options: &str| {
+            format!("1 2 0:3 / {point} rw,relatime shared:1 - {kind} {kind} rw,{options}\n")
+        };
+        let ours = "lowerdir=/var/lib/x/mounts/1,upperdir=/var/lib/x/snapshots/2/fs";
+        let others = "lowerdir=/var/lib/xy/1,upperdir=/var/lib/xy/2";
+        for (table, found) in [
+            (
+                line("/run/c/rootfs", "overlay", ours),
+                Some("/run/c/rootfs"),
+            ),
+            (line("/run/c/rootfs", "overlay", others), None),
+            (line("/var/lib/x/view", "overlay", ours), None),
+            (line("/run/c/rootfs", "erofs", ours), None),
+            (String::new(), None),
+        ] {
+            assert_eq!(overlay_on(root, &table), found.map(Path::new), "{table}");
+        }
     }
 }

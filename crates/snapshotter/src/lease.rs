@@ -30,6 +30,9 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// How long a chain is held that was found for a pull and not asked for after all.
 const PENDING: Duration = Duration::from_secs(60);
 
+/// Below `root`: what tells machines apart that have no machine ID.
+const ID_FILE: &str = "node-id";
+
 /// What came of a pledge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pledge {
@@ -141,6 +144,7 @@ impl Leases {
             return Ok(());
         }
         let (name, is_read_only) = (self.name.clone(), self.is_read_only.clone());
+        let id_file = node.root().join(ID_FILE);
         // Whatever happens from here on, what is there is not known before it worked.
         *written = None;
         let write = node.store().run(DEADLINE, move |store| {
@@ -150,7 +154,8 @@ impl Leases {
                 remove_lease(store.layout(), &name)
             } else {
                 let holder = format!("node {}", host_name());
-                let lease = Lease::of_this_machine(holder, wanted.iter().copied().collect());
+                let chains = wanted.iter().copied().collect();
+                let lease = Lease::of_machine_with(holder, chains, &id_file);
                 write_lease(store.layout(), &name, &lease)
             };
             // That there was nothing to take away says nothing.
@@ -224,14 +229,14 @@ fn host_name() -> String {
 }
 
 fn kept_id(root: &Path) -> io::Result<String> {
-    let path = root.join("node-id");
+    let path = root.join(ID_FILE);
     match fs::read_to_string(&path) {
         Ok(text) if !text.is_empty() => return Ok(text),
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let id = fs::read_to_string("/proc/sys/kernel/random/uuid")?;
-    let new = root.join("node-id.new");
+    let new = path.with_extension("new");
     let id = id.trim().replace('-', "");
     fs::write(&new, &id)?;
     fs::rename(&new, &path)?;

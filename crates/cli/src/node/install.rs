@@ -18,6 +18,8 @@ use crate::arguments::TextOrJson;
 /// does nothing; interrupted at any point, the same command goes on.
 #[derive(Debug, Args)]
 #[command(after_help = "\
+Exit codes: 0 done; 1 failed; 5 containerd did not work with its new configuration, and has the former one again.
+
 Examples:
   uimgacc node install --store /mnt/store --dry-run
   uimgacc node install --store /mnt/store
@@ -37,6 +39,12 @@ pub(crate) struct Install {
     /// Only show what would change in containerd's configuration.
     #[arg(long)]
     dry_run: bool,
+    /// Do everything but what needs a restart of containerd, and say whether one is needed.
+    #[arg(long, conflicts_with = "dry_run")]
+    no_restart: bool,
+    /// One more key of the snapshotter's configuration file, a text (may be repeated).
+    #[arg(long, value_name = "KEY=TEXT", value_parser = key)]
+    snapshotter_key: Vec<(String, String)>,
     #[command(flatten)]
     places: Places,
     #[command(flatten)]
@@ -50,6 +58,8 @@ impl Install {
     pub(crate) fn run(self, printer: Printer) -> anyhow::Result<()> {
         let mut settings = self.places.settings(self.store)?;
         self.means.put_into(&mut settings)?;
+        settings.daemon_keys = self.snapshotter_key;
+        settings.may_restart = !self.no_restart;
         if self.dry_run {
             return show(&settings, self.output, printer);
         }
@@ -64,6 +74,8 @@ impl Install {
                 "containerd": done.containerd.to_string(),
                 "configChanged": done.config_changed,
                 "restarted": done.restarted,
+                "restartNeeded": done.restart_needed,
+                "runs": done.runs,
                 "notes": notes,
             });
             printer.data(&serde_json::to_string_pretty(&view)?)?;
@@ -71,6 +83,13 @@ impl Install {
         }
         for note in notes {
             printer.say(&format!("note: {note}"));
+        }
+        if done.restart_needed {
+            printer.data(&format!(
+                "the snapshotter {} runs; containerd {} must be restarted to use it: run this without --no-restart",
+                settings.name, done.containerd
+            ))?;
+            return Ok(());
         }
         printer.data(&format!(
             "containerd {} uses the snapshotter {}{}",
@@ -84,6 +103,11 @@ impl Install {
         ))?;
         Ok(())
     }
+}
+
+fn key(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write KEY=TEXT")?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 /// The snapshotter's binary in the folder of this program; `None` where only the installed one is.

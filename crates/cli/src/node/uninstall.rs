@@ -11,6 +11,9 @@ use crate::arguments::TextOrJson;
 /// containerd's configuration is what it was before, byte for byte where nobody has edited it since;
 /// else only our lines are taken out. Interrupted at any point, the same command goes on.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 done; 1 failed; 4 containers use the snapshotter's data, so these stay."
+)]
 pub(crate) struct Uninstall {
     /// Remove the snapshotter's data too; refused while containers use them.
     #[arg(long)]

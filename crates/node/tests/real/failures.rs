@@ -67,6 +67,33 @@ fn a_containerd_that_does_not_come_back_gets_its_former_configuration_again() {
 }
 
 #[test]
+fn without_the_right_to_restart_all_is_prepared_and_containerd_stays_as_it_is() {
+    if !ready(&[Need::Root, Need::Parts]) {
+        return;
+    }
+    for version in versions() {
+        let mut host = Host::start(version, Some(CONFIG));
+        let before = host.config();
+        host.settings.may_restart = false;
+        for _time in 0..2 {
+            let done = install(&host.settings, &mut |_| {}).unwrap();
+            assert!(done.restart_needed && !done.runs, "{version}: {done:?}");
+            assert_eq!(host.config(), before, "{version}");
+            assert_eq!((host.restarts(), host.plugin()), (0, None), "{version}");
+        }
+        host.settings.may_restart = true;
+        let done = install(&host.settings, &mut |_| {}).unwrap();
+        assert!(done.restarted && done.runs && !done.restart_needed);
+        host.settings.may_restart = false;
+        let done = install(&host.settings, &mut |_| {}).unwrap();
+        assert!(done.runs && !done.restart_needed, "{version}: {done:?}");
+        assert_eq!(host.restarts(), 1, "{version}");
+        uninstall(&host.settings, false, &mut |_| {}).unwrap();
+        assert_eq!(host.config(), before, "{version}");
+    }
+}
+
+#[test]
 fn what_containerd_refuses_or_would_not_follow_is_never_put_in_place() {
     if !ready(&[Need::Root, Need::Parts]) {
         return;
