@@ -10,6 +10,7 @@
     reason = "tests; numbers are told"
 )]
 
+mod audit;
 mod disable;
 mod images;
 mod leaders;
