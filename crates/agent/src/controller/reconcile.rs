@@ -83,25 +83,37 @@ async fn reconcile(
         }
         Key::Places => {
             let starts = starts(&shared.world(), Timestamp::now());
+            let mut first = Ok(());
             for work in &starts {
-                let noted = work.image().and_then(|name| {
-                    let world = shared.world();
-                    world.images.get(name).map(|image| image.meta.clone())
-                });
-                executor.act(Action::CreateJob(work.clone())).await?;
-                if let (Some(meta), Work::Convert { attempt, .. }) = (noted, work) {
-                    let note = Note {
-                        warning: false,
-                        reason: "Converting",
-                        text: format!("attempt {attempt}, by the Job {}", work.job_name()),
-                    };
-                    executor.tell("AcceleratedImage", &meta, &note).await;
+                let result = start(shared, executor, work).await;
+                if result.as_ref().is_err_and(ExecuteError::is_deposed) {
+                    return result.map(|()| None);
                 }
+                first = first.and(result);
             }
+            first?;
             None
         }
     };
     Ok(again.map(|pause| Duration::try_from(pause).unwrap_or(Duration::ZERO)))
+}
+
+/// Makes the Job of a work, and tells of it.
+async fn start(shared: &Shared, executor: &Executor, work: &Work) -> Result<(), ExecuteError> {
+    executor.act(Action::CreateJob(work.clone())).await?;
+    let image = work.image().and_then(|name| {
+        let world = shared.world();
+        world.images.get(name).map(|image| image.meta.clone())
+    });
+    if let (Some(meta), Work::Convert { attempt, .. }) = (image, work) {
+        let note = Note {
+            warning: false,
+            reason: "Converting",
+            text: format!("attempt {attempt}, by the Job {}", work.job_name()),
+        };
+        executor.tell("AcceleratedImage", &meta, &note).await;
+    }
+    Ok(())
 }
 
 /// Does all of them though one fails; the first failure is reported.

@@ -57,10 +57,14 @@ pub struct World {
     pub jobs: Cache<JobView>,
     /// Our DaemonSet.
     pub installers: Cache<InstallerView>,
-    namespace: String,
+    /// Where our parts run.
+    pub(super) namespace: String,
     targets: HashMap<ImageReference, BTreeSet<String>>,
     deleting: BTreeSet<String>,
     job_pods: BTreeMap<String, String>,
+    // Pods by repository, and nodes by chain: a thousand images may be deleted at once.
+    by_repository: HashMap<String, BTreeSet<String>>,
+    by_chain: HashMap<String, BTreeSet<String>>,
 }
 
 impl World {
@@ -144,17 +148,13 @@ impl World {
         let Some(chain) = &image.status.chain_id else {
             return Vec::new();
         };
-        self.leases
-            .all()
-            .values()
-            .filter(|lease| self.nodes.get(&lease.meta.name).is_some())
-            .filter_map(|lease| {
-                let held = lease
-                    .status
-                    .chains
-                    .iter()
-                    .find(|held| held.chain_id == *chain)?;
-                Some((lease.meta.name.clone(), held.containers))
+        let nodes = self.by_chain.get(chain).into_iter().flatten();
+        nodes
+            .filter(|node| self.nodes.get(node).is_some())
+            .filter_map(|node| {
+                let chains = &self.leases.get(node)?.status.chains;
+                let held = chains.iter().find(|held| held.chain_id == *chain)?;
+                Some((node.clone(), held.containers))
             })
             .collect()
     }
@@ -172,9 +172,15 @@ impl World {
             .is_some_and(|cluster| cluster.spec.originals == Originals::Accelerate);
         let target_digest = image.status.target_digest.as_deref();
         let original_digest = image.status.original_digest.as_deref();
-        self.pods
-            .all()
-            .values()
+        let pods = |image: &ImageReference| self.by_repository.get(&repository(image));
+        let candidates: BTreeSet<&String> = [pods(target), pods(original)]
+            .into_iter()
+            .flatten()
+            .flatten()
+            .collect();
+        candidates
+            .into_iter()
+            .filter_map(|pod| self.pods.get(pod))
             .filter(|pod| !pod.finished)
             .filter(|pod| {
                 let set_up = || {
@@ -275,6 +281,15 @@ impl World {
     /// A change of an `AccelerationNode`.
     pub fn lease(&mut self, event: Event<uimgacc_objects::AccelerationNode>) -> BTreeSet<Key> {
         let changes = self.leases.apply(event);
+        for change in &changes {
+            let chains = |lease: &Option<Arc<LeaseView>>| -> BTreeSet<String> {
+                let lease = lease.as_ref();
+                let held = lease.map(|lease| lease.status.chains.iter()).into_iter();
+                held.flatten().map(|held| held.chain_id.clone()).collect()
+            };
+            let (old, new) = (chains(&change.old), chains(&change.new));
+            index(&mut self.by_chain, &change.key, old, new);
+        }
         self.node_keys(!changes.is_empty())
     }
 
@@ -297,6 +312,12 @@ impl World {
     pub fn pod(&mut self, event: Event<PodView>) -> BTreeSet<Key> {
         let mut keys = BTreeSet::new();
         for change in self.pods.apply(event) {
+            let repositories = |pod: &Option<Arc<PodView>>| -> BTreeSet<String> {
+                let images = pod.as_ref().map(|pod| pod.images.iter()).into_iter();
+                images.flatten().map(repository).collect()
+            };
+            let (old, new) = (repositories(&change.old), repositories(&change.new));
+            index(&mut self.by_repository, &change.key, old, new);
             keys.extend(self.deleting_keys());
             if !self.deleting.is_empty() {
                 keys.insert(Key::Nodes);
@@ -355,6 +376,30 @@ impl World {
     }
 }
 
+fn repository(image: &ImageReference) -> String {
+    format!("{}/{}", image.registry(), image.repository())
+}
+
+/// Brings an index to where `key` is found by `new` instead of `old`.
+fn index(
+    index: &mut HashMap<String, BTreeSet<String>>,
+    key: &str,
+    old: BTreeSet<String>,
+    new: BTreeSet<String>,
+) {
+    for gone in old.difference(&new) {
+        if let Some(keys) = index.get_mut(gone) {
+            keys.remove(key);
+            if keys.is_empty() {
+                index.remove(gone);
+            }
+        }
+    }
+    for added in new {
+        index.entry(added).or_default().insert(key.to_owned());
+    }
+}
+
 /// Whether a Pod's reference means that image.
 #[must_use]
 pub fn is_same(used: &ImageReference, image: &ImageReference, digest: Option<&str>) -> bool {
@@ -369,3 +414,6 @@ pub fn is_same(used: &ImageReference, image: &ImageReference, digest: Option<&st
         None => used.tag() == image.tag() && image.digest().is_none(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -114,7 +114,7 @@ fn a_thousand_images_and_nodes() {
     let says: Vec<(String, Value)> = (0..COUNT)
         .map(|index| {
             let chains: Vec<Value> = (0..CHAINS_A_NODE)
-                .map(|one| json!({"chainId": chain((index + one * 37) % COUNT), "containers": 1}))
+                .map(|one| json!({"chainId": chain((index + one * 37) % COUNT), "containers": 0}))
                 .collect();
             let status = json!({"version": "0.1.0", "kernel": "6.18.44", "chains": chains, "conditions": conditions});
             (format!("node-{index}"), status)
@@ -182,6 +182,7 @@ fn a_thousand_images_and_nodes() {
     println!("requests in 20 s of rest: {counts:?}");
     let others = counts.keys().filter(|what| *what != "update leases");
     assert_eq!(others.count(), 0, "{counts:?}");
+    all_are_deleted_at_once(&stage);
     let (resident, peak) = memory(agent.process.pid());
     println!("memory: {} MB, at most {} MB", resident >> 20, peak >> 20);
     assert!(peak < 200 << 20, "{peak} bytes");
@@ -189,6 +190,41 @@ fn a_thousand_images_and_nodes() {
     stage.object(&["accimg"]);
     println!(
         "kubectl get accimg -o json of {COUNT} took {:?}",
+        begun.elapsed()
+    );
+}
+
+/// Every node is asked for all that it has, in one write each.
+fn all_are_deleted_at_once(stage: &Stage) {
+    let begun = Instant::now();
+    stage
+        .cluster
+        .kubectl_ok(&["delete", "accimg", "--all", "--wait=false"]);
+    println!("deletion asked for in {:?}", begun.elapsed());
+    stage.wait_for(
+        "one",
+        "all nodes are asked",
+        Duration::from_secs(120),
+        || {
+            let nodes = stage.object(&["accnode"]);
+            let asked = |node: &Value| node["spec"]["release"].as_array().map_or(0, Vec::len);
+            nodes["items"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|node| asked(node) == CHAINS_A_NODE)
+        },
+    );
+    stage.wait("one", "all images say so", || {
+        let images = stage.object(&["accimg"]);
+        images["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|image| image["status"]["phase"] == "Deleting")
+    });
+    println!(
+        "all nodes were asked {:?} after the beginning",
         begun.elapsed()
     );
 }

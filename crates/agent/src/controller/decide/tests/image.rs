@@ -52,38 +52,93 @@ fn delete_job() -> Action {
 
 #[test]
 fn where_an_image_stands() {
-    let result = json!({"status": {"chainId": "sha256:c", "targetDigest": "sha256:d", "failures": 2}});
+    let result =
+        json!({"status": {"chainId": "sha256:c", "targetDigest": "sha256:d", "failures": 2}});
     let with = |change: fn(&mut Case)| {
         let mut case = Case::new(new(), JobState::None);
         change(&mut case);
         case
     };
     let cases = [
-        ("new", Case::new(new(), JobState::None), Phase::Creating, "Waiting"),
-        ("not enabled", with(|case| case.cluster = None), Phase::Creating, "NotEnabled"),
-        ("no store", with(|case| case.store_ready = false), Phase::Creating, "WaitingForStore"),
-        ("taken", with(|case| case.twin = Some("other")), Phase::CreateError, "TargetTaken"),
-        ("runs", Case::new(new(), running()), Phase::Creating, "Converting"),
-        ("done", Case::new(image("app", &result), JobState::Succeeded(at(50))), Phase::Ready, "Ready"),
-        ("fails for good", Case::new(new(), failed(1, false, false)), Phase::CreateError, "Failed"),
-        ("fails", Case::new(new(), failed(1, false, true)), Phase::CreateError, "WaitingToRetry"),
-        ("dies", Case::new(new(), failed(1, true, true)), Phase::Creating, "Restarting"),
+        (
+            "new",
+            Case::new(new(), JobState::None),
+            Phase::Creating,
+            "Waiting",
+        ),
+        (
+            "not enabled",
+            with(|case| case.cluster = None),
+            Phase::Creating,
+            "NotEnabled",
+        ),
+        (
+            "no store",
+            with(|case| case.store_ready = false),
+            Phase::Creating,
+            "WaitingForStore",
+        ),
+        (
+            "taken",
+            with(|case| case.twin = Some("other")),
+            Phase::CreateError,
+            "TargetTaken",
+        ),
+        (
+            "runs",
+            Case::new(new(), running()),
+            Phase::Creating,
+            "Converting",
+        ),
+        (
+            "done",
+            Case::new(image("app", &result), JobState::Succeeded(at(50))),
+            Phase::Ready,
+            "Ready",
+        ),
+        (
+            "fails for good",
+            Case::new(new(), failed(1, false, false)),
+            Phase::CreateError,
+            "Failed",
+        ),
+        (
+            "fails",
+            Case::new(new(), failed(1, false, true)),
+            Phase::CreateError,
+            "WaitingToRetry",
+        ),
+        (
+            "dies",
+            Case::new(new(), failed(1, true, true)),
+            Phase::Creating,
+            "Restarting",
+        ),
         (
             "ends without a result",
-            Case { now: at(80), ..Case::new(new(), JobState::Succeeded(at(50))) },
+            Case {
+                now: at(80),
+                ..Case::new(new(), JobState::Succeeded(at(50)))
+            },
             Phase::Creating,
             "Restarting",
         ),
         (
             "no reference",
-            Case::new(image("app", &json!({"spec": {"originalImage": "UPPER CASE"}})), JobState::None),
+            Case::new(
+                image("app", &json!({"spec": {"originalImage": "UPPER CASE"}})),
+                JobState::None,
+            ),
             Phase::CreateError,
             "InvalidReference",
         ),
         (
             "the same but written otherwise",
             Case::new(
-                image("app", &json!({"spec": {"originalImage": "a", "targetImage": "docker.io/library/a:latest"}})),
+                image(
+                    "app",
+                    &json!({"spec": {"originalImage": "a", "targetImage": "docker.io/library/a:latest"}}),
+                ),
                 JobState::None,
             ),
             Phase::CreateError,
@@ -103,7 +158,13 @@ fn where_an_image_stands() {
 
 #[test]
 fn the_same_state_is_decided_the_same_and_told_once() {
-    for job in [JobState::None, running(), failed(1, false, true), failed(1, true, true), failed(1, false, false)] {
+    for job in [
+        JobState::None,
+        running(),
+        failed(1, false, true),
+        failed(1, true, true),
+        failed(1, false, false),
+    ] {
         let mut case = Case::new(new(), job.clone());
         let first = case.decide();
         let failure = matches!(job, JobState::Failed(_));
@@ -169,7 +230,10 @@ fn changed_settings_are_tried_at_once() {
     failure.outdated = true;
     let decision = Case::new(new(), JobState::Failed(failure)).decide();
     assert_eq!(decision.actions, [delete_job()]);
-    assert_eq!((decision.status.failures, decision.status.reason()), (0, "Waiting"));
+    assert_eq!(
+        (decision.status.failures, decision.status.reason()),
+        (0, "Waiting")
+    );
 
     // So is another pull secret, which is a new generation.
     let status = json!({"metadata": {"generation": 2}, "status": {"observedGeneration": 1}});
@@ -179,15 +243,24 @@ fn changed_settings_are_tried_at_once() {
 
 #[test]
 fn nothing_starts_before_the_finalizer_is_set() {
-    let case = Case::new(image("app", &json!({"metadata": {"finalizers": []}})), JobState::None);
+    let case = Case::new(
+        image("app", &json!({"metadata": {"finalizers": []}})),
+        JobState::None,
+    );
     let decision = case.decide();
-    assert_eq!(decision.actions, [Action::ImageFinalizer("app".to_owned(), true)]);
+    assert_eq!(
+        decision.actions,
+        [Action::ImageFinalizer("app".to_owned(), true)]
+    );
     assert_eq!(decision.wants, None);
 }
 
 #[test]
 fn a_ready_image_stays_ready_whatever_happens() {
-    let conditions = json!([condition("Progressing", "False", "Ready", 0), condition("Ready", "True", "Ready", 0)]);
+    let conditions = json!([
+        condition("Progressing", "False", "Ready", 0),
+        condition("Ready", "True", "Ready", 0)
+    ]);
     let ready = json!({"status": {"phase": "Ready", "chainId": "sha256:c", "targetDigest": "d", "conditions": conditions}});
     for change in [
         |_: &mut Case| (),
@@ -209,10 +282,19 @@ fn a_ready_image_stays_ready_whatever_happens() {
 fn success_waits_for_its_result_and_is_told() {
     let decision = Case::new(new(), JobState::Succeeded(at(50))).decide();
     assert_eq!(decision.again, Some(SignedDuration::from_secs(1)));
-    let result = json!({"status": {"chainId": "c", "targetDigest": "d", "failures": 3, "error": "old"}});
+    let result =
+        json!({"status": {"chainId": "c", "targetDigest": "d", "failures": 3, "error": "old"}});
     let decision = Case::new(image("app", &result), JobState::Succeeded(at(50))).decide();
-    assert_eq!((decision.status.failures, decision.status.error.as_ref()), (0, None));
-    let Some(Note { warning: false, reason: "Ready", .. }) = decision.note else {
+    assert_eq!(
+        (decision.status.failures, decision.status.error.as_ref()),
+        (0, None)
+    );
+    let Some(Note {
+        warning: false,
+        reason: "Ready",
+        ..
+    }) = decision.note
+    else {
         panic!("{:?}", decision.note)
     };
     // Its Job goes only after the status was written.
@@ -233,8 +315,14 @@ fn a_pod_that_does_not_start_says_why() {
 #[test]
 fn of_two_with_one_target_the_ready_then_the_older_goes_first() {
     let old = image("z", &json!({}));
-    let young = image("a", &json!({"metadata": {"creationTimestamp": at(9).to_string()}}));
-    let done = image("m", &json!({"metadata": {"creationTimestamp": at(99).to_string()}, "status": {"phase": "Ready"}}));
+    let young = image(
+        "a",
+        &json!({"metadata": {"creationTimestamp": at(9).to_string()}}),
+    );
+    let done = image(
+        "m",
+        &json!({"metadata": {"creationTimestamp": at(99).to_string()}, "status": {"phase": "Ready"}}),
+    );
     assert!(goes_before(&old, &young) && !goes_before(&young, &old));
     assert!(goes_before(&done, &old) && !goes_before(&old, &done));
     let same = image("y", &json!({}));

@@ -42,20 +42,50 @@ fn one_node_at_a_time_restarts() {
     let unfit = json!({"status": {"conditions": installed("False")}});
     let gives = |name: &str, turn: bool| vec![(name.to_owned(), turn)];
     let cases = [
-        ("the first of those that wait", vec![("a", waits.clone()), ("b", waits.clone())], gives("a", true)),
-        ("not while another restarts", vec![("a", waits.clone()), ("b", works)], vec![]),
-        ("not where another did not come back", vec![("a", waits.clone()), ("b", broken)], vec![]),
-        ("nor where it says nothing", vec![("a", waits.clone()), ("b", silent)], vec![]),
+        (
+            "the first of those that wait",
+            vec![("a", waits.clone()), ("b", waits.clone())],
+            gives("a", true),
+        ),
+        (
+            "not while another restarts",
+            vec![("a", waits.clone()), ("b", works)],
+            vec![],
+        ),
+        (
+            "not where another did not come back",
+            vec![("a", waits.clone()), ("b", broken)],
+            vec![],
+        ),
+        (
+            "nor where it says nothing",
+            vec![("a", waits.clone()), ("b", silent)],
+            vec![],
+        ),
         (
             "after it came back",
             vec![("a", waits.clone()), ("b", done)],
             vec![("a".to_owned(), true), ("b".to_owned(), false)],
         ),
-        ("a node that never can is no reason", vec![("a", unfit), ("b", waits.clone())], gives("b", true)),
-        ("nobody waits", vec![("a", fine.clone()), ("b", fine)], vec![]),
+        (
+            "a node that never can is no reason",
+            vec![("a", unfit), ("b", waits.clone())],
+            gives("b", true),
+        ),
+        (
+            "nobody waits",
+            vec![("a", fine.clone()), ("b", fine)],
+            vec![],
+        ),
         (
             "not where it is being taken off",
-            vec![("a", json!({"spec": {"uninstall": true}, "status": {"needsRestart": true}})), ("b", waits)],
+            vec![
+                (
+                    "a",
+                    json!({"spec": {"uninstall": true}, "status": {"needsRestart": true}}),
+                ),
+                ("b", waits),
+            ],
             gives("b", true),
         ),
     ];
@@ -69,10 +99,19 @@ fn each_node_gives_back_what_it_has_of_what_goes() {
     let released: BTreeSet<String> = ["sha256:x".to_owned(), "sha256:y".to_owned()].into();
     let chain = |id: &str| json!({"chainId": id, "containers": 0});
     let all = leases(&[
-        ("both", json!({"status": {"chains": [chain("sha256:y"), chain("sha256:x"), chain("sha256:stays")]}})),
-        ("none", json!({"status": {"chains": [chain("sha256:stays")]}})),
+        (
+            "both",
+            json!({"status": {"chains": [chain("sha256:y"), chain("sha256:x"), chain("sha256:stays")]}}),
+        ),
+        (
+            "none",
+            json!({"status": {"chains": [chain("sha256:stays")]}}),
+        ),
         ("gave", json!({"spec": {"release": ["sha256:x"]}})),
-        ("asked", json!({"spec": {"release": ["sha256:x"]}, "status": {"chains": [chain("sha256:x")]}})),
+        (
+            "asked",
+            json!({"spec": {"release": ["sha256:x"]}, "status": {"chains": [chain("sha256:x")]}}),
+        ),
     ]);
     let (actions, _) = decide(&all, |_| true, &released, at(10));
     let ask = |name: &str, release: &[&str]| {
@@ -83,14 +122,23 @@ fn each_node_gives_back_what_it_has_of_what_goes() {
         };
         Action::AskNode(name.to_owned(), spec)
     };
-    assert_eq!(actions, [ask("both", &["sha256:x", "sha256:y"]), ask("gave", &[])]);
+    assert_eq!(
+        actions,
+        [ask("both", &["sha256:x", "sha256:y"]), ask("gave", &[])]
+    );
 }
 
 #[test]
 fn objects_of_nodes_that_are_gone_go_and_take_their_turn_along() {
     let all = leases(&[
-        ("gone", json!({"spec": {"mayRestart": true}, "status": {"needsRestart": true}})),
-        ("new", json!({"metadata": {"creationTimestamp": at(90).to_string()}})),
+        (
+            "gone",
+            json!({"spec": {"mayRestart": true}, "status": {"needsRestart": true}}),
+        ),
+        (
+            "new",
+            json!({"metadata": {"creationTimestamp": at(90).to_string()}}),
+        ),
         ("waits", json!({"status": {"needsRestart": true}})),
     ]);
     let (actions, again) = decide(&all, |name| name == "waits", &BTreeSet::new(), at(100));

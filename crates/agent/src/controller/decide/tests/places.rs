@@ -24,7 +24,10 @@ fn those_that_wait_longest_start_first_within_the_limit() {
         (convert("old"), at(1)),
         (convert("middle"), at(5)),
     ];
-    assert_eq!(decide(waiting.clone(), 0, 0, 2), [convert("old"), convert("middle")]);
+    assert_eq!(
+        decide(waiting.clone(), 0, 0, 2),
+        [convert("old"), convert("middle")]
+    );
     assert_eq!(decide(waiting.clone(), 1, 0, 2), [convert("old")]);
     assert_eq!(decide(waiting.clone(), 2, 9, 2), []);
     assert_eq!(decide(waiting, 5, 0, 2), [], "a limit that was lowered");
@@ -32,7 +35,11 @@ fn those_that_wait_longest_start_first_within_the_limit() {
 
 #[test]
 fn conversions_and_deletions_do_not_wait_for_each_other() {
-    let waiting = vec![(convert("a"), at(1)), (delete("b"), at(2)), (delete("c"), at(3))];
+    let waiting = vec![
+        (convert("a"), at(1)),
+        (delete("b"), at(2)),
+        (delete("c"), at(3)),
+    ];
     assert_eq!(decide(waiting.clone(), 1, 0, 1), [delete("b")]);
     assert_eq!(decide(waiting, 0, 1, 1), [convert("a")]);
 }

@@ -29,7 +29,9 @@ pub(super) fn image(name: &str, with: &Value) -> ImageView {
         "spec": {"originalImage": "r.example/app:1", "targetImage": format!("r.example/{name}:fast")},
     });
     merge(&mut object, with);
-    serde_json::from_value::<AcceleratedImage>(object).unwrap().into()
+    serde_json::from_value::<AcceleratedImage>(object)
+        .unwrap()
+        .into()
 }
 
 /// An image that is being deleted, and was made before.
@@ -52,7 +54,9 @@ pub(super) fn cluster(with: &Value) -> ClusterView {
         "status": {"observedGeneration": 1, "conditions": [condition("NfsReady", "True", "StoreReady", 0)]},
     });
     merge(&mut object, with);
-    serde_json::from_value::<ImageAcceleration>(object).unwrap().into()
+    serde_json::from_value::<ImageAcceleration>(object)
+        .unwrap()
+        .into()
 }
 
 pub(super) fn node(name: &str, with: &Value) -> LeaseView {
@@ -62,7 +66,9 @@ pub(super) fn node(name: &str, with: &Value) -> LeaseView {
         "spec": {},
     });
     merge(&mut object, with);
-    serde_json::from_value::<AccelerationNode>(object).unwrap().into()
+    serde_json::from_value::<AccelerationNode>(object)
+        .unwrap()
+        .into()
 }
 
 fn merge(object: &mut Value, with: &Value) {
