@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, stream};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use tracing::Instrument as _;
 use uimgacc_objects::{ImageAccelerationSpec, Phase};
@@ -15,6 +16,9 @@ use super::execute::{ExecuteError, Executor};
 use super::metrics::{Kind, Outcome};
 use super::view::{ClusterView, ImageView, JobView};
 use super::world::{Key, World};
+
+/// How many nodes are written to at once.
+const ASKED_AT_ONCE: usize = 8;
 
 /// Works on keys until it is dropped.
 pub async fn work(shared: Arc<Shared>, executor: Executor) {
@@ -78,7 +82,9 @@ async fn reconcile(
                     nodes::decide(world.leases.all(), exists, &released, Timestamp::now())
                 }
             };
-            act_all(executor, actions).await?;
+            let asking = stream::iter(actions).map(|action| executor.act(action));
+            let asked: Vec<_> = asking.buffer_unordered(ASKED_AT_ONCE).collect().await;
+            asked.into_iter().collect::<Result<(), _>>()?;
             again
         }
         Key::Places => {

@@ -4,6 +4,7 @@
 //! writing the statuses that those would write. Everything else is real, and the controller has
 //! the rights of `rbac.yaml` only.
 #![allow(
+    clippy::panic,
     clippy::unwrap_used,
     clippy::print_stdout,
     missing_docs,
