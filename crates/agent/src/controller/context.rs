@@ -135,7 +135,7 @@ impl Shared {
     /// The metrics as text.
     #[must_use]
     pub fn metrics_text(&self) -> String {
-        let queue = self.queue.len();
+        let queue = self.queue.due();
         self.metrics.text(&self.world(), queue, self.fence.counts())
     }
 }

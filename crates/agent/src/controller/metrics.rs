@@ -95,7 +95,7 @@ impl Metrics {
             "Watches that broke",
             self.watch_errors.clone(),
         );
-        registry.register("queue_length", "Keys that wait", self.queue.clone());
+        registry.register("queue_length", "Keys that are due", self.queue.clone());
         registry.register("writes", "Writes sent", self.writes.clone());
         registry.register(
             "writes_refused",

@@ -144,16 +144,18 @@ impl<K: Clone + Ord + Hash> Queue<K> {
         state.failures.clear();
     }
 
-    /// How many keys wait.
+    /// How many keys are due and wait for a worker.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.state().due.len()
+    pub fn due(&self) -> usize {
+        let now = Instant::now();
+        let state = self.state();
+        state.due.iter().take_while(|(at, _)| *at <= now).count()
     }
 
-    /// Whether none waits.
+    /// Whether no key waits, not even for its time.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.state().due.is_empty()
     }
 }
 
@@ -184,6 +186,7 @@ mod tests {
         queue.add("late", Duration::from_secs(3));
         queue.add("soon", Duration::from_secs(9));
         let start = Instant::now();
+        assert_eq!(queue.due(), 0);
         assert_eq!(queue.next().await, "soon");
         assert_eq!(start.elapsed(), Duration::from_secs(1));
         assert_eq!(queue.next().await, "late");
