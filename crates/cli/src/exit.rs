@@ -1,7 +1,7 @@
 //! Failures with an exit code of their own.
 
-use uimgacc_node::NodeError;
 use uimgacc_control::Kind;
+use uimgacc_node::NodeError;
 
 /// A failure that scripts tell apart; others exit with 1.
 #[derive(Debug, thiserror::Error)]

@@ -201,6 +201,14 @@ fn rights(cluster: &Cluster) {
             false,
         ),
         ("uimgacc-convert", "get", "secrets", "kube-system", false),
+        (
+            "uimgacc-convert",
+            "list",
+            "accelerationnodes.uimgacc.io",
+            "",
+            true,
+        ),
+        ("uimgacc-node", "watch", "nodes", "", true),
         ("uimgacc-node", "patch", "nodes", "", true),
         (
             "uimgacc-node",
