@@ -31,5 +31,5 @@ pub use install::{Installed, Plan, Step, Watch, install, plan};
 pub use service::{Manager, service_unit, socket_unit};
 pub use settings::{DaemonOptions, ManagerChoice, Settings};
 pub use state::{ConfigRecord, NodeState, Phase, STATE_FORMAT};
-pub use uninstall::{Uninstalled, uninstall};
+pub use uninstall::{Uninstalled, purge_when_unused, uninstall};
 pub use version::{ContainerdVersion, VersionError};

@@ -132,13 +132,18 @@ impl Settings {
     /// The words after the daemon's name.
     #[must_use]
     pub fn daemon_arguments(&self) -> Vec<String> {
+        let address = ["--address".to_owned(), text(&self.address())];
+        [self.supervised_arguments(), address.to_vec()].concat()
+    }
+
+    /// The same for a supervisor, which says to the daemon itself where it listens.
+    pub(crate) fn supervised_arguments(&self) -> Vec<String> {
         let flag = |name: &str, value: String| [name.to_owned(), value];
         let mut words = match self.daemon_options {
             DaemonOptions::ConfigFile => flag("--config", text(&self.daemon_config)).to_vec(),
             DaemonOptions::Flags => [
                 flag("--store", self.store.clone()),
                 flag("--root", text(&self.root)),
-                flag("--address", text(&self.address())),
             ]
             .concat(),
         };

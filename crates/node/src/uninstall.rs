@@ -1,6 +1,7 @@
 //! `uninstall`: containerd first, then the daemon, so that containerd never calls into nothing.
 
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::mount::{UnmountFlags, unmount};
 
@@ -83,6 +84,27 @@ pub fn uninstall(
     }
     watch(Step::Finish);
     Ok(done)
+}
+
+/// After an [`uninstall`] that left the daemon's data because containers used them: waits until none
+/// does, and removes them. Returns whether they were removed; they are not where the node was
+/// installed anew meanwhile.
+///
+/// # Errors
+/// See [`NodeError`].
+pub fn purge_when_unused(settings: &Settings, pause: Duration) -> Result<bool, NodeError> {
+    loop {
+        let folder = StateFolder::lock(&settings.state)?;
+        if folder.load()?.is_some() {
+            return Ok(false);
+        }
+        match remove_data(&settings.root) {
+            Err(NodeError::Busy { .. }) => {}
+            other => return other.map(|()| true),
+        }
+        drop(folder);
+        std::thread::sleep(pause);
+    }
 }
 
 fn replace(

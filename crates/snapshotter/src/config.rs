@@ -195,6 +195,7 @@ mod tests {
             store = "nfs://10.0.0.1/?vers=3"
             root = "/var/lib/uimgacc"
             address = "/run/uimgacc/snapshotter.sock"
+            status_address = "/run/uimgacc/s.sock"
             log = "info,uimgacc_mount=debug"
             methods = ["file", "loop"]
             read_ahead_kb = 64
@@ -207,7 +208,7 @@ mod tests {
             store: Some("nfs://10.0.0.1/?vers=3".parse().unwrap()),
             root: Some("/var/lib/uimgacc".into()),
             address: Some("/run/uimgacc/snapshotter.sock".into()),
-            status_address: None,
+            status_address: Some("/run/uimgacc/s.sock".into()),
             log: Some("info,uimgacc_mount=debug".to_owned()),
             methods: Some("file,loop".parse().unwrap()),
             read_ahead_kb: Some(64),

@@ -97,7 +97,7 @@ fn run_daemon(options: Options) -> anyhow::Result<()> {
     let Settings {
         node,
         address,
-        status,
+        status_address,
         log,
         source,
     } = options.settings()?;
@@ -111,7 +111,7 @@ fn run_daemon(options: Options) -> anyhow::Result<()> {
         .context("cannot start the runtime")?;
     let result = runtime.block_on(async {
         let _reloads = reload_on_hangup(options, source)?;
-        run(node, address, status).await
+        run(node, address, status_address).await
     });
     // Threads that hang in a dead store must not keep the process.
     runtime.shutdown_background();

@@ -29,6 +29,7 @@ use crate::filter::Filters;
 use crate::lease::Leases;
 use crate::metrics::{Levels, Metrics};
 use crate::mounts::{Folders, mounts, overlay_options};
+use crate::promise::Promise;
 use crate::state::{Change, Kind, Labels, Lower, Snapshot, State, StateError, Time, Usage};
 use crate::store::Store;
 use crate::trial::Trial;
@@ -36,8 +37,6 @@ use crate::usage;
 
 /// Names the snapshot that containerd wants to have (its `core/snapshots`).
 pub const TARGET_LABEL: &str = "containerd.io/snapshot.ref";
-/// Labels that the layers of target images carry.
-const TARGET_IMAGE_PREFIX: &str = "containerd.io/snapshot/uimgacc.";
 const UID_MAPPING_LABEL: &str = "containerd.io/snapshot/uidmapping";
 const GID_MAPPING_LABEL: &str = "containerd.io/snapshot/gidmapping";
 
@@ -301,7 +300,8 @@ impl Node {
         parent: Option<String>,
         labels: Labels,
     ) -> Result<Vec<Mount>, Error> {
-        let wanted = self.original_images == OriginalImages::Accelerate || is_of_target(&labels);
+        let wanted =
+            self.original_images == OriginalImages::Accelerate || Promise::of(&labels).is_some();
         if wanted
             && let Some(target) = labels.get(TARGET_LABEL)
             && let Ok(chain) = target.parse::<ChainId>()
@@ -593,13 +593,6 @@ fn mapped_owner(labels: &Labels) -> Result<Option<Owner>, Error> {
             "a snapshot needs both id mappings or none".to_owned(),
         )),
     }
-}
-
-/// Whether a layer belongs to a target image: containerd hands its annotations on as labels.
-fn is_of_target(labels: &Labels) -> bool {
-    labels
-        .keys()
-        .any(|key| key.starts_with(TARGET_IMAGE_PREFIX))
 }
 
 /// Runs disk work on a thread where it may wait.

@@ -12,7 +12,7 @@ use crate::chains::MountSettings;
 use crate::config::{Config, ConfigError};
 use crate::error::chain_text;
 use crate::node::NodeSettings;
-use crate::status;
+use crate::status::default_address;
 
 const DEFAULT_ROOT: &str = "/var/lib/uimgacc-snapshotter";
 /// Where the socket is unless something else is said.
@@ -94,8 +94,8 @@ pub struct Settings {
     pub node: NodeSettings,
     /// containerd's socket.
     pub address: PathBuf,
-    /// The socket of status and metrics.
-    pub status: PathBuf,
+    /// The status' socket.
+    pub status_address: PathBuf,
     /// What is logged.
     pub log: String,
     /// Where the store is, to be changed by [`Options::reload`].
@@ -113,6 +113,7 @@ impl Options {
         let root = self.root.clone().or(config.root);
         let address = self.address.clone().or(config.address);
         let address = address.unwrap_or_else(|| DEFAULT_ADDRESS.into());
+        let status_address = self.status_address.clone().or(config.status_address);
         let seconds = |flag: Option<u64>, key: Option<u64>, default| {
             Duration::from_secs(flag.or(key).unwrap_or(default))
         };
@@ -136,11 +137,7 @@ impl Options {
                 },
                 original_images: config.original_images.unwrap_or_default(),
             },
-            status: self
-                .status_address
-                .clone()
-                .or(config.status_address)
-                .unwrap_or_else(|| status::default_address(&address)),
+            status_address: status_address.unwrap_or_else(|| default_address(&address)),
             address,
             log: self
                 .log
@@ -230,6 +227,8 @@ mod tests {
         assert_eq!(settings.node.mounts.deadline, Duration::from_secs(9));
         assert_eq!(settings.node.store.borrow().to_string(), "nfs://a/");
         assert_eq!(settings.log, "info");
+        let beside = Path::new("/run/uimgacc-snapshotter/status.sock");
+        assert_eq!(settings.status_address, beside);
 
         std::fs::write(&file, "store = 'nfs://b/'").unwrap();
         options.reload(&settings.source);

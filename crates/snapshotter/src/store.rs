@@ -4,31 +4,28 @@
 //!
 //! Guarantees: [`Store::run`] returns in time, whatever the store does. A call that hangs keeps
 //! its thread, and [`Calls`] sees to it that they do not pile up; once one was late, the store
-//! counts as down for a while, so that an image of many layers waits once and not once a layer.
-//! So it does when it could not be mounted. [`Store::health`] never waits.
+//! counts as down for a while, so that an image of many layers waits once and not once a layer. So
+//! it does when it could not be mounted. [`Store::health`] never waits.
 //!
 //! Where the store is an NFS export it is mounted here, in no folder, by the first call that needs
 //! it. It is mounted anew when its source was changed (a reload of the configuration), when it was
 //! late (another of its addresses may answer), and when its file handles went stale (a server that
-//! was made anew). Images that are mounted keep the mount that they were made from. Calls into an
-//! old source that hang are none of the new one's.
+//! was made anew). Images that are mounted keep the mount that they were made from.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use uimgacc_mount::index_cache::IndexError;
 use uimgacc_mount::nfs::{DetachedMount, NfsError, Patience};
 use uimgacc_store::{ReadError, StoreReader};
 use uimgacc_types::StoreSource;
 
-use crate::calls::{Call, Calls};
+use crate::calls::{Call, Calls, HeldOff};
 use crate::error::chain_text;
 
 /// How often the store is looked at where nobody else asks.
 const CHECK_PERIOD: Duration = Duration::from_secs(15);
-/// How long a store that could not be mounted is not tried again.
-const HOLD_OFF: Duration = Duration::from_secs(15);
 
 /// Why the store gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +73,12 @@ pub enum StoreError {
 pub struct Store {
     source: watch::Receiver<StoreSource>,
     deadline: Duration,
-    line: Mutex<Arc<Line>>,
+    opened: Mutex<Option<Arc<Opened>>>,
+    /// Held while that source is mounted or opened: one call does it, the others wait. A new source
+    /// has a new lock, so that it need not wait for an old one that hangs.
+    opening: Mutex<Option<(StoreSource, Arc<Mutex<()>>)>>,
+    /// Of that source. Another source is another store: what hangs in the old one is no matter.
+    calls: Mutex<(StoreSource, Arc<Calls>)>,
     health: Mutex<Health>,
 }
 
@@ -91,49 +93,28 @@ pub struct Health {
     pub store_id: Option<String>,
 }
 
-/// Everything that goes with one source.
-#[derive(Debug)]
-struct Line {
-    source: StoreSource,
-    calls: Calls,
-    opened: Mutex<Option<Arc<Opened>>>,
-    /// Held while it is mounted or opened: one call does it, the others wait.
-    opening: Mutex<()>,
-    failed: Mutex<Option<Failed>>,
-}
-
 /// A store that was there.
 #[derive(Debug)]
 struct Opened {
+    source: StoreSource,
     reader: StoreReader,
     /// What the reader reads through, for an export.
     mount: Option<DetachedMount>,
-}
-
-/// What the store failed with last, and how long it is not to be mounted.
-#[derive(Debug, Clone)]
-struct Failed {
-    reason: String,
-    until: Option<Instant>,
 }
 
 impl Store {
     /// A store that need not be there yet. The source may change.
     #[must_use]
     pub fn new(source: watch::Receiver<StoreSource>, deadline: Duration) -> Self {
-        let line = Arc::new(Line::new(source.borrow().clone()));
+        let calls = (source.borrow().clone(), Arc::default());
         Self {
             source,
             deadline,
-            line: Mutex::new(line),
+            opened: Mutex::new(None),
+            opening: Mutex::new(None),
+            calls: Mutex::new(calls),
             health: Mutex::default(),
         }
-    }
-
-    /// Where it is now.
-    #[must_use]
-    pub fn source(&self) -> StoreSource {
-        self.source.borrow().clone()
     }
 
     /// How long a request that can do without the store waits for it.
@@ -151,45 +132,57 @@ impl Store {
     /// How many calls into the store hang.
     #[must_use]
     pub fn hung_calls(&self) -> usize {
-        self.line().calls.hung()
+        self.calls(&self.source()).hung()
     }
 
-    fn line(&self) -> Arc<Line> {
-        let source = self.source();
-        let mut line = lock(&self.line);
-        if line.source != source {
-            *line = Arc::new(Line::new(source));
+    fn calls(&self, source: &StoreSource) -> Arc<Calls> {
+        let mut calls = lock(&self.calls);
+        if calls.0 != *source {
+            *calls = (source.clone(), Arc::default());
         }
-        line.clone()
+        calls.1.clone()
     }
 
     /// Keeps [`Self::health`] fresh, for ever.
     pub async fn keep_checking(self: Arc<Self>) {
+        let mut source = self.source.clone();
         loop {
             let looked = self.run(self.deadline, |store| {
                 // Anew each time: it may have been unmounted.
                 let store = StoreReader::open(store.layout().root())?;
                 Ok(store.store_id().to_owned())
             });
-            let found = looked.await;
-            let mut health = lock(&self.health).clone();
-            health.reachable = found.is_ok();
-            match found {
-                Ok(id) => {
-                    health.error = None;
-                    health.store_id = Some(id);
-                }
-                // Why it is down says more than that it is.
-                Err(StoreError::Down { .. }) if health.error.is_some() => {}
-                Err(error) => health.error = Some(chain_text(&error)),
+            self.looked(looked.await);
+            tokio::select! {
+                () = tokio::time::sleep(CHECK_PERIOD) => {}
+                Ok(()) = source.changed() => *lock(&self.health) = Health::default(),
             }
-            let before = std::mem::replace(&mut *lock(&self.health), health.clone());
-            if before.reachable != health.reachable {
-                let error = health.error.unwrap_or_default();
-                tracing::info!(reachable = health.reachable, error, "the store");
-            }
-            tokio::time::sleep(CHECK_PERIOD).await;
         }
+    }
+
+    fn looked(&self, found: Result<String, StoreError>) {
+        let mut health = lock(&self.health);
+        let was_reachable = health.reachable;
+        health.reachable = found.is_ok();
+        match found {
+            Ok(id) => {
+                health.error = None;
+                health.store_id = Some(id);
+            }
+            // Why it is down says more than that it is.
+            Err(StoreError::Down { .. }) if health.error.is_some() => {}
+            Err(error) => health.error = Some(chain_text(&error)),
+        }
+        if was_reachable != health.reachable {
+            let error = health.error.as_deref().unwrap_or("none");
+            tracing::info!(reachable = health.reachable, error, "the store");
+        }
+    }
+
+    /// Where it is now.
+    #[must_use]
+    pub fn source(&self) -> StoreSource {
+        self.source.borrow().clone()
     }
 
     /// Runs `call` on a thread of its own, and waits for it until the deadline.
@@ -201,96 +194,64 @@ impl Store {
         deadline: Duration,
         call: impl FnOnce(&StoreReader) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let line = self.line();
-        line.check_failed()?;
-        let admitted = line.calls.admit(Instant::now());
-        let admitted = admitted.map_err(|rest| line.down(rest))?;
+        let source = self.source();
+        let calls = self.calls(&source);
+        let admitted = calls.admit(Instant::now())?;
+        let store = self.clone();
         // A task of its own: a request that is given up must not leave its call uncounted.
-        let work = tokio::spawn(async move { line.watch(admitted, deadline, call).await });
+        let work = tokio::spawn(async move {
+            let until = tokio::time::Instant::now() + deadline;
+            let late = StoreError::Late {
+                store: source.to_string(),
+                seconds: deadline.as_secs(),
+            };
+            // Given back when this returns, also where the call hangs.
+            let Ok(_permit) = tokio::time::timeout_at(until, calls.room(admitted)).await else {
+                // Those that have the room are late before this one.
+                calls.ended(admitted);
+                return Err(late);
+            };
+            let answered = match store.start(&calls, admitted, call) {
+                Ok(answered) => answered,
+                Err(error) => {
+                    calls.ended(admitted);
+                    return Err(error);
+                }
+            };
+            match tokio::time::timeout_at(until, answered).await {
+                Ok(result) => result.unwrap_or(Err(StoreError::Stopping)),
+                Err(_) => {
+                    store.close(&source);
+                    calls.late(admitted, chain_text(&late), Instant::now());
+                    Err(late)
+                }
+            }
+        });
         work.await.unwrap_or(Err(StoreError::Stopping))
     }
-}
 
-impl Line {
-    fn new(source: StoreSource) -> Self {
-        Self {
-            source,
-            calls: Calls::default(),
-            opened: Mutex::default(),
-            opening: Mutex::default(),
-            failed: Mutex::default(),
-        }
-    }
-
-    /// The error while the store counts as down.
-    fn down(&self, rest: Duration) -> StoreError {
-        let failed = lock(&self.failed).clone();
-        StoreError::Down {
-            reason: failed.map_or_else(
-                || format!("the store {} did not answer", self.source),
-                |failed| failed.reason,
-            ),
-            seconds: rest.as_secs() + 1,
-        }
-    }
-
-    fn check_failed(&self) -> Result<(), StoreError> {
-        let until = lock(&self.failed).as_ref().and_then(|failed| failed.until);
-        let rest = until.map_or(Duration::ZERO, |until| {
-            until.saturating_duration_since(Instant::now())
-        });
-        if rest.is_zero() {
-            return Ok(());
-        }
-        Err(self.down(rest))
-    }
-
-    fn fail(&self, error: &StoreError, until: Option<Instant>) {
-        *lock(&self.failed) = Some(Failed {
-            reason: chain_text(error),
-            until,
-        });
-    }
-
-    async fn watch<T: Send + 'static>(
-        self: Arc<Self>,
+    /// Starts a call on a thread that is not the runtime's: those are needed, and may not be lost to
+    /// a dead store.
+    fn start<T: Send + 'static>(
+        self: &Arc<Self>,
+        calls: &Arc<Calls>,
         admitted: Call,
-        deadline: Duration,
         call: impl FnOnce(&StoreReader) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let until = tokio::time::Instant::now() + deadline;
-        let late = StoreError::Late {
-            store: self.source.to_string(),
-            seconds: deadline.as_secs(),
-        };
-        // Given back when this returns, also where the call hangs.
-        let Ok(_permit) = tokio::time::timeout_at(until, self.calls.room(admitted)).await else {
-            // Those that have the room are late before this one.
-            self.calls.withdrawn(admitted);
-            return Err(late);
-        };
-        let (answer, answered) = tokio::sync::oneshot::channel();
-        let line = self.clone();
-        // Not one of the runtime's threads: those are needed, and may not be lost to a dead store.
+    ) -> Result<oneshot::Receiver<Result<T, StoreError>>, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let (store, calls) = (self.clone(), calls.clone());
         let started = std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || {
-                let _ended = Ended(&line.calls, admitted);
-                let result = line.call(call);
+                let _ended = Ended(&calls, admitted);
                 // Nobody may wait any more.
-                let _ = answer.send(result);
+                let _ = answer.send(store.call(&calls, call));
             });
-        if started.is_err() {
-            self.calls.withdrawn(admitted);
-            return Err(StoreError::Stopping);
-        }
-        match tokio::time::timeout_at(until, answered).await {
-            Ok(result) => result.unwrap_or(Err(StoreError::Stopping)),
-            Err(_) => {
-                self.calls.late(admitted, Instant::now());
-                self.close();
-                self.fail(&late, None);
-                Err(late)
+        match started {
+            Ok(_) => Ok(answered),
+            Err(error) => {
+                tracing::error!(%error, "cannot start a thread for the store");
+                Err(StoreError::Stopping)
             }
         }
     }
@@ -298,60 +259,91 @@ impl Line {
     /// One call, on its own thread.
     fn call<T>(
         &self,
+        calls: &Calls,
         call: impl FnOnce(&StoreReader) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let opened = self.open()?;
-        let result = call(&opened.reader);
-        let Some(mount) = &opened.mount else {
-            return result;
+        let opened = match self.open() {
+            Err(error @ (StoreError::Mount(_) | StoreError::Down { .. })) => return Err(error),
+            other => other,
         };
-        result.map_err(|error| {
-            if is_stale(&error) {
-                tracing::warn!(address = %mount.address(), "the store's handles are stale");
-                self.close();
-            }
-            StoreError::Mounted {
-                store: self.source.to_string(),
-                source: Box::new(error),
-            }
-        })
+        let result = opened.and_then(|opened| {
+            let result = call(&opened.reader);
+            let Some(mount) = &opened.mount else {
+                return result;
+            };
+            result.map_err(|error| {
+                if is_stale(&error) {
+                    tracing::warn!(address = %mount.address(), "the store's handles are stale");
+                    self.close(&opened.source);
+                }
+                StoreError::Mounted {
+                    store: opened.source.to_string(),
+                    source: Box::new(error),
+                }
+            })
+        });
+        calls.answered();
+        result
+    }
+
+    fn opening(&self, source: &StoreSource) -> Arc<Mutex<()>> {
+        let mut opening = lock(&self.opening);
+        if let Some((known, opening)) = &*opening
+            && known == source
+        {
+            return opening.clone();
+        }
+        let new = Arc::default();
+        *opening = Some((source.clone(), Arc::clone(&new)));
+        new
     }
 
     /// Opens the store once; while that fails, each time again.
     fn open(&self) -> Result<Arc<Opened>, StoreError> {
-        let _opening = lock(&self.opening);
-        if let Some(opened) = lock(&self.opened).clone() {
+        let source = self.source();
+        let opening = self.opening(&source);
+        let _opening = lock(&opening);
+        let known = lock(&self.opened).clone();
+        if let Some(opened) = known.filter(|opened| opened.source == source) {
             return Ok(opened);
         }
         // Those who waited for one that failed need not try it again.
-        self.check_failed()?;
-        match Opened::new(&self.source) {
-            Ok(opened) => {
-                let opened = Arc::new(opened);
-                *lock(&self.opened) = Some(opened.clone());
-                *lock(&self.failed) = None;
-                Ok(opened)
-            }
+        let calls = self.calls(&source);
+        if let Some(held_off) = calls.held_off(Instant::now()) {
+            return Err(held_off.into());
+        }
+        let opened = match Opened::new(source.clone()) {
+            Ok(opened) => Arc::new(opened),
             Err(error) => {
                 if matches!(error, StoreError::Mount(_)) {
-                    self.fail(&error, Some(Instant::now() + HOLD_OFF));
+                    calls.failed(chain_text(&error), Instant::now());
                 }
-                Err(error)
+                return Err(error);
             }
+        };
+        // A source that was changed meanwhile must not take the place of the new one.
+        if self.source() == opened.source {
+            *lock(&self.opened) = Some(opened.clone());
         }
+        Ok(opened)
     }
 
     /// Forgets a mount that may be of no use any more; calls under way keep it.
-    fn close(&self) {
-        if let StoreSource::Nfs(_) = self.source {
-            *lock(&self.opened) = None;
+    fn close(&self, source: &StoreSource) {
+        let mut opened = lock(&self.opened);
+        if let StoreSource::Nfs(_) = source
+            && opened
+                .as_ref()
+                .is_some_and(|opened| opened.source == *source)
+        {
+            *opened = None;
         }
     }
 }
 
 impl Opened {
-    fn new(source: &StoreSource) -> Result<Self, StoreError> {
-        let (path, mount) = match source {
+    fn new(source: StoreSource) -> Result<Self, StoreError> {
+        let (path, mount) = match &source {
             StoreSource::Folder(path) => (path.clone(), None),
             StoreSource::Nfs(nfs) => {
                 let started = Instant::now();
@@ -373,7 +365,29 @@ impl Opened {
                 source: Box::new(error.into()),
             },
         })?;
-        Ok(Self { reader, mount })
+        Ok(Self {
+            source,
+            reader,
+            mount,
+        })
+    }
+}
+
+/// Tells that a call ended, also by a panic.
+struct Ended<'a>(&'a Calls, Call);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.ended(self.1);
+    }
+}
+
+impl From<HeldOff> for StoreError {
+    fn from(held_off: HeldOff) -> Self {
+        Self::Down {
+            reason: held_off.reason,
+            seconds: held_off.rest.as_secs() + 1,
+        }
     }
 }
 
@@ -390,15 +404,6 @@ fn is_stale(error: &StoreError) -> bool {
         cause = error.source();
     }
     false
-}
-
-/// Tells that a call ended, also by a panic.
-struct Ended<'a>(&'a Calls, Call);
-
-impl Drop for Ended<'_> {
-    fn drop(&mut self) {
-        self.0.ended(self.1);
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

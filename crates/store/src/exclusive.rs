@@ -162,14 +162,8 @@ mod tests {
         };
         let refused = wait_for_gc_within(&layout, Duration::from_millis(150)).unwrap_err();
         assert!(refused.to_string().contains("gc"), "{refused}");
-        let waiting = std::thread::spawn({
-            let layout = layout.clone();
-            move || {
-                let intent = Intent::declare(&layout, Role::Create).unwrap();
-                wait_for_gc(&layout).unwrap();
-                intent
-            }
-        });
+        let (store, _) = crate::init(layout.root()).unwrap();
+        let waiting = std::thread::spawn(move || crate::Session::begin(store).unwrap());
         std::thread::sleep(Duration::from_millis(300));
         assert!(!waiting.is_finished());
         drop(alone);

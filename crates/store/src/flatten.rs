@@ -10,7 +10,7 @@ use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap};
 
 use crate::acl;
-use crate::rooted::{ResolveError, resolve as resolve_path, show};
+use crate::rooted::{ResolveError, resolve as resolve_path, resolve_in_base, show};
 use uimgacc_erofs::tree::{Bytes, Contents, Device, Inode, InodeId, Kind, Timestamp, Tree};
 
 /// Marks a folder whose tar entry is missing; the value says what it takes from below.
@@ -131,10 +131,15 @@ fn resolve<'a>(
         let mut attributes = from_below.clone().unwrap_or_else(|| Attributes::of(inode));
         given.give(inode, &mut attributes);
         let mut passed = Passed::default();
-        if is_from_below {
+        if from_below.is_some() {
             passed.default_acl = attributes.xattrs.get(acl::DEFAULT).cloned();
+        }
+        if is_from_below {
             passed.gid = (attributes.permissions & SET_GID != 0).then_some(attributes.gid);
-        } else if given.default_acl.is_some() && !inode.xattrs.contains_key(acl::DEFAULT) {
+        } else if from_below.is_none()
+            && given.default_acl.is_some()
+            && !inode.xattrs.contains_key(acl::DEFAULT)
+        {
             passed.default_acl.clone_from(&given.default_acl);
         }
         if let (Some(gid), None) = (given.gid, &from_below)
@@ -172,7 +177,12 @@ fn inherit(
     below: &[Resolved<'_>],
 ) -> Result<Option<Attributes>, FlattenError> {
     for (lower, layer) in below.iter().enumerate().rev() {
-        let found = resolve_path(layer.tree, path).map_err(|source| FlattenError::Resolve {
+        // Whiteouts of the lowest layer stand for nothing.
+        let found = match lower {
+            0 => resolve_in_base(layer.tree, path),
+            _ => resolve_path(layer.tree, path),
+        };
+        let found = found.map_err(|source| FlattenError::Resolve {
             layer: number,
             lower,
             path: show(path),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, stream};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use tracing::Instrument as _;
 use uimgacc_objects::{ImageAccelerationSpec, Phase};
@@ -15,6 +16,9 @@ use super::execute::{ExecuteError, Executor};
 use super::metrics::{Kind, Outcome};
 use super::view::{ClusterView, ImageView, JobView};
 use super::world::{Key, World};
+
+/// How many nodes are written to at once.
+const ASKED_AT_ONCE: usize = 8;
 
 /// Works on keys until it is dropped.
 pub async fn work(shared: Arc<Shared>, executor: Executor) {
@@ -78,30 +82,44 @@ async fn reconcile(
                     nodes::decide(world.leases.all(), exists, &released, Timestamp::now())
                 }
             };
-            act_all(executor, actions).await?;
+            let asking = stream::iter(actions).map(|action| executor.act(action));
+            let asked: Vec<_> = asking.buffer_unordered(ASKED_AT_ONCE).collect().await;
+            asked.into_iter().collect::<Result<(), _>>()?;
             again
         }
         Key::Places => {
             let starts = starts(&shared.world(), Timestamp::now());
+            let mut first = Ok(());
             for work in &starts {
-                let noted = work.image().and_then(|name| {
-                    let world = shared.world();
-                    world.images.get(name).map(|image| image.meta.clone())
-                });
-                executor.act(Action::CreateJob(work.clone())).await?;
-                if let (Some(meta), Work::Convert { attempt, .. }) = (noted, work) {
-                    let note = Note {
-                        warning: false,
-                        reason: "Converting",
-                        text: format!("attempt {attempt}, by the Job {}", work.job_name()),
-                    };
-                    executor.tell("AcceleratedImage", &meta, &note).await;
+                let result = start(shared, executor, work).await;
+                if result.as_ref().is_err_and(ExecuteError::is_deposed) {
+                    return result.map(|()| None);
                 }
+                first = first.and(result);
             }
+            first?;
             None
         }
     };
     Ok(again.map(|pause| Duration::try_from(pause).unwrap_or(Duration::ZERO)))
+}
+
+/// Makes the Job of a work, and tells of it.
+async fn start(shared: &Shared, executor: &Executor, work: &Work) -> Result<(), ExecuteError> {
+    executor.act(Action::CreateJob(work.clone())).await?;
+    let image = work.image().and_then(|name| {
+        let world = shared.world();
+        world.images.get(name).map(|image| image.meta.clone())
+    });
+    if let (Some(meta), Work::Convert { attempt, .. }) = (image, work) {
+        let note = Note {
+            warning: false,
+            reason: "Converting",
+            text: format!("attempt {attempt}, by the Job {}", work.job_name()),
+        };
+        executor.tell("AcceleratedImage", &meta, &note).await;
+    }
+    Ok(())
 }
 
 /// Does all of them though one fails; the first failure is reported.

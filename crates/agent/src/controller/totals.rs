@@ -23,6 +23,7 @@ impl World {
             .all()
             .values()
             .filter(|pod| !pod.ready && !pod.finished)
+            .filter(|pod| pod.id.split('/').next() == Some(self.namespace.as_str()))
             .filter(|pod| pod.ours.as_ref().is_some_and(|our| our.component == "node"))
             .filter_map(|pod| pod.node.as_deref())
             .collect();

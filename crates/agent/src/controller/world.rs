@@ -57,10 +57,15 @@ pub struct World {
     pub jobs: Cache<JobView>,
     /// Our DaemonSet.
     pub installers: Cache<InstallerView>,
-    namespace: String,
+    /// Where our parts run.
+    pub(super) namespace: String,
     targets: HashMap<ImageReference, BTreeSet<String>>,
     deleting: BTreeSet<String>,
     job_pods: BTreeMap<String, String>,
+    // Pods by repository, and nodes by chain: a thousand images may be deleted at once.
+    by_repository: HashMap<String, BTreeSet<String>>,
+    by_chain: HashMap<String, BTreeSet<String>>,
+    images_by_chain: HashMap<String, BTreeSet<String>>,
 }
 
 impl World {
@@ -131,11 +136,11 @@ impl World {
         let Some(chain) = &image.status.chain_id else {
             return false;
         };
-        self.images.all().values().any(|other| {
-            other.meta.name != image.meta.name
-                && other.meta.deleting.is_none()
-                && other.status.chain_id.as_ref() == Some(chain)
-        })
+        let others = self.images_by_chain.get(chain).into_iter().flatten();
+        others
+            .filter(|name| **name != image.meta.name)
+            .filter_map(|name| self.images.get(name))
+            .any(|other| other.meta.deleting.is_none())
     }
 
     /// Nodes that exist and have the image's chain.
@@ -144,17 +149,13 @@ impl World {
         let Some(chain) = &image.status.chain_id else {
             return Vec::new();
         };
-        self.leases
-            .all()
-            .values()
-            .filter(|lease| self.nodes.get(&lease.meta.name).is_some())
-            .filter_map(|lease| {
-                let held = lease
-                    .status
-                    .chains
-                    .iter()
-                    .find(|held| held.chain_id == *chain)?;
-                Some((lease.meta.name.clone(), held.containers))
+        let nodes = self.by_chain.get(chain).into_iter().flatten();
+        nodes
+            .filter(|node| self.nodes.get(node).is_some())
+            .filter_map(|node| {
+                let chains = &self.leases.get(node)?.status.chains;
+                let held = chains.iter().find(|held| held.chain_id == *chain)?;
+                Some((node.clone(), held.containers))
             })
             .collect()
     }
@@ -172,9 +173,15 @@ impl World {
             .is_some_and(|cluster| cluster.spec.originals == Originals::Accelerate);
         let target_digest = image.status.target_digest.as_deref();
         let original_digest = image.status.original_digest.as_deref();
-        self.pods
-            .all()
-            .values()
+        let pods = |image: &ImageReference| self.by_repository.get(&repository(image));
+        let candidates: BTreeSet<&String> = [pods(target), pods(original)]
+            .into_iter()
+            .flatten()
+            .flatten()
+            .collect();
+        candidates
+            .into_iter()
+            .filter_map(|pod| self.pods.get(pod))
             .filter(|pod| !pod.finished)
             .filter(|pod| {
                 let set_up = || {
@@ -227,11 +234,17 @@ impl World {
         } else {
             self.deleting.remove(&change.key);
         }
-        let phase = |image: Option<&ImageView>| image.map(|one| one.status.phase);
-        let ready = |image| phase(image) == Some(Phase::Ready);
-        if ready(old) != ready(new) || (new.is_none() && !self.deleting.is_empty()) {
+        let chain = |image: Option<&ImageView>| -> BTreeSet<String> {
+            let chain = image.and_then(|one| one.status.chain_id.clone());
+            chain.into_iter().collect()
+        };
+        let (old_chain, new_chain) = (chain(old), chain(new));
+        keys.extend(self.deleting_with(old_chain.union(&new_chain)));
+        index(&mut self.images_by_chain, &change.key, old_chain, new_chain);
+        let ready =
+            |image: Option<&ImageView>| image.is_some_and(|one| one.status.phase == Phase::Ready);
+        if ready(old) != ready(new) {
             keys.insert(Key::Cluster);
-            keys.extend(self.deleting_keys());
         }
         let is_deleting =
             |image: Option<&ImageView>| image.is_some_and(|one| one.meta.deleting.is_some());
@@ -250,8 +263,32 @@ impl World {
             .is_some_and(|cluster| cluster.meta.deleting.is_some())
     }
 
-    fn deleting_keys(&self) -> impl Iterator<Item = Key> {
-        self.deleting.iter().cloned().map(Key::Image)
+    /// Images with one of these chains that are being deleted.
+    fn deleting_with<'a>(&self, chains: impl Iterator<Item = &'a String>) -> BTreeSet<Key> {
+        if self.deleting.is_empty() {
+            return BTreeSet::new();
+        }
+        chains
+            .filter_map(|chain| self.images_by_chain.get(chain))
+            .flatten()
+            .filter(|name| self.deleting.contains(*name))
+            .cloned()
+            .map(Key::Image)
+            .collect()
+    }
+
+    /// Images of these repositories that are being deleted.
+    fn deleting_of(&self, repositories: &BTreeSet<String>) -> BTreeSet<Key> {
+        let concerns = |image: &Result<ImageReference, String>| {
+            let image = image.as_ref();
+            image.is_ok_and(|image| repositories.contains(&repository(image)))
+        };
+        self.deleting
+            .iter()
+            .filter_map(|name| self.images.get(name))
+            .filter(|image| concerns(&image.target) || concerns(&image.original))
+            .map(|image| Key::Image(image.meta.name.clone()))
+            .collect()
     }
 
     /// A change of the `ImageAcceleration`.
@@ -274,31 +311,56 @@ impl World {
 
     /// A change of an `AccelerationNode`.
     pub fn lease(&mut self, event: Event<uimgacc_objects::AccelerationNode>) -> BTreeSet<Key> {
-        let changes = self.leases.apply(event);
-        self.node_keys(!changes.is_empty())
+        let mut keys = BTreeSet::new();
+        for change in self.leases.apply(event) {
+            let chains = |lease: &Option<Arc<LeaseView>>| -> BTreeMap<String, u32> {
+                let held = lease.iter().flat_map(|lease| &lease.status.chains);
+                held.map(|held| (held.chain_id.clone(), held.containers))
+                    .collect()
+            };
+            let (old, new) = (chains(&change.old), chains(&change.new));
+            let both = old.keys().chain(new.keys());
+            keys.extend(self.deleting_with(both.filter(|one| old.get(*one) != new.get(*one))));
+            let (old, new) = (old.into_keys().collect(), new.into_keys().collect());
+            index(&mut self.by_chain, &change.key, old, new);
+            let status = |lease: &Option<Arc<LeaseView>>| {
+                let lease = lease.as_ref();
+                lease.map(|lease| lease.status.clone())
+            };
+            if status(&change.old) != status(&change.new) || self.is_disabling() {
+                keys.insert(Key::Cluster);
+            }
+            keys.insert(Key::Nodes);
+        }
+        keys
     }
 
     /// A change of a `Node`.
     pub fn node(&mut self, event: Event<NodeView>) -> BTreeSet<Key> {
-        let changes = self.nodes.apply(event);
-        self.node_keys(!changes.is_empty())
-    }
-
-    fn node_keys(&self, changed: bool) -> BTreeSet<Key> {
-        if !changed {
-            return BTreeSet::new();
+        let mut keys = BTreeSet::new();
+        for change in self.nodes.apply(event) {
+            if let Some(lease) = self.leases.get(&change.key) {
+                let chains = lease.status.chains.iter().map(|held| &held.chain_id);
+                keys.extend(self.deleting_with(chains));
+            }
+            keys.extend([Key::Nodes, Key::Cluster]);
         }
-        self.deleting_keys()
-            .chain([Key::Nodes, Key::Cluster])
-            .collect()
+        keys
     }
 
     /// A change of a Pod.
     pub fn pod(&mut self, event: Event<PodView>) -> BTreeSet<Key> {
         let mut keys = BTreeSet::new();
         for change in self.pods.apply(event) {
-            keys.extend(self.deleting_keys());
-            if !self.deleting.is_empty() {
+            let repositories = |pod: &Option<Arc<PodView>>| -> BTreeSet<String> {
+                let images = pod.as_ref().map(|pod| pod.images.iter()).into_iter();
+                images.flatten().map(repository).collect()
+            };
+            let (old, new) = (repositories(&change.old), repositories(&change.new));
+            let concerned = self.deleting_of(&old.union(&new).cloned().collect());
+            index(&mut self.by_repository, &change.key, old, new);
+            if !concerned.is_empty() {
+                keys.extend(concerned);
                 keys.insert(Key::Nodes);
             }
             if self.is_disabling() {
@@ -355,6 +417,30 @@ impl World {
     }
 }
 
+fn repository(image: &ImageReference) -> String {
+    format!("{}/{}", image.registry(), image.repository())
+}
+
+/// Brings an index to where `key` is found by `new` instead of `old`.
+fn index(
+    index: &mut HashMap<String, BTreeSet<String>>,
+    key: &str,
+    old: BTreeSet<String>,
+    new: BTreeSet<String>,
+) {
+    for gone in old.difference(&new) {
+        if let Some(keys) = index.get_mut(gone) {
+            keys.remove(key);
+            if keys.is_empty() {
+                index.remove(gone);
+            }
+        }
+    }
+    for added in new {
+        index.entry(added).or_default().insert(key.to_owned());
+    }
+}
+
 /// Whether a Pod's reference means that image.
 #[must_use]
 pub fn is_same(used: &ImageReference, image: &ImageReference, digest: Option<&str>) -> bool {
@@ -369,3 +455,6 @@ pub fn is_same(used: &ImageReference, image: &ImageReference, digest: Option<&st
         None => used.tag() == image.tag() && image.digest().is_none(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,8 +10,6 @@ use super::daemon::DaemonStatus;
 const RECHECK: Duration = Duration::from_secs(300);
 /// A daemon that is silent for so long is looked after.
 const SILENCE: Duration = Duration::from_secs(15);
-/// Mounts that containers used at an uninstall are tried again after this.
-const LEFT: Duration = Duration::from_secs(20);
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// How long all must be well before it counts as well again.
@@ -34,7 +32,7 @@ pub(super) enum Outcome {
     /// containerd did not work with the new configuration, and has the former one.
     RolledBack(String),
     Failed(String),
-    /// All is gone; what could not go stands in `left`.
+    /// All is gone; what goes later stands in `left`.
     Uninstalled {
         left: Option<String>,
     },
@@ -81,7 +79,7 @@ pub(super) fn work(seen: &Seen<'_>) -> Option<Work> {
         // Nobody is to be sent here any more before containerd is restarted.
         let is_due = !seen.labelled
             && match seen.outcome {
-                Outcome::Uninstalled { left } => left.is_some() && age >= LEFT,
+                Outcome::Uninstalled { .. } => false,
                 Outcome::UninstallFailed(_) => age >= pause(seen.failures),
                 _ => true,
             };

@@ -45,6 +45,11 @@ impl Host {
         )?)
     }
 
+    /// Whether something is there.
+    pub(super) fn has(&self, path: &Path) -> bool {
+        self.open(path, OFlags::PATH).is_ok()
+    }
+
     /// A socket's place, for `connect`; see [`socket_path`].
     pub(super) fn socket(&self, path: &Path) -> io::Result<OwnedFd> {
         self.open(path, OFlags::PATH)

@@ -105,12 +105,50 @@ impl Installer {
         let output = self.uimgacc(&words, true).await?;
         let left = match output.status.code() {
             Some(0) => None,
-            Some(IN_USE) => Some(said(&output)),
+            Some(IN_USE) => {
+                self.purge_later(&words).await?;
+                let root = &self.options.paths.root_dir;
+                let why = said(&output);
+                Some(format!(
+                    "{root} is removed once no container uses it ({why})"
+                ))
+            }
             _ => anyhow::bail!(said(&output)),
         };
         let (host, traces) = (self.host.clone(), self.traces());
         tokio::task::spawn_blocking(move || sweep(&host, &traces)).await??;
         Ok(Outcome::Uninstalled { left })
+    }
+
+    /// Leaves a process on the host that removes the data once no container uses them; this Pod's own
+    /// is among these where it was started with the snapshotter.
+    async fn purge_later(&self, words: &[String]) -> anyhow::Result<()> {
+        let mut command = Command::new(&self.program);
+        command.arg("on-host");
+        if self.host.has(Path::new("/run/systemd/system")) {
+            let start = ["systemd-run", "--quiet", "--collect", "--service-type=exec"];
+            command.arg("--").args(start).arg("--unit=uimgacc-purge");
+        } else {
+            command.args(["--background", "--"]);
+        }
+        // The host's copy: this Pod's would keep the data in use. Its file is removed at once.
+        command
+            .arg(format!("{}/uimgacc", self.options.paths.bin_dir))
+            .args(words)
+            .arg("--when-unused")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .current_dir("/");
+        let status = command
+            .status()
+            .await
+            .context("cannot run our own program")?;
+        anyhow::ensure!(
+            status.success(),
+            "cannot start what removes the data later: {status}"
+        );
+        Ok(())
     }
 
     /// What neither the daemon nor its installation removes: files, and folders where they are empty.

@@ -36,6 +36,9 @@ pub struct Options {
     /// Take the mount at this folder of the host away, and the folder
     #[arg(long, value_name = "HOST_DIR")]
     detach: Option<PathBuf>,
+    /// Start the program in a session of its own, and do not wait for it
+    #[arg(long)]
+    background: bool,
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "WORD")]
     command: Vec<OsString>,
@@ -63,13 +66,23 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     }
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let (program, arguments) = options.command.split_first().context("no program")?;
-    let error = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(arguments)
         .env_clear()
         .env("PATH", SEARCH_PATH)
         .env("HOME", "/root")
-        .current_dir("/")
-        .exec();
+        .current_dir("/");
+    let error = if options.background {
+        rustix::process::setsid().context("cannot begin a session")?;
+        // Returns once the program is there, so its file may go then.
+        match command.spawn() {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        }
+    } else {
+        command.exec()
+    };
     Err(error).with_context(|| format!("cannot run {} on the host", program.display()))
 }
 

@@ -41,9 +41,9 @@ pub(super) fn status(
         Outcome::Uninstalled { left } => {
             new.version = None;
             new.mount_method = None;
-            if left.is_none() {
-                new.chains.clear();
-            }
+            // Images are gone, but containers go on with what they have mounted.
+            let is_left = left.is_some();
+            new.chains.retain(|chain| is_left && chain.containers > 0);
         }
         _ => {}
     }

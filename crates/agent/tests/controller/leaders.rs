@@ -1,54 +1,13 @@
 //! Two controllers: one leads, and a leader that was stopped writes nothing more.
 
-use std::fs;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use uimgacc_testkit::ready;
 
+use super::audit::{Audit, Request};
 use super::stage::{Agent, NEEDS, Stage, condition, http};
-
-const AUDIT_POLICY: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
-  "rules": [{"level": "Metadata", "verbs": ["create", "update", "patch", "delete"]}]}"#;
-
-/// A write that reached the API server.
-#[derive(Debug)]
-struct Write {
-    credential: String,
-    received: String,
-    #[expect(dead_code, reason = "shown where the test fails")]
-    what: String,
-}
-
-/// All writes of controllers, in the order of their arrival.
-fn audit(log: &Path) -> Vec<Write> {
-    let text = fs::read_to_string(log).unwrap();
-    let mut writes: Vec<Write> = text
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|event| {
-            event["user"]["username"] == "system:serviceaccount:kube-system:uimgacc-agent"
-        })
-        .map(|event| Write {
-            credential: event["user"]["extra"]["authentication.kubernetes.io/credential-id"][0]
-                .as_str()
-                .unwrap()
-                .to_owned(),
-            received: event["requestReceivedTimestamp"]
-                .as_str()
-                .unwrap()
-                .to_owned(),
-            what: format!(
-                "{} {} {}",
-                event["verb"], event["requestURI"], event["responseStatus"]["code"]
-            ),
-        })
-        .collect();
-    writes.sort_by(|one, other| one.received.cmp(&other.received));
-    writes
-}
 
 fn leads(agent: &Agent) -> bool {
     http(agent.port, "/readyz") == (200, "ok: leader\n".to_owned())
@@ -65,13 +24,8 @@ fn a_leader_that_was_stopped_writes_nothing_more() {
     if !ready(&NEEDS) {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
-    let (policy, log) = (dir.path().join("policy.yaml"), dir.path().join("audit.log"));
-    fs::write(&policy, AUDIT_POLICY).unwrap();
-    let stage = Stage::start_with(vec![
-        format!("--audit-policy-file={}", policy.display()),
-        format!("--audit-log-path={}", log.display()),
-    ]);
+    let audit = Audit::new();
+    let stage = Stage::start_with(audit.args());
     let mut one = stage.agent("one");
     stage.wait("one", "one leads", || leads(&one));
     let two = stage.agent("two");
@@ -126,7 +80,11 @@ fn a_leader_that_was_stopped_writes_nothing_more() {
     });
     println!("a new image had a status after {:?}", begun.elapsed());
     std::thread::sleep(Duration::from_secs(2));
-    let writes = audit(&log);
+    let writes: Vec<_> = audit
+        .requests()
+        .into_iter()
+        .filter(Request::writes)
+        .collect();
     let credential = &writes.first().unwrap().credential;
     let led = writes
         .iter()

@@ -4,12 +4,14 @@
 //! writing the statuses that those would write. Everything else is real, and the controller has
 //! the rights of `rbac.yaml` only.
 #![allow(
+    clippy::panic,
     clippy::unwrap_used,
     clippy::print_stdout,
     missing_docs,
     reason = "tests; numbers are told"
 )]
 
+mod audit;
 mod disable;
 mod images;
 mod leaders;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use uimgacc_testkit::ready;
 
+use super::audit::Audit;
 use super::stage::{NEEDS, Stage, http, node_condition, result};
 
 const COUNT: usize = 1000;
@@ -76,43 +77,13 @@ fn memory(pid: u32) -> (u64, u64) {
     (field("VmRSS:"), field("VmHWM:"))
 }
 
-/// Requests of our kinds, Jobs and events so far, by verb, as kube-apiserver counts them.
-fn requests(stage: &Stage) -> std::collections::BTreeMap<String, u64> {
-    let text = stage.cluster.kubectl_ok(&["get", "--raw", "/metrics"]);
-    let mut counts = std::collections::BTreeMap::new();
-    for line in text
-        .lines()
-        .filter(|line| line.starts_with("apiserver_request_total{"))
-    {
-        let label = |name: &str| {
-            let rest = line.split_once(&format!("{name}=\"")).unwrap().1;
-            rest.split('"').next().unwrap().to_owned()
-        };
-        let group = label("group");
-        if [
-            "uimgacc.io",
-            "events.k8s.io",
-            "batch",
-            "coordination.k8s.io",
-        ]
-        .contains(&group.as_str())
-        {
-            let count = line.rsplit(' ').next().unwrap().parse::<f64>().unwrap();
-            let count = format!("{count:.0}").parse::<u64>().unwrap();
-            *counts
-                .entry(format!("{} {}", label("verb"), label("resource")))
-                .or_default() += count;
-        }
-    }
-    counts
-}
-
 #[test]
 fn a_thousand_images_and_nodes() {
     if !ready(&NEEDS) {
         return;
     }
-    let stage = Stage::start();
+    let audit = Audit::new();
+    let stage = Stage::start_with(audit.args());
     stage
         .cluster
         .kubectl_ok(&["create", "serviceaccount", "tester", "-n", "kube-system"]);
@@ -143,7 +114,7 @@ fn a_thousand_images_and_nodes() {
     let says: Vec<(String, Value)> = (0..COUNT)
         .map(|index| {
             let chains: Vec<Value> = (0..CHAINS_A_NODE)
-                .map(|one| json!({"chainId": chain((index + one * 37) % COUNT), "containers": 1}))
+                .map(|one| json!({"chainId": chain((index + one * 37) % COUNT), "containers": 0}))
                 .collect();
             let status = json!({"version": "0.1.0", "kernel": "6.18.44", "chains": chains, "conditions": conditions});
             (format!("node-{index}"), status)
@@ -168,7 +139,6 @@ fn a_thousand_images_and_nodes() {
     statuses(&stage, "acceleratedimages", &results);
     println!("objects made in {:?}", begun.elapsed());
 
-    let before = requests(&stage);
     let begun = Instant::now();
     let agent = stage.agent("one");
     stage.enable("one");
@@ -192,45 +162,27 @@ fn a_thousand_images_and_nodes() {
             !one["metadata"]["finalizers"].is_null() && !one["status"]["conditions"].is_null()
         })
     });
-    let after = requests(&stage);
-    for (what, count) in &after {
-        let count = count - before.get(what).copied().unwrap_or_default();
-        if count > 0 {
-            println!("requests until all was reconciled: {count} {what}");
-        }
-    }
-    // At most a status and a finalizer for each image, and conflicts between the two.
-    let patches = after
-        .get("PATCH acceleratedimages")
-        .copied()
-        .unwrap_or_default()
-        - before
-            .get("PATCH acceleratedimages")
-            .copied()
-            .unwrap_or_default();
-    assert!(
-        patches <= 4 * COUNT as u64,
-        "{patches} writes for {COUNT} images"
-    );
+    let counts = audit.counts(0);
+    println!("requests until all was reconciled: {counts:?}");
+    // A status and a finalizer for each image; pages of lists; one watch for each kind.
+    assert_eq!(counts["patch acceleratedimages/status"], COUNT);
+    assert_eq!(counts["patch acceleratedimages"], COUNT);
+    let reads: usize = counts
+        .iter()
+        .filter(|(what, _)| what.starts_with("list ") || what.starts_with("get "))
+        .map(|(_, count)| count)
+        .sum();
+    assert!(reads <= 40, "{counts:?}");
 
-    // In rest only the lease is renewed: nothing is polled.
+    // In rest the lease is renewed, twice a second in this test, and nothing else is asked.
     std::thread::sleep(Duration::from_secs(3));
-    let calm = requests(&stage);
+    let before = audit.requests().len();
     std::thread::sleep(Duration::from_secs(20));
-    let still = requests(&stage);
-    for (what, count) in &still {
-        let more = count - calm.get(what).copied().unwrap_or_default();
-        if more > 0 {
-            println!("requests in 20 s of rest: {more} {what}");
-        }
-        let bound = match what.as_str() {
-            "PUT leases" => 60,
-            one if one.starts_with("WATCH") => 20,
-            _ => 8,
-        };
-        // kube-controller-manager's and the nodes' requests are among them.
-        assert!(more <= bound, "{more} {what} in 20 s of rest");
-    }
+    let counts = audit.counts(before);
+    println!("requests in 20 s of rest: {counts:?}");
+    let others = counts.keys().filter(|what| *what != "update leases");
+    assert_eq!(others.count(), 0, "{counts:?}");
+    all_are_deleted_at_once(&stage);
     let (resident, peak) = memory(agent.process.pid());
     println!("memory: {} MB, at most {} MB", resident >> 20, peak >> 20);
     assert!(peak < 200 << 20, "{peak} bytes");
@@ -238,6 +190,41 @@ fn a_thousand_images_and_nodes() {
     stage.object(&["accimg"]);
     println!(
         "kubectl get accimg -o json of {COUNT} took {:?}",
+        begun.elapsed()
+    );
+}
+
+/// Every node is asked for all that it has, in one write each.
+fn all_are_deleted_at_once(stage: &Stage) {
+    let begun = Instant::now();
+    stage
+        .cluster
+        .kubectl_ok(&["delete", "accimg", "--all", "--wait=false"]);
+    println!("deletion asked for in {:?}", begun.elapsed());
+    stage.wait_for(
+        "one",
+        "all nodes are asked",
+        Duration::from_secs(120),
+        || {
+            let nodes = stage.object(&["accnode"]);
+            let asked = |node: &Value| node["spec"]["release"].as_array().map_or(0, Vec::len);
+            nodes["items"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|node| asked(node) == CHAINS_A_NODE)
+        },
+    );
+    stage.wait("one", "all images say so", || {
+        let images = stage.object(&["accimg"]);
+        images["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|image| image["status"]["phase"] == "Deleting")
+    });
+    println!(
+        "all nodes were asked {:?} after the beginning",
         begun.elapsed()
     );
 }

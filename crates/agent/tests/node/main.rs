@@ -229,9 +229,11 @@ fn uninstalls(stage: &Stage, config: &[u8]) {
     }
     let processes = node.run(&["ps", "ax", "-o", "args"]);
     assert!(!processes.contains("uimgacc-snapshotter"), "{processes}");
-    // What the container used goes once nobody does.
-    assert!(node.path("/var/lib/uimgacc").exists());
+    // What containers use, the Pod of the DaemonSet among them, goes once nobody does.
+    assert!(node.path("/var/lib/uimgacc/snapshots").exists());
     stage.delete_pod("last");
+    let words = ["delete", "daemonset", names::NODE, "-n", names::NAMESPACE];
+    stage.cluster.kubectl_ok(&words);
     stage.cluster.wait_until("the data are gone", MINUTE, || {
         !node.path("/var/lib/uimgacc").exists()
     });
@@ -240,6 +242,10 @@ fn uninstalls(stage: &Stage, config: &[u8]) {
         "{}",
         node.mounts()
     );
+    let processes = node.run(&["ps", "ax", "-o", "args"]);
+    assert!(!processes.contains("uimgacc node"), "{processes}");
+    // The image is pulled as ever.
     stage.run_pod("after", &stage.target);
     stage.container("after");
+    assert!(stage.layer_downloads() > 0);
 }

@@ -1,10 +1,15 @@
 //! `uimgacc node uninstall`.
 
+use std::time::Duration;
+
 use clap::Args;
 use uimgacc_console::Printer;
 
 use super::{Means, Places, watch};
 use crate::arguments::TextOrJson;
+
+/// Between two looks whether the data are used.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// Take away what `node install` brought.
 ///
@@ -18,6 +23,9 @@ pub(crate) struct Uninstall {
     /// Remove the snapshotter's data too; refused while containers use them.
     #[arg(long)]
     purge: bool,
+    /// Wait until no container uses the snapshotter's data, and remove them then.
+    #[arg(long, requires = "purge")]
+    when_unused: bool,
     #[command(flatten)]
     places: Places,
     #[command(flatten)]
@@ -32,6 +40,13 @@ impl Uninstall {
         // The store plays no part in taking away.
         let mut settings = self.places.settings(String::new())?;
         self.means.put_into(&mut settings)?;
+        if self.when_unused {
+            uimgacc_node::uninstall(&settings, false, &mut watch(printer))?;
+            if !uimgacc_node::purge_when_unused(&settings, PAUSE)? {
+                printer.say("installed anew meanwhile, so the data stay");
+            }
+            return Ok(());
+        }
         let done = uimgacc_node::uninstall(&settings, self.purge, &mut watch(printer))?;
         if self.output == TextOrJson::Json {
             let view = serde_json::json!({

@@ -270,11 +270,18 @@ fn awkward_top() -> Vec<u8> {
         .whiteout("links/one")
         .entry(&Entry::new("dev/char", Kind::File).content("no longer a device"))
         .file("plain/large", 0o600, "now small")
+        .file(
+            "never-there/inside/file",
+            0o644,
+            "the base had it whited out",
+        )
         .file("inherit/later", 0o640, "5")
         .file("inherit/new/deep/file", 0o640, "6")
         .dir("inherit/new-folder", 0o700)
         .file("inherit/new-folder/file", 0o640, "7")
         .file("inherit/implied/new", 0o640, "8")
+        .file("inherit/folder/new", 0o640, "its folder comes after it")
+        .dir("inherit/folder", 0o750)
         .file("group/new/deep/file", 0o644, "9")
         .finish()
 }
@@ -323,6 +330,8 @@ fn awkward_layers_by_hand() {
         "inherit-mode/implied",
         "links",
         "long",
+        "never-there",
+        "never-there/inside",
         "not",
         "not/yet",
         "opaque",

@@ -150,9 +150,8 @@ fn a_server_that_takes_connections_and_says_nothing() {
         let world = World::new();
         let silent = TcpListener::bind("127.0.0.1:3049").unwrap();
         let node = Node::start("silent", &source("127.0.0.1:3049", "4.0"));
-        let started = Instant::now();
+        // By this pull, or by the daemon's own look at its store.
         falls_back(&node, &world);
-        assert!(started.elapsed() >= Duration::from_secs(5), "it did answer");
         says(&node, &["did not answer in 5 s"]);
         answers(&node);
         // The next one does not wait again.

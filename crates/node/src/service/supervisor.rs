@@ -56,7 +56,7 @@ pub(super) fn start(settings: &Settings, is_changed: bool) -> Result<(), NodeErr
         .arg("--address")
         .arg(settings.address())
         .arg("--")
-        .args(settings.daemon_arguments())
+        .args(settings.supervised_arguments())
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(out)

@@ -80,17 +80,3 @@ fn a_chain_is_taken_only_on_the_chain_below_it() {
         );
     }
 }
-
-#[test]
-fn layers_of_target_images_are_known_by_their_labels() {
-    let target = labels(&[
-        (TARGET_LABEL, "sha256:00"),
-        ("containerd.io/snapshot/uimgacc.chain-id", "sha256:00"),
-    ]);
-    assert!(is_of_target(&target));
-    let original = labels(&[
-        (TARGET_LABEL, "sha256:00"),
-        ("containerd.io/snapshot/cri.image-ref", "uimgacc.chain-id"),
-    ]);
-    assert!(!is_of_target(&original));
-}

@@ -16,6 +16,9 @@ fn chains_that_a_session_counts_on_stay() {
     let second = convert(&session, "example.com/b:1", &layers);
     delete(&store, &first.target, false).unwrap();
     assert!(store.image(&first.target).unwrap().is_none());
+    for chain in uimgacc_types::chain_ids(&first.diff_ids) {
+        assert!(store.chain(chain).unwrap().is_some());
+    }
     let swept = sweep(&store, Duration::ZERO, false).unwrap();
     assert_eq!(swept.waiting_for.len(), 1);
     session.publish_image(&second).unwrap();

@@ -125,6 +125,10 @@ pub fn job(
     if let Some(deadline) = work.deadline() {
         body["activeDeadlineSeconds"] = json!(deadline);
     }
+    if matches!(work, Work::Delete { .. }) {
+        // Where its image is gone, nobody else removes it.
+        body["ttlSecondsAfterFinished"] = json!(3600);
+    }
     let digest = inputs(&body);
     let mut annotations = json!({
         INPUTS_ANNOTATION: digest,

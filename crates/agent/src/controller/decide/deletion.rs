@@ -114,6 +114,10 @@ pub fn decide(input: &Input<'_>) -> Decision {
                 decision.again = Some(until(due, input.now));
             }
         }
+        JobState::None if decision.status.reason() == "Deleted" => {
+            // The Job is gone already, only the finalizer was not removed.
+            decision.actions.push(Action::ImageFinalizer(name, false));
+        }
         JobState::None => free(&mut decision, input),
     }
     decision
