@@ -202,6 +202,13 @@ fn rights(cluster: &Cluster) {
         ),
         ("uimgacc-convert", "get", "secrets", "kube-system", false),
         (
+            "uimgacc-agent",
+            "watch",
+            "leases.coordination.k8s.io/uimgacc-agent",
+            "kube-system",
+            true,
+        ),
+        (
             "uimgacc-convert",
             "list",
             "accelerationnodes.uimgacc.io",
