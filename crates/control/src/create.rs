@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt as _;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 use tokio::time::Instant;
 use uimgacc_objects::{AcceleratedImage, AcceleratedImageSpec, Phase, SecretReference, names};
@@ -155,20 +156,27 @@ impl Cluster {
         })
     }
 
-    /// Marks an image so that the agent tries again now.
+    /// Has the agent try again now: marks the image, and takes away the Job that failed. Who may not
+    /// delete Jobs in kube-system leaves that to the agent.
     async fn retry(&self, image: &AcceleratedImage) -> Result<(), Error> {
+        let action = format!("try {} again", image.spec.target_image);
         let version = image.resource_version().unwrap_or_default();
         // Any value does that was not there before.
         let patch = json!({"metadata": {"annotations": {names::RETRY_ANNOTATION: version}}});
+        let (params, patch) = (PatchParams::default(), Patch::Merge(&patch));
         self.all::<AcceleratedImage>()
-            .patch(
-                &image.name_any(),
-                &PatchParams::default(),
-                &Patch::Merge(&patch),
-            )
+            .patch(&image.name_any(), &params, &patch)
             .await
-            .map_err(self.failed(&format!("try {} again", image.spec.target_image)))?;
-        Ok(())
+            .map_err(self.failed(&action))?;
+        let Some(job) = image.status.as_ref().and_then(|status| status.job.clone()) else {
+            return Ok(());
+        };
+        let jobs = self.ours::<Job>();
+        match jobs.delete(&job, &DeleteParams::background()).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => Ok(()),
+            Err(error) => Err(self.failed(&action)(error)),
+        }
     }
 
     /// Waits until an image is ready.

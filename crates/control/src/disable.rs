@@ -240,7 +240,12 @@ fn left(world: &World) -> Vec<String> {
         left.extend(world.pod_problems(names::AGENT));
     }
     let status = world.status();
+    // What was said before the deletion is of no interest.
+    let is_current = world
+        .enabled()
+        .is_some_and(|now| now.metadata.generation == status.observed_generation);
     if let Some(condition) = find_condition(&status.conditions, "Ready")
+        && is_current
         && condition.status != "True"
         && !condition.message.is_empty()
     {

@@ -18,7 +18,9 @@ use crate::manifests::PART_OF_LABEL;
 use crate::observe::{Merged, Table, events};
 
 /// The conditions of an `ImageAcceleration`, in the order in which they come about.
-const CONDITIONS: [&str; 3] = ["AgentReady", "NfsReady", "Ready"];
+const CONDITIONS: [&str; 2] = ["AgentReady", "NfsReady"];
+/// The one that sums them up; of interest where the others hold.
+const ALL: &str = "Ready";
 
 /// New lines that are told at once, so that a thousand nodes do not make a thousand lines.
 pub(crate) const SAID: usize = 10;
@@ -211,17 +213,19 @@ impl World {
         if status.observed_generation != acceleration.metadata.generation {
             return vec!["the agent has not taken notice of the ImageAcceleration yet".to_owned()];
         }
-        CONDITIONS
-            .iter()
-            .filter_map(|kind| match find_condition(&status.conditions, kind) {
-                Some(condition) if condition.status == "True" => None,
-                Some(condition) if condition.message.is_empty() => {
-                    Some(format!("{kind}: {}", condition.reason))
-                }
-                Some(condition) => Some(format!("{kind}: {}", condition.message)),
-                None => Some(format!("{kind}: not known yet")),
-            })
-            .collect()
+        let problem = |kind: &&str| match find_condition(&status.conditions, kind) {
+            Some(condition) if condition.status == "True" => None,
+            Some(condition) if condition.message.is_empty() => {
+                Some(format!("{kind}: {}", condition.reason))
+            }
+            Some(condition) => Some(format!("{kind}: {}", condition.message)),
+            None => Some(format!("{kind}: not known yet")),
+        };
+        let problems: Vec<String> = CONDITIONS.iter().filter_map(problem).collect();
+        if problems.is_empty() {
+            return problem(&ALL).into_iter().collect();
+        }
+        problems
     }
 
     /// All that is missing until the cluster is ready; nothing where it is.

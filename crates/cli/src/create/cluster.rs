@@ -22,8 +22,8 @@ impl Create {
              or --pull-secret names a Secret"
         );
         ensure!(
-            !local.plain_http,
-            "--plain-http is for local stores: on a cluster `uimgacc enable --plain-http-registry` names such registries"
+            !local.plain_http && local.plain_http_registry.is_empty(),
+            "--plain-http and --plain-http-registry are for local stores: on a cluster `uimgacc enable --plain-http-registry` names such registries"
         );
         ensure!(
             !local.no_push && local.jobs.is_none() && local.max_expansion.is_none(),

@@ -201,6 +201,21 @@ fn rights(cluster: &Cluster) {
             false,
         ),
         ("uimgacc-convert", "get", "secrets", "kube-system", false),
+        (
+            "uimgacc-agent",
+            "watch",
+            "leases.coordination.k8s.io/uimgacc-agent",
+            "kube-system",
+            true,
+        ),
+        (
+            "uimgacc-convert",
+            "list",
+            "accelerationnodes.uimgacc.io",
+            "",
+            true,
+        ),
+        ("uimgacc-node", "watch", "nodes", "", true),
         ("uimgacc-node", "patch", "nodes", "", true),
         (
             "uimgacc-node",
