@@ -42,6 +42,8 @@ fn a_node_from_its_installation_to_its_end() {
     told("rolled back");
     installs(&stage, &config);
     told("installed");
+    hands_volumes_over(&stage);
+    told("a volume was handed to the host");
     assert_eq!(stage.container("ordinary"), ordinary);
     runs_from_the_store(&stage);
     told("a Pod runs from the store");
@@ -117,6 +119,27 @@ fn installs(stage: &Stage, config: &[u8]) {
         plugin.is_some_and(|line| line.trim_end().ends_with("ok")),
         "{plugins}"
     );
+}
+
+/// A volume of a Pod, as the claim that is the store, stays with the host when the Pod is gone.
+fn hands_volumes_over(stage: &Stage) {
+    let node = stage.node();
+    let there = node.path("/run/attached");
+    stage.run_on_host(
+        "attaches",
+        &["--attach", "/store", "/run/attached"],
+        "echo kept >/run/attached/file",
+    );
+    assert_eq!(fs::read_to_string(there.join("file")).unwrap(), "kept\n");
+    let mounts = |text: String| text.matches(" /run/attached ").count();
+    assert_eq!(mounts(node.mounts()), 1);
+    // Another Pod has another volume.
+    stage.run_on_host("again", &["--attach", "/store", "/run/attached"], "true");
+    assert!(!there.join("file").exists());
+    assert_eq!(mounts(node.mounts()), 1);
+    stage.run_on_host("detaches", &["--detach", "/run/attached"], "true");
+    assert!(!there.exists());
+    assert_eq!(mounts(node.mounts()), 0);
 }
 
 fn runs_from_the_store(stage: &Stage) {

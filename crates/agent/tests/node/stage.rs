@@ -262,6 +262,33 @@ subjects: [{{kind: ServiceAccount, name: {node}, namespace: {namespace}}}]
         self.cluster.wait("condition=Ready", &[&target], MINUTE);
     }
 
+    /// Runs a script by `uimgacc-agent on-host`, in a Pod with a volume at `/store` that is gone with it.
+    pub(crate) fn run_on_host(&self, name: &str, options: &[&str], script: &str) {
+        let words = [&["on-host"], options, &["--", "/bin/sh", "-c", script]].concat();
+        self.cluster.apply(
+            &json!({
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": name},
+                "spec": {
+                    "restartPolicy": "Never",
+                    "hostPID": true,
+                    "volumes": [{"name": "store", "emptyDir": {"medium": "Memory"}}],
+                    "containers": [{
+                        "name": "main",
+                        "image": self.image,
+                        "args": words,
+                        "securityContext": {"privileged": true, "runAsUser": 0},
+                        "volumeMounts": [{"name": "store", "mountPath": "/store"}],
+                    }],
+                },
+            })
+            .to_string(),
+        );
+        assert_eq!(self.cluster.finished(name, MINUTE), "");
+        self.delete_pod(name);
+    }
+
     pub(crate) fn delete_pod(&self, name: &str) {
         self.cluster.kubectl_ok(&["delete", "pod", name]);
     }
