@@ -7,7 +7,7 @@
 #   $UIMGACC_PARTS/cni/bin/             bridge host-local loopback portmap, of Debian's containernetworking-plugins
 #   $UIMGACC_PARTS/kube/<name>/         one part each, named by its version; a folder is there whole or not at all
 #
-# The first run takes 8 minutes on two cores and 4 GB of temporary space. It needs Go: the one on the PATH where that is new enough or can
+# The first run takes 8 minutes on two idle cores, and 5 GB of temporary space. It needs Go: the one on the PATH where that is new enough or can
 # fetch a newer one (1.21 and later), else Debian's from trixie fetches it.
 # Safe to run again (a second run takes well under a second), to interrupt, and to run twice at once.
 # Usage: scripts/parts-kubernetes.sh            install; prints the folder
@@ -24,6 +24,8 @@ readonly CONTAINERD=2.4.2
 readonly GO_MIN=1.26
 readonly GO_FETCH=go1.26.8
 readonly KUBERNETES_PROGRAMS=(kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet kubectl)
+# From the own release, into the system, where the program of that name is missing. kube-proxy and portmap call iptables.
+readonly PROGRAM_PACKAGES=(iptables openssl)
 readonly CNI_PLUGINS=(bridge host-local loopback portmap)
 
 # at_least VERSION MINIMUM: compares two versions.
@@ -114,8 +116,20 @@ make_cni() {
   done
 }
 
+install_programs() {
+  local name missing=()
+  for name in "${PROGRAM_PACKAGES[@]}"; do
+    command -v "$name" >/dev/null || missing+=("$name")
+  done
+  ((${#missing[@]})) || return 0
+  say "installing ${missing[*]}"
+  update_lists
+  DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Dpkg::Use-Pty=0 install --no-install-recommends "${missing[@]}" >&2
+}
+
 main_kubernetes() {
   "$here/parts.sh" >/dev/null
+  install_programs
   host=$(host_release)
   pkg=$PARTS/kube
   mkdir -p "$pkg"

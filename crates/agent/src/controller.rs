@@ -1,15 +1,189 @@
-//! `uimgacc-agent controller`.
+//! `uimgacc-agent controller`: brings the cluster to what the objects of `uimgacc.io` say.
+//!
+//! All replicas watch, so each knows everything; one leads and writes ([`election`], [`lease`]),
+//! and what it writes goes through a [`fence`]. A change puts keys into a [`queue`]; a worker
+//! takes a key, looks at the [`world`], decides without I/O ([`decide`]) and does it
+//! ([`execute`]). The controller never touches the store: Jobs do ([`build`]).
+//!
+//! **After a crash** nothing is lost: all state is in the objects, and every decision is made
+//! anew from them.
 
+pub mod build;
+pub mod cache;
+pub mod context;
+pub mod decide;
+pub mod election;
+pub mod execute;
+pub mod fence;
+pub mod health;
+pub mod lease;
+pub mod metrics;
+pub mod queue;
+pub mod reconcile;
+mod totals;
+pub mod view;
+mod watch;
+pub mod wire;
+pub mod world;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
 use clap::Args;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::Api;
+use kube::client::ClientBuilder;
+use kube::{Client, Config};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use uimgacc_objects::names;
 
-/// Options.
-#[derive(Debug, Args)]
-pub struct Options {}
+use context::{Shared, WORKERS};
+use election::Timings;
+use execute::Executor;
+use fence::Fence;
+use lease::Candidacy;
 
-/// Runs until it is told to stop.
+/// How long connecting to the API server may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a leader that does nothing else looks whether the fence still holds.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Options of the controller.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// Namespace of all our parts
+    #[arg(long, env = "UIMGACC_NAMESPACE", default_value = names::NAMESPACE)]
+    pub namespace: String,
+    /// Who this replica is; a part that differs with each start is added
+    #[arg(long, env = "POD_NAME", default_value = names::AGENT)]
+    pub identity: String,
+    /// Address of /healthz, /readyz and /metrics
+    #[arg(long, env = "UIMGACC_HEALTH_ADDRESS", default_value = "0.0.0.0:8080")]
+    pub health_address: SocketAddr,
+    /// Seconds for which a lease holds without renewal
+    #[arg(long, env = "UIMGACC_LEASE_SECONDS", default_value_t = 15.0)]
+    pub lease_seconds: f64,
+    /// Seconds for which the leader leads without renewal; less than the lease's
+    #[arg(long, env = "UIMGACC_RENEW_SECONDS", default_value_t = 10.0)]
+    pub renew_seconds: f64,
+    /// Seconds between renewals of the lease
+    #[arg(long, env = "UIMGACC_RETRY_SECONDS", default_value_t = 3.0)]
+    pub retry_seconds: f64,
+}
+
+impl Options {
+    fn timings(&self) -> anyhow::Result<Timings> {
+        let seconds = |name: &str, value: f64| {
+            Duration::try_from_secs_f64(value).map_err(|_| anyhow!("--{name}: {value} is no time"))
+        };
+        let timings = Timings {
+            lease_duration: seconds("lease-seconds", self.lease_seconds)?,
+            renew_deadline: seconds("renew-seconds", self.renew_seconds)?,
+            retry_period: seconds("retry-seconds", self.retry_seconds)?,
+        };
+        timings.check().map_err(|why| anyhow!(why))?;
+        Ok(timings)
+    }
+}
+
+/// Runs until it is told to stop by `SIGTERM` or `SIGINT`.
 ///
 /// # Errors
-/// What could not be done.
-pub async fn run(_: Options) -> anyhow::Result<()> {
-    Ok(())
+/// The options are wrong, there is no configuration for the API server, or the health address
+/// cannot be listened on. An API server that does not answer is no error: it is waited for.
+pub async fn run(options: Options) -> anyhow::Result<()> {
+    let timings = options.timings()?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut config = Config::infer().await.context("no way to the API server")?;
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    let client = Client::try_from(config.clone())?;
+    let fence = Fence::default();
+    let fenced = ClientBuilder::try_from(config)?.with_layer(&fence).build();
+    let identity = format!("{}_{}", options.identity, unique());
+    let shared = Arc::new(Shared::new(&options.namespace, fence.clone()));
+
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let (leads, mut leading) = tokio::sync::watch::channel(false);
+    let drained = Arc::new(Notify::new());
+    let mut watches = JoinSet::new();
+    watch::start(&client, &shared, &mut watches);
+    let mut health = tokio::spawn(health::serve(
+        options.health_address,
+        shared.clone(),
+        stopped.clone(),
+    ));
+    let election = tokio::spawn(lease::run(Candidacy {
+        leases: Api::<Lease>::namespaced(client, &options.namespace),
+        name: names::AGENT.to_owned(),
+        identity: identity.clone(),
+        timings,
+        fence: fence.clone(),
+        leads,
+        stop: stopped,
+        drained: drained.clone(),
+    }));
+
+    let executor = Executor::new(fenced, &identity, shared.clone());
+    let end = loop {
+        tokio::select! {
+            _ = terminate.recv() => break Ok(()),
+            _ = interrupt.recv() => break Ok(()),
+            served = &mut health => break Err(match served {
+                Ok(Err(error)) => anyhow!(error).context("health address"),
+                _ => anyhow!("the health server ended"),
+            }),
+            Some(_) = watches.join_next() => break Err(anyhow!("a watch ended")),
+            () = lead(&shared, &executor, &mut leading) => {}
+        }
+    };
+    // The workers ended with the loop; now the lease may pass on.
+    shared.set_leads(false);
+    drained.notify_one();
+    stop.send_replace(true);
+    election.await.context("the election")?;
+    if !health.is_finished() {
+        health.abort();
+    }
+    end
+}
+
+/// Waits until this process leads and knows everything, and works until it does not lead any more.
+async fn lead(
+    shared: &Arc<Shared>,
+    executor: &Executor,
+    leading: &mut tokio::sync::watch::Receiver<bool>,
+) {
+    if leading.wait_for(|leads| *leads).await.is_err() {
+        return std::future::pending().await;
+    }
+    while !shared.world().unsynced().is_empty() {
+        tokio::time::sleep(LOOK).await;
+    }
+    let mut workers = JoinSet::new();
+    shared.set_leads(true);
+    for _ in 0..WORKERS {
+        workers.spawn(reconcile::work(shared.clone(), executor.clone()));
+    }
+    tokio::select! {
+        _ = leading.wait_for(|leads| !*leads) => {}
+        _ = lease::until_lost(&shared.fence, LOOK) => {}
+        _ = workers.join_next() => tracing::error!("a worker ended"),
+    }
+    shared.set_leads(false);
+    workers.shutdown().await;
+    tracing::warn!("this process leads no more: its work has stopped");
+    // The fence may be shut some moments before the election says so.
+    while *leading.borrow() && !shared.fence.holds() {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Differs between two starts of one Pod.
+fn unique() -> String {
+    format!("{:x}-{:x}", std::process::id(), fence::now().0.as_nanos())
 }

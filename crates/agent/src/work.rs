@@ -21,7 +21,9 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
+use uimgacc_mount::nfs::{DetachedMount, Patience};
 use uimgacc_store::StoreReader;
+use uimgacc_types::StoreSource;
 
 use failure::Failure;
 
@@ -30,7 +32,7 @@ use failure::Failure;
 pub struct Options {
     #[command(subcommand)]
     work: Work,
-    /// The store: its folder
+    /// The store: a folder, or nfs://SERVER[,SERVER]/PATH?OPTIONS, which is mounted in no folder
     #[arg(
         long,
         global = true,
@@ -38,7 +40,7 @@ pub struct Options {
         value_name = "STORE",
         default_value = "/store"
     )]
-    store: PathBuf,
+    store: String,
     /// Where the reason of a failure is written for the controller
     #[arg(
         long,
@@ -81,13 +83,13 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
 }
 
 async fn work(options: &Options) -> Result<(), Failure> {
-    let root = &options.store;
+    let folder = folder(&options.store).await?;
+    let root = folder.path();
     if matches!(options.work, Work::Init) {
-        let root = root.clone();
         let store = blocking(move || init::run(&root)).await?;
         return report::store(&client().await?, &store).await;
     }
-    let store = open(root).await?;
+    let store = blocking(move || StoreReader::open(&root).map_err(Failure::retried)).await?;
     let client = client().await?;
     match &options.work {
         Work::Convert(options) => convert::run(&client, &store, options).await,
@@ -97,9 +99,32 @@ async fn work(options: &Options) -> Result<(), Failure> {
     }
 }
 
-async fn open(root: &std::path::Path) -> Result<StoreReader, Failure> {
-    let root = root.to_owned();
-    blocking(move || StoreReader::open(&root).map_err(Failure::retried)).await
+/// Where the store is for this process, as long as this value lives.
+enum Folder {
+    Path(PathBuf),
+    Mounted(DetachedMount),
+}
+
+impl Folder {
+    fn path(&self) -> PathBuf {
+        match self {
+            Self::Path(path) => path.clone(),
+            Self::Mounted(mount) => mount.path(),
+        }
+    }
+}
+
+/// The store's folder; an NFS export is mounted for this process alone.
+async fn folder(store: &str) -> Result<Folder, Failure> {
+    match store.parse::<StoreSource>().map_err(Failure::final_)? {
+        StoreSource::Folder(path) => Ok(Folder::Path(path)),
+        StoreSource::Nfs(source) => {
+            let mounted = blocking(move || {
+                DetachedMount::make_writable(&source, Patience::default()).map_err(Failure::retried)
+            });
+            Ok(Folder::Mounted(mounted.await?))
+        }
+    }
 }
 
 async fn client() -> Result<Client, Failure> {

@@ -1,5 +1,7 @@
 //! `uimgacc create`.
 
+mod cluster;
+
 use std::io::Read as _;
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,10 +10,11 @@ use anyhow::Context as _;
 use clap::Args;
 use uimgacc_console::{LayerProgress, Printer, bytes, duration};
 use uimgacc_convert::{CreateRequest, Created};
-use uimgacc_registry::{Client, ClientOptions, CredentialSource, Platform};
+use uimgacc_registry::{Client, ClientOptions, CredentialSource, PlainHttp, Platform};
 use uimgacc_types::ImageReference;
 
-use crate::arguments::{StoreArgument, TextOrJson};
+use crate::arguments::{Place, PlaceArguments, StoreArgument, TextFormat, WaitArguments, print};
+use crate::cluster::interrupted;
 use crate::exit::Refused;
 use crate::images::ImageView;
 
@@ -19,10 +22,11 @@ use crate::images::ImageView;
 ///
 /// The original is pulled once and unpacked into the store; the target image is a normal image
 /// with the same layers, which also runs where no snapshotter is. Interrupt it at any time: the
-/// same command goes on where it was.
+/// same command goes on where it was. On a cluster the agent does the work, and goes on with it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
+  uimgacc create pytorch/pytorch:latest reg.example.com/pytorch:fast
   uimgacc create nginx registry.local/nginx:fast --store /mnt/store
   echo \"$PASSWORD\" | uimgacc create reg.example.com/big:1 reg.example.com/big:1-fast \\
       --username me --password-stdin --store /mnt/store
@@ -32,14 +36,34 @@ pub(crate) struct Create {
     original: String,
     /// What the accelerated image is to be called.
     target: String,
-    #[command(flatten)]
-    store: StoreArgument,
     /// Platform to take from an image of several, such as linux/arm64.
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
-    /// Talk to the registries by HTTP without TLS.
+    /// Secret in kube-system with the credentials for both images; by default those of `enable`.
+    #[arg(long, value_name = "NAME", help_heading = "On a cluster")]
+    pull_secret: Option<String>,
+    #[command(flatten)]
+    wait: WaitArguments,
+    /// Output format.
+    #[arg(long, short, value_enum, default_value_t = TextFormat::Text)]
+    output: TextFormat,
+    #[command(flatten)]
+    place: PlaceArguments,
+    #[command(flatten)]
+    local: LocalArguments,
+}
+
+/// What only matters where this program converts by itself.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "On a local store")]
+struct LocalArguments {
+    /// Talk to the target's registry by HTTP without TLS; to the original's only where it is the
+    /// same, or an address of this machine or a private network.
     #[arg(long)]
     plain_http: bool,
+    /// Talk to this registry by HTTP without TLS; may be given several times.
+    #[arg(long, value_name = "HOST[:PORT]")]
+    plain_http_registry: Vec<String>,
     /// User name at the target's registry (with --no-push: the original's); for others, and by
     /// default, what `docker login` stored is used.
     #[arg(long, requires = "password_stdin")]
@@ -50,40 +74,31 @@ pub(crate) struct Create {
     /// Only fill the store; do not push the target image.
     #[arg(long)]
     no_push: bool,
-    /// How many layers to convert at once.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=8))]
-    jobs: u8,
-    /// How often longer than its compressed form a layer may be (1 GiB is always allowed).
-    #[arg(long, default_value_t = 100, value_name = "TIMES")]
-    max_expansion: u64,
-    /// Output format.
-    #[arg(long, short, value_enum, default_value_t = TextOrJson::Text)]
-    output: TextOrJson,
+    /// How many layers to convert at once [default: 3].
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=8))]
+    jobs: Option<u8>,
+    /// How often longer than its compressed form a layer may be (1 GiB is always allowed)
+    /// [default: 100].
+    #[arg(long, value_name = "TIMES")]
+    max_expansion: Option<u64>,
 }
+
+const DEFAULT_JOBS: u8 = 3;
+const DEFAULT_MAX_EXPANSION: u64 = 100;
 
 impl Create {
     pub(crate) fn run(self, printer: Printer) -> anyhow::Result<()> {
-        let store = self.store.open()?;
-        let reference = |name: &str| -> anyhow::Result<ImageReference> {
-            name.parse()
-                .with_context(|| format!("cannot understand the image name {name:?}"))
-        };
-        let request = CreateRequest {
-            original: reference(&self.original)?,
-            target: reference(&self.target)?,
-            platform: self.platform.clone().unwrap_or_else(Platform::host),
-            push: !self.no_push,
-            jobs: usize::from(self.jobs),
-            max_expansion: self.max_expansion,
-        };
-        if request.target.digest().is_some() {
-            anyhow::bail!(
-                "the target {} must have a tag, not a digest",
-                request.target
-            );
+        match self.place.place()? {
+            Place::Local(store) => self.run_local(&store, printer),
+            Place::Cluster(connect) => self.run_cluster(&connect, printer),
         }
+    }
+
+    fn run_local(&self, store: &StoreArgument, printer: Printer) -> anyhow::Result<()> {
+        let store = store.open()?;
+        let request = self.request()?;
         let client = Client::new(ClientOptions {
-            plain_http: self.plain_http,
+            plain_http: self.plain(&request),
             credentials: self.credentials(&request)?,
             ..ClientOptions::default()
         })?;
@@ -104,18 +119,49 @@ impl Create {
         // Workers notice by themselves that nobody waits for them; the store is clean by then.
         runtime.shutdown_timeout(std::time::Duration::from_secs(5));
         let created = created?;
-        match self.output {
-            TextOrJson::Text => printer.data(&summary(&created, started.elapsed()))?,
-            TextOrJson::Json => {
-                let view = ImageView::new(&store, &created.record)?;
-                printer.data(&serde_json::to_string_pretty(&view)?)?;
+        let view = ImageView::new(&store, &created.record)?;
+        print(printer, self.output, &view, || {
+            summary(&created, started.elapsed())
+        })
+    }
+
+    fn request(&self) -> anyhow::Result<CreateRequest> {
+        let reference = |name: &str| -> anyhow::Result<ImageReference> {
+            name.parse()
+                .with_context(|| format!("cannot understand the image name {name:?}"))
+        };
+        let request = CreateRequest {
+            original: reference(&self.original)?,
+            target: reference(&self.target)?,
+            platform: self.platform.clone().unwrap_or_else(Platform::host),
+            push: !self.local.no_push,
+            jobs: usize::from(self.local.jobs.unwrap_or(DEFAULT_JOBS)),
+            max_expansion: self.local.max_expansion.unwrap_or(DEFAULT_MAX_EXPANSION),
+        };
+        if request.target.digest().is_some() {
+            anyhow::bail!(
+                "the target {} must have a tag, not a digest",
+                request.target
+            );
+        }
+        Ok(request)
+    }
+
+    /// The registries without TLS. Docker Hub is none, whatever is asked for.
+    fn plain(&self, request: &CreateRequest) -> PlainHttp {
+        let mut plain = self.local.plain_http_registry.clone();
+        if self.local.plain_http {
+            let (original, target) = (request.original.registry(), request.target.registry());
+            plain.push(target.to_owned());
+            if uimgacc_registry::is_near(original) {
+                plain.push(original.to_owned());
             }
         }
-        Ok(())
+        PlainHttp::registries(plain)
     }
 
     fn credentials(&self, request: &CreateRequest) -> anyhow::Result<CredentialSource> {
-        let Some(username) = self.username.clone() else {
+        let Some(username) = self.local.username.clone() else {
             return Ok(CredentialSource::DockerConfig);
         };
         let mut password = String::new();
@@ -136,22 +182,6 @@ impl Create {
     }
 }
 
-/// Ends with Ctrl-C or a request to terminate.
-async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        result = tokio::signal::ctrl_c() => {
-            if result.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }
-    }
-}
-
 fn summary(created: &Created, took: std::time::Duration) -> String {
     let record = &created.record;
     format!(
@@ -164,4 +194,43 @@ fn summary(created: &Created, took: std::time::Duration) -> String {
         record.index.packs.len(),
         duration(took),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Words {
+        #[command(flatten)]
+        create: Create,
+    }
+
+    fn plain(words: &[&str]) -> PlainHttp {
+        let all = [&["x", "--store", "/s"], words].concat();
+        let create = Words::try_parse_from(all).unwrap().create;
+        create.plain(&create.request().unwrap())
+    }
+
+    #[test]
+    fn plain_http_is_for_the_target_and_what_is_near() {
+        let hub = plain(&["nginx", "10.0.0.5:5000/nginx:fast", "--plain-http"]);
+        assert!(hub.allows("10.0.0.5:5000"));
+        assert!(!hub.allows("docker.io"));
+        // Where the target is Docker Hub it says nothing.
+        assert!(!plain(&["localhost:1/a", "me/a:fast", "--plain-http"]).allows("docker.io"));
+        let far = plain(&["quay.example/a", "b.example:5000/a:fast", "--plain-http"]);
+        assert!(far.allows("b.example:5000") && !far.allows("quay.example"));
+        let near = plain(&["127.0.0.1:1/a", "b.example:5000/a:fast", "--plain-http"]);
+        assert!(near.allows("127.0.0.1:1"));
+        let named = plain(&[
+            "quay.example/a",
+            "b.example/a:fast",
+            "--plain-http-registry",
+            "quay.example",
+        ]);
+        assert!(named.allows("quay.example") && !named.allows("b.example"));
+    }
 }

@@ -4,33 +4,78 @@ use std::time::Duration;
 
 use clap::Args;
 use uimgacc_console::{Printer, bytes};
+use uimgacc_control::{Connect, DeleteRequest};
 use uimgacc_store::DeleteError;
 
-use crate::arguments::StoreArgument;
+use crate::arguments::{Place, PlaceArguments, StoreArgument, WaitArguments};
+use crate::cluster::{Talk, run};
 use crate::exit::Refused;
 use crate::images::find;
 
 /// Delete an accelerated image from the store and free what only it needs.
 ///
 /// The target image in the registry stays: it is a normal image and goes on working without the
-/// store. An image that a node has mounted is refused, with the names of who holds it.
+/// store. An image that a node has mounted, or that Pods use, is refused, with the names of who
+/// holds it.
 #[derive(Debug, Args)]
 pub(crate) struct Delete {
     /// Target image.
     image: String,
-    #[command(flatten)]
-    store: StoreArgument,
     /// Delete even if somebody has it mounted: their containers then fail to read.
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    wait: WaitArguments,
+    #[command(flatten)]
+    place: PlaceArguments,
     /// Leave the space to the next `store gc`.
-    #[arg(long)]
+    #[arg(long, help_heading = "On a local store")]
     no_gc: bool,
 }
 
+/// How long the agent and the nodes may take to let go of an image.
+const PATIENCE: Duration = Duration::from_secs(600);
+
 impl Delete {
     pub(crate) fn run(self, printer: Printer) -> anyhow::Result<()> {
-        let reader = self.store.open()?;
+        match self.place.place()? {
+            Place::Local(store) => self.run_local(&store, printer),
+            Place::Cluster(connect) => self.run_cluster(&connect, printer),
+        }
+    }
+
+    fn run_cluster(&self, connect: &Connect, printer: Printer) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            !self.no_gc,
+            "--no-gc is for local stores: the agent frees the space"
+        );
+        let request = DeleteRequest {
+            image: self.image.clone(),
+            force: self.force,
+        };
+        let within = self.wait.within(PATIENCE);
+        let text = run(connect, |cluster| async move {
+            let image = cluster.delete(&request).await?;
+            let Some(within) = within else {
+                return Ok(format!("{} is being deleted", image.target_image));
+            };
+            let talk = Talk::new(printer);
+            cluster.wait_deleted(&image, within, &talk).await?;
+            Ok(match image.unique_bytes {
+                Some(count) => format!(
+                    "{} is deleted, about {} freed",
+                    image.target_image,
+                    bytes(count)
+                ),
+                None => format!("{} is deleted", image.target_image),
+            })
+        })?;
+        printer.data(&text)?;
+        Ok(())
+    }
+
+    fn run_local(&self, store: &StoreArgument, printer: Printer) -> anyhow::Result<()> {
+        let reader = store.open()?;
         let target = find(&reader, &self.image)?.target;
         let deleted = match uimgacc_store::delete(&reader, &target, self.force) {
             Err(error @ DeleteError::InUse { .. }) => {
@@ -48,9 +93,15 @@ impl Delete {
             deleted.target,
             bytes(swept.bytes)
         ))?;
+        if !swept.held_by.is_empty() {
+            printer.say(&format!(
+                "space is freed later: {} took it into use just before (run `uimgacc store gc` when that has ended)",
+                swept.held_by.join(", ")
+            ));
+        }
         if !swept.waiting_for.is_empty() {
             printer.say(&format!(
-                "space is freed later: {} is writing to the store (run `uimgacc store gc` after it)",
+                "space is freed later: {} is at work on the store (run `uimgacc store gc` after it)",
                 swept.waiting_for.join(", ")
             ));
         }

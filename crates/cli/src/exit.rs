@@ -1,5 +1,6 @@
 //! Failures with an exit code of their own.
 
+use uimgacc_control::Kind;
 use uimgacc_node::NodeError;
 
 /// A failure that scripts tell apart; others exit with 1.
@@ -14,6 +15,12 @@ pub(crate) enum Refused {
     /// The image is in use.
     #[error("{0}")]
     InUse(String),
+    /// `check` or `status` found something wrong.
+    #[error("{0}")]
+    Unwell(String),
+    /// Stopped by a signal while the cluster works.
+    #[error("interrupted; the work goes on in the cluster (`uimgacc status` shows it)")]
+    Left,
     /// Stopped by a signal.
     #[error("interrupted; what was unfinished is removed, run the same command again to go on")]
     Interrupted,
@@ -22,10 +29,10 @@ pub(crate) enum Refused {
 impl Refused {
     fn code(&self) -> u8 {
         match self {
-            Self::Unfit(_) => 1,
+            Self::Unfit(_) | Self::Unwell(_) => 1,
             Self::Damaged(_) => 3,
             Self::InUse(_) => 4,
-            Self::Interrupted => 130,
+            Self::Interrupted | Self::Left => 130,
         }
     }
 }
@@ -35,9 +42,24 @@ pub(crate) fn code(error: &anyhow::Error) -> u8 {
     if let Some(refused) = error.downcast_ref::<Refused>() {
         return refused.code();
     }
-    match error.downcast_ref::<NodeError>() {
-        Some(NodeError::Busy { .. }) => 4,
-        Some(NodeError::RolledBack { .. } | NodeError::Down { .. }) => 5,
+    if let Some(error) = error.downcast_ref::<NodeError>() {
+        return match error {
+            NodeError::Busy { .. } => 4,
+            NodeError::RolledBack { .. } | NodeError::Down { .. } => 5,
+            _ => 1,
+        };
+    }
+    match error
+        .downcast_ref::<uimgacc_control::Error>()
+        .map(uimgacc_control::Error::kind)
+    {
+        Some(Kind::InUse) => 4,
+        Some(Kind::Timeout) => 5,
         _ => 1,
     }
+}
+
+/// What to do about a failure, where that is known apart from its text.
+pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
+    error.downcast_ref::<uimgacc_control::Error>()?.hint()
 }

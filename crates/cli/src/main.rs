@@ -1,15 +1,22 @@
 //! The `uimgacc` command: parses arguments, runs one verb, renders its error.
 
 mod arguments;
+mod check;
+mod cluster;
+mod colour;
 mod completion;
 mod create;
 mod delete;
+mod disable;
+mod enable;
 mod exit;
 mod get;
 mod images;
+mod man;
 mod mount;
 mod mount_state;
 mod node;
+mod status;
 mod store;
 mod umount;
 
@@ -20,8 +27,8 @@ use uimgacc_console::{Printer, render};
 
 /// Starts containers from huge images in seconds.
 ///
-/// `create` unpacks an image once into a store on a shared file system and pushes a target image;
-/// nodes with the snapshotter run the target image from the store, without download or unpack.
+/// `enable` sets up a cluster; `create` unpacks an image once into a store on a shared file system
+/// and pushes a target image; nodes run the target image from the store, without download or unpack.
 #[derive(Debug, Parser)]
 #[command(name = "uimgacc", version, max_term_width = 100, after_help = EXAMPLES)]
 struct Arguments {
@@ -33,25 +40,39 @@ struct Arguments {
 }
 
 const EXAMPLES: &str = "\
-Examples:
+Examples, on a Kubernetes cluster:
+  uimgacc enable --nfs 10.0.0.1:/export
+  uimgacc create pytorch/pytorch:latest registry.example.com/pytorch:fast
+  uimgacc get
+  uimgacc status
+Examples, on a store of this machine:
   uimgacc store init --store /mnt/store
   uimgacc create pytorch/pytorch:latest registry.local/pytorch:fast --store /mnt/store
-  uimgacc get --store /mnt/store
   uimgacc mount registry.local/pytorch:fast /mnt/image --store /mnt/store
 
-UIMGACC_STORE stands in for --store.
+The cluster is that of --kubeconfig and --context, else of KUBECONFIG, else of the Pod this runs in.
+With --store (or UIMGACC_STORE) the verbs create, get and delete work on that store instead.
 
-Exit codes: 0 done; 1 failed; 2 wrong usage; 3 `store verify` found damage; 4 refused because
-somebody uses the image; 130 interrupted.";
+Exit codes: 0 done; 1 failed, or `check` and `status` found something wrong; 2 wrong usage;
+3 `store verify` found damage; 4 refused because somebody uses the image; 5 not done in time;
+130 interrupted.";
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Set up image acceleration in a cluster, change it or upgrade it.
+    Enable(Box<enable::Enable>),
     /// Bring an image into the store and push its target image.
     Create(create::Create),
     /// Show the accelerated images, or one of them.
     Get(get::Get),
     /// Delete an accelerated image from the store.
     Delete(delete::Delete),
+    /// Take image acceleration away from a cluster.
+    Disable(disable::Disable),
+    /// Show components, nodes, images and errors of a cluster.
+    Status(status::Status),
+    /// Find what is wrong with a cluster, and how to mend it.
+    Check(check::Check),
     /// Mount an accelerated image on a folder.
     Mount(mount::Mount),
     /// Undo `mount`.
@@ -64,19 +85,26 @@ enum Verb {
     Node(node::Node),
     /// Print a completion script for a shell.
     Completion(completion::Completion),
+    /// Print the manual page, or write all of them to a folder.
+    Man(man::Man),
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {
     let printer = Printer::new(arguments.quiet);
     match arguments.verb {
+        Verb::Enable(verb) => verb.run(printer),
         Verb::Create(verb) => verb.run(printer),
         Verb::Get(verb) => verb.run(printer),
         Verb::Delete(verb) => verb.run(printer),
+        Verb::Disable(verb) => verb.run(printer),
+        Verb::Status(verb) => verb.run(printer),
+        Verb::Check(verb) => verb.run(printer),
         Verb::Mount(verb) => verb.run(printer),
         Verb::Umount(verb) => verb.run(printer),
         Verb::Store(verb) => verb.run(printer),
         Verb::Node(verb) => verb.run(printer),
         Verb::Completion(verb) => verb.run(printer),
+        Verb::Man(verb) => verb.run(printer),
     }
 }
 
@@ -90,7 +118,11 @@ fn main() -> ExitCode {
     match run(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            Printer::new(false).complain(&render(&error));
+            let printer = Printer::new(false);
+            printer.complain(&render(&error));
+            if let Some(hint) = exit::hint(&error) {
+                printer.complain(&format!("  hint: {hint}"));
+            }
             ExitCode::from(exit::code(&error))
         }
     }

@@ -45,6 +45,13 @@ impl Printer {
         !self.is_quiet && io::stderr().is_terminal()
     }
 
+    /// Whether data may be coloured: standard output is a terminal, and NO_COLOR is not set.
+    #[must_use]
+    pub fn shows_colours(&self) -> bool {
+        io::stdout().is_terminal()
+            && std::env::var_os("NO_COLOR").is_none_or(|text| text.is_empty())
+    }
+
     /// Whether talk is left out.
     #[must_use]
     pub const fn is_quiet(&self) -> bool {

@@ -235,7 +235,7 @@ async fn add_known_layers(
                 continue;
             }
             if let Some((tree, layer)) = session.layer(diff_id)? {
-                layers.add_known(tree, layer);
+                layers.add_known(tree, layer)?;
                 known.insert(diff_id);
             }
         }

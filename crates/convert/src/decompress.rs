@@ -2,15 +2,24 @@
 //!
 //! What the bytes are is read from their first ones, as containerd does; media types lie.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, Cursor, Read};
+
+/// As many bytes as tell what it is.
+const MAGIC_BYTES: usize = 4;
 
 /// Turns a layer's blob into its tar.
 ///
 /// # Errors
 /// The stream failed before its first bytes.
 pub fn decompress<'a, R: BufRead + 'a>(mut blob: R) -> io::Result<Box<dyn Read + 'a>> {
-    let start = blob.fill_buf()?;
-    Ok(match start {
+    // The network may cut its chunks anywhere, also within these bytes.
+    let mut start = Vec::with_capacity(MAGIC_BYTES);
+    (&mut blob)
+        .take(MAGIC_BYTES as u64)
+        .read_to_end(&mut start)?;
+    let magic = start.clone();
+    let blob = Cursor::new(start).chain(blob);
+    Ok(match magic.as_slice() {
         [0x1f, 0x8b, 0x08, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(blob)),
         // A zstd frame, or a skippable frame in front of one (RFC 8878, sections 3.1.1, 3.1.2).
         [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
@@ -55,6 +64,41 @@ mod tests {
             b"one"
         );
         assert_eq!(plain(b"").unwrap(), b"");
+    }
+
+    /// Gives its bytes in pieces of one.
+    struct Dripping<'a>(&'a [u8]);
+
+    impl Read for Dripping<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let count = self.fill_buf()?.read(buffer)?;
+            self.consume(count);
+            Ok(count)
+        }
+    }
+
+    impl BufRead for Dripping<'_> {
+        fn fill_buf(&mut self) -> io::Result<&[u8]> {
+            Ok(self.0.get(..1).unwrap_or_default())
+        }
+
+        fn consume(&mut self, count: usize) {
+            self.0 = &self.0[count..];
+        }
+    }
+
+    #[test]
+    fn chunks_may_end_within_the_magic() {
+        let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        out.write_all(b"the tar").unwrap();
+        let gzip = out.finish().unwrap();
+        let zstd = zstd::encode_all(&b"the tar"[..], 1).unwrap();
+        for blob in [gzip, zstd, b"the tar".to_vec()] {
+            let mut bytes = Vec::new();
+            let mut plain = decompress(Dripping(&blob)).unwrap();
+            plain.read_to_end(&mut bytes).unwrap();
+            assert_eq!(bytes, b"the tar");
+        }
     }
 
     #[test]

@@ -25,6 +25,9 @@ pub enum CreateError {
         /// Why.
         source: Box<LayerFailure>,
     },
+    /// The layers are too many or too large together.
+    #[error(transparent)]
+    Layers(#[from] LayerError),
     /// The layers cannot be stacked.
     #[error("the layers do not fit onto each other")]
     Flatten(#[from] FlattenError),

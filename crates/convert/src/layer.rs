@@ -6,8 +6,8 @@
 //! differences: times before 1970 are kept, folders that the tar does not name get the time of
 //! the entry that needed them, and old GNU sparse files are taken.
 
-mod acl;
 mod attributes;
+mod budget;
 mod content;
 
 use std::collections::BTreeMap;
@@ -16,9 +16,11 @@ use std::io::Read;
 use uimgacc_erofs::tree::{Bytes, DeviceNumber, Inode, InodeId, Kind, Timestamp, Tree};
 use uimgacc_store::PutError;
 use uimgacc_store::flatten::{IMPLIED_ALL, IMPLIED_XATTR, IMPLIED_XATTRS, OPAQUE_XATTR};
-use uimgacc_store::rooted::{ResolveError, RootedPath, clean, resolve, show};
+use uimgacc_store::rooted::{ResolveError, RootedPath, clean, resolve, resolve_in_base, show};
 
 use crate::tar::{Entry, EntryKind, TarError, TarReader};
+pub(crate) use budget::tree_bytes;
+pub use budget::{LayerLimits, MetadataBudget};
 pub use content::{ContentSink, Placed};
 
 const WHITEOUT_PREFIX: &[u8] = b".wh.";
@@ -27,8 +29,8 @@ const OPAQUE_NAME: &[u8] = b".wh..wh..opq";
 const MAX_NAME_BYTES: usize = 255;
 /// Longest path and longest symlink target (Linux `PATH_MAX`, less the NUL).
 const MAX_PATH_BYTES: usize = 4095;
-/// No image in use comes near; each inode costs some 200 bytes of memory.
-const MAX_INODES: usize = 20_000_000;
+/// As many as an index may have to be read again (`uimgacc_erofs::Limits`).
+const MAX_INODES: usize = 10_000_000;
 
 /// Why a layer cannot be taken.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +57,22 @@ pub enum LayerError {
     /// The layer has too many entries.
     #[error("the layer has more than {MAX_INODES} files")]
     TooMany,
+    /// Names, xattrs, small contents and chunk tables need too much memory.
+    #[error("the metadata of the image's files needs more than {max_bytes} bytes, at {path:?}")]
+    TooMuchMetadata {
+        /// The bound, for all layers of the image together.
+        max_bytes: u64,
+        /// The entry that went over it.
+        path: String,
+    },
+    /// Contents of sparse files, with the zeros between their pieces, are too long.
+    #[error("the layer's contents are longer than {max_bytes} bytes, at {path:?}")]
+    TooMuchContent {
+        /// The bound.
+        max_bytes: u64,
+        /// The entry that went over it.
+        path: String,
+    },
 }
 
 fn refused(path: &[u8], reason: impl Into<String>) -> LayerError {
@@ -70,15 +88,18 @@ fn refused(path: &[u8], reason: impl Into<String>) -> LayerError {
 /// before it in the same layer, elsewhere it refuses that.
 ///
 /// # Errors
-/// A damaged tar, an entry that containerd refuses, or the sink's error.
+/// A damaged tar, an entry that containerd refuses, a limit, or the sink's error.
 pub fn read_layer<R: Read>(
     tar: &mut TarReader<R>,
     sink: &mut dyn ContentSink,
     is_base: bool,
+    limits: &LayerLimits,
 ) -> Result<Tree, LayerError> {
     let mut layer = Layer {
         tree: Tree::new(),
         is_base,
+        limits: limits.clone(),
+        stored_bytes: 0,
         directory_times: Vec::new(),
         devices: BTreeMap::new(),
     };
@@ -93,6 +114,9 @@ pub fn read_layer<R: Read>(
 struct Layer {
     tree: Tree,
     is_base: bool,
+    limits: LayerLimits,
+    /// Length of what went to the sink so far.
+    stored_bytes: u64,
     /// Times of folders, set at the end as containerd does: by name, through symlinks.
     directory_times: Vec<(Bytes, Timestamp)>,
     /// Numbers of the tree's devices by their tag.
@@ -114,8 +138,9 @@ impl Layer {
             return self.apply_root(&entry);
         }
         let in_the_way = |source: ResolveError| refused(&entry.name, source.to_string());
-        let parent = resolve(&self.tree, parents).map_err(in_the_way)?;
+        let parent = self.resolve(parents).map_err(in_the_way)?;
         self.check_name(&entry, &parent, base)?;
+        self.charge(&entry.name, budget::entry_bytes(&entry))?;
         let folder = self.make_parents(&parent, &entry)?;
         if **base == *OPAQUE_NAME {
             let inode = self.tree.inode_mut(folder);
@@ -145,7 +170,12 @@ impl Layer {
                 Some(id) => id,
                 None => {
                     let kind = self.kind(&entry, tar, sink)?;
-                    self.add(kind)?
+                    let mut inode = Inode {
+                        kind,
+                        ..Inode::empty_directory()
+                    };
+                    attributes::inherit(&mut inode, self.tree.inode(folder));
+                    self.add_inode(inode)?
                 }
             },
         };
@@ -209,6 +239,8 @@ impl Layer {
                 _ => {
                     let mut inode = Inode::empty_directory();
                     inode.mtime = attributes::bounded(entry.mtime);
+                    attributes::inherit_implied(&mut inode, self.tree.inode(here));
+                    self.charge(&entry.name, budget::folder_bytes(&inode, name))?;
                     inode
                         .xattrs
                         .insert(IMPLIED_XATTR.into(), IMPLIED_ALL.into());
@@ -266,7 +298,7 @@ impl Layer {
                 ),
             )
         };
-        let mut path = resolve(&self.tree, &clean(parents)).map_err(|_| nowhere())?;
+        let mut path = self.resolve(&clean(parents)).map_err(|_| nowhere())?;
         // The last name is taken by its text: a link to a symlink links the symlink.
         let mut names = std::mem::take(&mut path.names);
         match base {
@@ -279,6 +311,9 @@ impl Layer {
         let mut here = Tree::ROOT;
         for name in &names {
             here = self.entry_of(here, name).ok_or_else(nowhere)?;
+        }
+        if self.is_base && self.tree.inode(here).is_whiteout() {
+            return Err(nowhere());
         }
         if self.tree.inode(here).is_directory() {
             return Err(refused(&entry.name, "a hard link to a folder"));
@@ -328,13 +363,35 @@ impl Layer {
 
     fn set_directory_times(&mut self) -> Result<(), LayerError> {
         for (name, mtime) in std::mem::take(&mut self.directory_times) {
-            let found = resolve(&self.tree, &clean(&name))
+            let found = self
+                .resolve(&clean(&name))
                 .map_err(|source| refused(&name, source.to_string()))?
                 .inode()
                 .ok_or_else(|| refused(&name, "a folder that a later entry removes"))?;
             self.tree.inode_mut(found).mtime = attributes::bounded(mtime);
         }
         Ok(())
+    }
+
+    /// Follows a path inside the layer.
+    fn resolve(&self, names: &[Bytes]) -> Result<RootedPath, ResolveError> {
+        if self.is_base {
+            // containerd leaves nothing where a whiteout stood.
+            resolve_in_base(&self.tree, names)
+        } else {
+            resolve(&self.tree, names)
+        }
+    }
+
+    /// Takes from what the image's metadata may need in memory.
+    fn charge(&self, path: &[u8], bytes: u64) -> Result<(), LayerError> {
+        self.limits
+            .metadata
+            .take(bytes)
+            .map_err(|max_bytes| LayerError::TooMuchMetadata {
+                max_bytes,
+                path: String::from_utf8_lossy(path).into_owned(),
+            })
     }
 
     fn entry_of(&self, folder: InodeId, name: &[u8]) -> Option<InodeId> {
@@ -351,13 +408,6 @@ impl Layer {
         if let Some(entries) = self.tree.inode_mut(folder).entries_mut() {
             entries.remove(name);
         }
-    }
-
-    fn add(&mut self, kind: Kind) -> Result<InodeId, LayerError> {
-        self.add_inode(Inode {
-            kind,
-            ..Inode::empty_directory()
-        })
     }
 
     fn add_inode(&mut self, inode: Inode) -> Result<InodeId, LayerError> {

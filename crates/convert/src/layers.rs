@@ -17,7 +17,9 @@ use uimgacc_types::{DiffId, ImageReference};
 
 use crate::decompress::decompress;
 use crate::error::LayerFailure;
-use crate::layer::{ContentSink, LayerError, Placed, read_layer};
+use crate::layer::{
+    ContentSink, LayerError, LayerLimits, MetadataBudget, Placed, read_layer, tree_bytes,
+};
 use crate::progress::Progress;
 use crate::stream::{BlobReader, CHUNKS_IN_FLIGHT, Chunk, DiffReader};
 use crate::tar::TarReader;
@@ -28,6 +30,9 @@ const SEAL_BYTES: u64 = 1 << 30;
 const MAX_SEALED_EARLY: usize = 6;
 /// A layer may always unpack to this much.
 const EXPANSION_FLOOR_BYTES: u64 = 1 << 30;
+
+/// The metadata of all layers of an image, in memory. Ten million files of usual names fit.
+const MAX_METADATA_BYTES: u64 = 3 << 30;
 
 /// A layer to fetch.
 #[derive(Debug, Clone)]
@@ -59,6 +64,7 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct Layers {
     session: Arc<Session>,
+    metadata: MetadataBudget,
     state: Mutex<State>,
 }
 
@@ -66,6 +72,7 @@ impl Layers {
     pub(crate) fn new(session: Arc<Session>) -> Self {
         Self {
             session,
+            metadata: MetadataBudget::new(MAX_METADATA_BYTES),
             state: Mutex::default(),
         }
     }
@@ -76,7 +83,11 @@ impl Layers {
     }
 
     /// Takes a layer that the store has.
-    pub(crate) fn add_known(&self, tree: Tree, layer: ChainLayer) {
+    pub(crate) fn add_known(&self, tree: Tree, layer: ChainLayer) -> Result<(), LayerError> {
+        let path = layer.diff_id.to_string();
+        self.metadata
+            .take(tree_bytes(&tree))
+            .map_err(|max_bytes| LayerError::TooMuchMetadata { max_bytes, path })?;
         self.state().done.insert(
             layer.diff_id,
             Done {
@@ -84,6 +95,7 @@ impl Layers {
                 published: Some(layer),
             },
         );
+        Ok(())
     }
 
     fn writer(&self) -> Result<PackWriter, LayerFailure> {
@@ -110,13 +122,15 @@ impl Layers {
         state.sealed_early += 1;
         drop(state);
         self.session.seal(writer)?;
-        Ok(self.publish_settled()?)
+        // One of many packs waits for `stack`, which makes them few.
+        Ok(self.publish_settled(uimgacc_types::MAX_PACKS_PER_IMAGE)?)
     }
 
-    /// Publishes the layers all of whose packs have their names.
-    fn publish_settled(&self) -> Result<(), uimgacc_store::SessionError> {
+    /// Publishes the layers of at most `max_packs` packs, all of which have their names.
+    fn publish_settled(&self, max_packs: usize) -> Result<(), uimgacc_store::SessionError> {
         for (diff_id, done) in &mut self.state().done {
-            if done.published.is_none() && self.session.is_settled(&done.tree) {
+            let is_few = done.tree.devices.len() <= max_packs;
+            if done.published.is_none() && is_few && self.session.is_settled(&done.tree) {
                 self.session.settle(&mut done.tree);
                 done.published = Some(self.session.publish_layer(*diff_id, &done.tree)?);
             }
@@ -147,13 +161,23 @@ impl Layers {
             Some(writer) => writer,
             None => self.session.pack_writer()?,
         };
-        self.session
-            .repack(&mut tree, &mut first, uimgacc_types::MAX_PACKS_PER_IMAGE)?;
+        {
+            // The new layers as well, so that a node that has only a prefix of them needs few.
+            let mut state = self.state();
+            let new = state
+                .done
+                .values_mut()
+                .filter(|done| done.published.is_none());
+            let mut trees: Vec<&mut Tree> = new.map(|done| &mut done.tree).collect();
+            trees.push(&mut tree);
+            self.session
+                .repack(&mut trees, &mut first, uimgacc_types::MAX_PACKS_PER_IMAGE)?;
+        }
         for writer in [first].into_iter().chain(writers) {
             self.session.seal(writer)?;
         }
         self.session.settle(&mut tree);
-        self.publish_settled()?;
+        self.publish_settled(usize::MAX)?;
         let state = self.state();
         let layers = diff_ids
             .iter()
@@ -238,17 +262,25 @@ fn read_blob(job: &LayerJob, mut blob: BlobReader, layers: &Layers) -> Result<()
         session: &layers.session,
         writer: &mut writer,
     };
-    let unpacked = unpack(job, &mut blob, max_bytes, &mut sink);
+    let limits = LayerLimits {
+        metadata: layers.metadata.clone(),
+        stored_bytes: max_bytes,
+    };
+    let unpacked = unpack(job, &mut blob, &limits, &mut sink);
     // Bytes that are not those asked for explain whatever else went wrong with them; but a full
     // store or a bomb is no reason to fetch the rest.
     let is_about_bytes = !matches!(
         unpacked,
         Err(LayerFailure::TooLarge { .. }
             | LayerFailure::Store(_)
-            | LayerFailure::Layer(LayerError::Content {
-                source: PutError::Store(_),
-                ..
-            }))
+            | LayerFailure::Layer(
+                LayerError::TooMuchMetadata { .. }
+                    | LayerError::TooMany
+                    | LayerError::Content {
+                        source: PutError::Store(_),
+                        ..
+                    }
+            ))
     );
     if is_about_bytes {
         let (read_bytes, found) = match blob.finish() {
@@ -276,24 +308,25 @@ fn read_blob(job: &LayerJob, mut blob: BlobReader, layers: &Layers) -> Result<()
 fn unpack(
     job: &LayerJob,
     blob: &mut BlobReader,
-    max_bytes: u64,
+    limits: &LayerLimits,
     sink: &mut dyn ContentSink,
 ) -> Result<(Tree, DiffId), LayerFailure> {
     let tar = decompress(blob).map_err(LayerFailure::Decompress)?;
     let mut reader = TarReader::new(BufReader::with_capacity(
         256 << 10,
-        DiffReader::new(tar, max_bytes),
+        DiffReader::new(tar, limits.stored_bytes),
     ));
-    let tree = read_layer(&mut reader, sink, job.is_base);
+    let tree = read_layer(&mut reader, sink, job.is_base, limits);
     let mut tar = reader.into_inner();
     let ended = match &tree {
         // What comes after the end of the archive belongs to the diff ID as well.
         Ok(_) => finish_diff(&mut tar),
         Err(_) => Ok(DiffId::from_bytes([0; 32])),
     };
-    if tar.get_ref().is_over() {
+    let is_over = matches!(tree, Err(LayerError::TooMuchContent { .. }));
+    if is_over || tar.get_ref().is_over() {
         return Err(LayerFailure::TooLarge {
-            max_bytes,
+            max_bytes: limits.stored_bytes,
             compressed_bytes: job.descriptor.size,
         });
     }

@@ -128,7 +128,8 @@ pub struct Entry {
     pub mtime: Timestamp,
     /// Length of the file in bytes, holes included.
     pub size_bytes: u64,
-    /// Where the data of a sparse file goes: sorted, not overlapping, inside `size_bytes`.
+    /// Where the data of a sparse file goes: sorted, not overlapping, none empty, inside
+    /// `size_bytes`.
     pub sparse: Option<Vec<Segment>>,
     /// Device number, not checked.
     pub device: (i64, i64),
@@ -178,6 +179,9 @@ impl<R: Read> TarReader<R> {
         let mut extensions = Extensions::default();
         loop {
             self.pass_over()?;
+            if self.is_done {
+                return Ok(None);
+            }
             let at = self.offset;
             let damaged = |what: String| TarError::Header { offset: at, what };
             let Some(block) = self.header_block()? else {
@@ -254,13 +258,15 @@ impl<R: Read> TarReader<R> {
             };
             entry.sparse = Some(segments);
         }
-        if let Some(segments) = &entry.sparse {
+        if let Some(segments) = &mut entry.sparse {
             if entry.kind != EntryKind::Regular {
                 return Err(damaged(
                     "a sparse map on something that is no regular file".to_owned(),
                 ));
             }
             sparse::check(segments, entry.size_bytes, self.left).map_err(damaged)?;
+            // GNU tar ends the map of a file that ends in a hole with one of these.
+            segments.retain(|segment| segment.len_bytes > 0);
         }
         Ok(entry)
     }
@@ -335,16 +341,22 @@ impl<R: Read> TarReader<R> {
     }
 
     fn pass_over(&mut self) -> Result<(), TarError> {
-        let total = self.left + self.padding;
-        let passed = io::copy(&mut (&mut self.stream).take(total), &mut io::sink())
-            .map_err(|source| self.failed(source))?;
-        self.offset += passed;
-        if passed < total {
+        if self.skip(self.left)? < self.left {
             return Err(self.truncated_content());
         }
+        // A stream that ends in the padding ends the archive, as for Go.
+        self.is_done = self.skip(self.padding)? < self.padding;
         self.left = 0;
         self.padding = 0;
         Ok(())
+    }
+
+    /// Passes over so many bytes, fewer where the stream ends; gives how many.
+    fn skip(&mut self, count: u64) -> Result<u64, TarError> {
+        let passed = io::copy(&mut (&mut self.stream).take(count), &mut io::sink())
+            .map_err(|source| self.failed(source))?;
+        self.offset += passed;
+        Ok(passed)
     }
 
     /// The next header; `None` at the end of the stream or at two empty blocks.

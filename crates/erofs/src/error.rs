@@ -170,6 +170,16 @@ pub enum WriteError {
     /// More than 2^32 blocks of image, or a shared xattr past 16 GiB.
     #[error("the image would be larger than 2^32 blocks of 4096 bytes")]
     ImageTooLarge,
+    /// More than a reader with these limits takes. Only [`crate::check`] says so.
+    #[error("it has {found} {what}, at most {max} can be read again")]
+    Limit {
+        /// What there is too much of.
+        what: &'static str,
+        /// How many there are.
+        found: u64,
+        /// The limit.
+        max: u64,
+    },
     /// The output failed.
     #[error("cannot write the image")]
     Output(#[source] io::Error),

@@ -9,6 +9,7 @@
 //!
 //! Kernels: 5.10 and later where no file is chunked and there are no devices; 5.16 and later else.
 
+mod check;
 mod directory;
 mod error;
 pub mod format;
@@ -21,6 +22,7 @@ mod walk;
 mod writer;
 mod xattr;
 
+pub use check::check;
 pub use error::{ReadError, WriteError, Wrong};
 pub use limits::{Limits, MAX_INLINE_BYTES};
 pub use reader::read;

@@ -12,6 +12,9 @@ use crate::limits::{MAX_SHARED_XATTRS, MAX_XATTR_BODY_BYTES};
 use crate::tree::Inode;
 use crate::walk::Visited;
 
+/// What a pair costs in memory besides its bytes, in bytes: so empty values are not free.
+pub(crate) const PAIR_BYTES: u64 = 64;
+
 /// The namespaces that EROFS numbers (kernel: `EROFS_XATTR_INDEX_`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Prefix {

@@ -75,9 +75,7 @@ impl Context {
         target: &Path,
         attributes: MountAttrFlags,
     ) -> Result<(), AttemptError> {
-        fsconfig_create(&self.fd).map_err(|errno| self.failed("create".to_owned(), errno))?;
-        let mount = fsmount(&self.fd, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-            .map_err(|errno| self.failed("fsmount".to_owned(), errno))?;
+        let mount = self.mount_detached(attributes)?;
         move_mount(
             &mount,
             "",
@@ -86,6 +84,16 @@ impl Context {
             MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
         )
         .map_err(|errno| self.failed(format!("move_mount to {}", target.display()), errno))
+    }
+
+    /// Makes the file system and a mount of it that is in no folder.
+    pub(crate) fn mount_detached(
+        &self,
+        attributes: MountAttrFlags,
+    ) -> Result<OwnedFd, AttemptError> {
+        fsconfig_create(&self.fd).map_err(|errno| self.failed("create".to_owned(), errno))?;
+        fsmount(&self.fd, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+            .map_err(|errno| self.failed("fsmount".to_owned(), errno))
     }
 
     fn failed(&self, step: String, errno: Errno) -> AttemptError {

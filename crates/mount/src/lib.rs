@@ -1,7 +1,8 @@
 //! Mounts of indexes and their packs, one module per method.
 //!
 //! Owns: how an index (an EROFS image on the node's own disk) and its packs (files of the store)
-//! become a mount, and the node's copy of an index ([`index_cache`]).
+//! become a mount, the node's copy of an index ([`index_cache`]), and the store's own mount where
+//! it lies on NFS ([`nfs`]).
 //!
 //! Guarantees: a mount is complete before it becomes visible at its target; an error carries what
 //! the kernel said. Nothing is unmounted unless asked.
@@ -11,6 +12,7 @@
 mod context;
 pub mod index_cache;
 mod method;
+pub mod nfs;
 mod overlay;
 mod read_ahead;
 mod target;
@@ -143,8 +145,9 @@ static LAST_METHOD: AtomicUsize = AtomicUsize::new(usize::MAX);
 
 /// Mounts an index with its packs, read-only, at `request.target`.
 ///
-/// Set-user-id programs and device nodes of the image work, as they do with containerd's
-/// overlayfs. The method that worked last is tried first, then the others in their order.
+/// The mount itself is `nosuid,nodev`. In overlays on it, and in binds of it that are remounted
+/// read-only, set-user-id programs and device nodes of the image work all the same, as they do with
+/// containerd's overlayfs. The method that worked last is tried first, then the others in their order.
 ///
 /// # Errors
 /// What each method failed with.

@@ -133,16 +133,41 @@ fn each_method_shows_the_image() {
         }
         let null = request.target.join("null");
         assert!(fs::metadata(&null).unwrap().file_type().is_char_device());
-        fs::write(&null, "devices work").unwrap();
         assert!(fs::write(request.target.join("new"), "x").is_err());
         let options = rustix::fs::statvfs(&request.target).unwrap().f_flag;
-        assert!(!options.contains(rustix::fs::StatVfsMountFlags::NOSUID));
+        let careful = rustix::fs::StatVfsMountFlags::NOSUID | rustix::fs::StatVfsMountFlags::NODEV;
+        assert!(options.contains(careful));
+        assert!(fs::write(&null, "x").is_err());
+        works_as_an_image(folder.path(), &request.target);
         if method == Method::Loop {
             assert_eq!(read_ahead_of(&request.target).as_deref(), Some("64\n"));
         }
         unmount(&request.target, false).unwrap();
         assert!(!is_mounted(&request.target).unwrap());
         unmount(&request.target, false).unwrap();
+    }
+}
+
+/// What lies on the mount goes by flags of its own: set-user-id programs and devices work there.
+fn works_as_an_image(folder: &Path, image: &Path) {
+    let [upper, work, overlay, bind] = ["upper", "work", "overlay", "bind"].map(|name| {
+        let path = folder.join(name);
+        fs::create_dir_all(&path).unwrap();
+        path
+    });
+    let request = OverlayRequest {
+        lower: image.to_owned(),
+        upper,
+        work,
+        target: overlay.clone(),
+    };
+    mount_overlay(&request).unwrap();
+    bind_read_only(image, &bind).unwrap();
+    for target in [overlay, bind] {
+        fs::write(target.join("null"), "devices work").unwrap();
+        let options = rustix::fs::statvfs(&target).unwrap().f_flag;
+        assert!(!options.contains(rustix::fs::StatVfsMountFlags::NOSUID));
+        unmount(&target, false).unwrap();
     }
 }
 

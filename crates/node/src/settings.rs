@@ -24,9 +24,9 @@ pub enum ManagerChoice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DaemonOptions {
     /// By flags.
-    #[default]
     Flags,
     /// By `--config` and the file that is installed anyway.
+    #[default]
     ConfigFile,
 }
 

@@ -24,6 +24,9 @@ pub const NODE_LABELS: [&str; 2] = [
 pub const FINALIZER: &str = "uimgacc.io/store";
 /// Annotation, value `true`: delete (or disable) although Pods use it.
 pub const FORCE_ANNOTATION: &str = "uimgacc.io/force";
+/// Annotation of an [`crate::AcceleratedImage`] in phase `CreateError`: a new value has the agent
+/// try again at once, whatever the pause.
+pub const RETRY_ANNOTATION: &str = "uimgacc.io/retry";
 /// Label of Jobs and Pods that convert; the value is the name of the [`crate::AcceleratedImage`].
 pub const IMAGE_LABEL: &str = "uimgacc.io/image";
 /// `app.kubernetes.io/part-of` of everything that `enable` makes.

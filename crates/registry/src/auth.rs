@@ -3,7 +3,8 @@
 //!
 //! Guarantees: one lookup of credentials per registry and client; one token per registry and scope
 //! until it ends or is refused. Credentials go only to the registry itself and to the token service
-//! (`realm`) that its challenge names, and to that over HTTPS unless plain HTTP is allowed.
+//! (`realm`) that its challenge names, and to that over HTTPS unless the registry
+//! itself is spoken to without TLS.
 //!
 //! Assumption: a registry that wants a login says so with 401 and `WWW-Authenticate`; nothing is
 //! sent before that.
@@ -212,7 +213,7 @@ async fn fetch_token(
         .and_then(|realm| realm.parse::<Url>().ok())
         .filter(Url::has_host)
         .ok_or_else(|| bad("its challenge names no token service"))?;
-    if realm.scheme() != "https" && !(realm.scheme() == "http" && http.scheme() == "http") {
+    if realm.scheme() != "https" && !(realm.scheme() == "http" && http.scheme(registry) == "http") {
         return Err(bad("its token service is not served over HTTPS"));
     }
     let mut wanted = scope.clone();

@@ -14,12 +14,13 @@ use crate::error::{Error, Task};
 use crate::http::{Http, Request, host_of, read_limited, refusal, same_origin};
 use crate::limits::MAX_MANIFEST_BYTES;
 use crate::manifest::{self, ACCEPTED_MANIFESTS};
+use crate::plain::PlainHttp;
 
 /// How a client behaves. The defaults are right for registries on the internet.
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
-    /// Speak HTTP without TLS to every registry. Credentials then go over the wire in the clear.
-    pub plain_http: bool,
+    /// Which registries are spoken to without TLS; none.
+    pub plain_http: PlainHttp,
     /// Who the user is.
     pub credentials: CredentialSource,
     /// The `User-Agent` header.
@@ -33,7 +34,7 @@ pub struct ClientOptions {
 impl Default for ClientOptions {
     fn default() -> Self {
         Self {
-            plain_http: false,
+            plain_http: PlainHttp::default(),
             credentials: CredentialSource::default(),
             user_agent: concat!("uimgacc/", env!("CARGO_PKG_VERSION")).to_owned(),
             timeouts: Timeouts::default(),
@@ -148,7 +149,7 @@ impl Client {
     /// A client; nothing is connected yet.
     ///
     /// TLS trusts the system's certificates, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`;
-    /// `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` are honoured.
+    /// `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` are honoured, but never for this machine itself.
     pub fn new(options: ClientOptions) -> Result<Self, Error> {
         Ok(Self {
             inner: Arc::new(Inner {
@@ -175,7 +176,7 @@ impl Client {
         rest: &str,
     ) -> Result<Url, Error> {
         let host = image.registry_host();
-        let scheme = self.http().scheme();
+        let scheme = self.http().scheme(image.registry());
         let repository = image.repository();
         format!("{scheme}://{host}/v2/{repository}/{rest}")
             .parse()

@@ -33,6 +33,9 @@ pub enum CredentialSource {
     DockerConfig,
     /// Another file of that format.
     DockerConfigFile(PathBuf),
+    /// A folder with such a file: `config.json`, or `.dockerconfigjson` as Kubernetes names it in
+    /// its Secrets. It is looked for each time, so a Secret may come later.
+    DockerConfigFolder(PathBuf),
 }
 
 impl fmt::Debug for CredentialSource {
@@ -49,6 +52,9 @@ impl fmt::Debug for CredentialSource {
                 .finish(),
             Self::DockerConfig => f.write_str("DockerConfig"),
             Self::DockerConfigFile(path) => f.debug_tuple("DockerConfigFile").field(path).finish(),
+            Self::DockerConfigFolder(path) => {
+                f.debug_tuple("DockerConfigFolder").field(path).finish()
+            }
         }
     }
 }
@@ -127,6 +133,14 @@ impl CredentialSource {
                 None => return Ok(None),
             },
             Self::DockerConfigFile(path) => path.clone(),
+            Self::DockerConfigFolder(folder) => {
+                let names = ["config.json", ".dockerconfigjson"];
+                let paths = names.map(|name| folder.join(name));
+                match paths.into_iter().find(|path| path.exists()) {
+                    Some(path) => path,
+                    None => return Ok(None),
+                }
+            }
         };
         let registry = registry.to_owned();
         tokio::task::spawn_blocking(move || from_config(&path, &registry))

@@ -15,6 +15,7 @@ use crate::api_error;
 use crate::client::{ClientOptions, RetryPolicy};
 use crate::error::{Error, Task, is_transient_status};
 use crate::limits::{MAX_ERROR_BYTES, MAX_REDIRECTS};
+use crate::plain::{PlainHttp, is_loopback};
 
 /// A request that can be sent again.
 #[derive(Debug, Clone)]
@@ -44,11 +45,36 @@ impl Request {
 #[derive(Debug)]
 pub(crate) struct Http {
     /// Reads, and small writes: an answer that stands still is given up.
-    short: reqwest::Client,
+    short: Ways,
     /// Streaming uploads, whose answer comes when all is sent: these watch themselves.
-    upload: reqwest::Client,
+    upload: Ways,
     retry: RetryPolicy,
-    plain_http: bool,
+    plain_http: PlainHttp,
+}
+
+/// A client with the environment's proxies, and one without for this machine: a proxy elsewhere
+/// would look for `localhost` at itself.
+#[derive(Debug)]
+struct Ways {
+    proxied: reqwest::Client,
+    direct: reqwest::Client,
+}
+
+impl Ways {
+    fn build(builder: impl Fn() -> reqwest::ClientBuilder) -> Result<Self, Error> {
+        Ok(Self {
+            proxied: builder().build().map_err(Error::Setup)?,
+            direct: builder().no_proxy().build().map_err(Error::Setup)?,
+        })
+    }
+
+    fn to(&self, url: &Url) -> &reqwest::Client {
+        if url.host_str().is_some_and(is_loopback) {
+            &self.direct
+        } else {
+            &self.proxied
+        }
+    }
 }
 
 impl Http {
@@ -59,34 +85,36 @@ impl Http {
                 .connect_timeout(options.timeouts.connect)
                 .redirect(redirect::Policy::none())
                 .referer(false)
-                .https_only(!options.plain_http)
+                .https_only(options.plain_http.is_empty())
                 .tcp_keepalive(Duration::from_secs(30))
                 // The default of 64 KiB holds a layer down on any long way.
                 .http2_initial_stream_window_size(4 << 20)
                 .http2_initial_connection_window_size(16 << 20)
         };
         Ok(Self {
-            short: builder()
-                .read_timeout(options.timeouts.idle)
-                .build()
-                .map_err(Error::Setup)?,
-            upload: builder().build().map_err(Error::Setup)?,
+            short: Ways::build(|| builder().read_timeout(options.timeouts.idle))?,
+            upload: Ways::build(builder)?,
             retry: options.retry.clone(),
-            plain_http: options.plain_http,
+            plain_http: options.plain_http.clone(),
         })
     }
 
-    pub(crate) const fn scheme(&self) -> &'static str {
-        if self.plain_http { "http" } else { "https" }
+    /// How that registry is spoken to.
+    pub(crate) fn scheme(&self, registry: &str) -> &'static str {
+        if self.plain_http.allows(registry) {
+            "http"
+        } else {
+            "https"
+        }
     }
 
     pub(crate) const fn retry(&self) -> &RetryPolicy {
         &self.retry
     }
 
-    /// The client for a body that is streamed.
-    pub(crate) const fn upload(&self) -> &reqwest::Client {
-        &self.upload
+    /// The client for a body that is streamed to `url`.
+    pub(crate) fn upload(&self, url: &Url) -> &reqwest::Client {
+        self.upload.to(url)
     }
 
     /// Sends until there is an answer that is not worth a repetition, or no attempts are left.
@@ -126,6 +154,7 @@ impl Http {
         for _ in 0..=MAX_REDIRECTS {
             let mut builder = self
                 .short
+                .to(&url)
                 .request(request.method.clone(), url.clone())
                 .headers(request.headers.clone());
             if let Some(value) = &request.authorization

@@ -10,8 +10,8 @@
 //! - Manifests and configs are checked against their digests before they are parsed; a blob's
 //!   stream is *not* checked (who streams it does that), but never longer than its descriptor says.
 //! - Credentials go to the registry they belong to and to the token service that it names, never to
-//!   where it redirects; over plain HTTP only when [`ClientOptions::plain_http`] is set. They are in
-//!   no error, no log line and no `Debug` form.
+//!   where it redirects; over plain HTTP only to registries that [`ClientOptions::plain_http`] names. They are
+//!   in no error, no log line and no `Debug` form.
 //! - Each wait has a deadline, each answer a size limit, each repetition a bound.
 //!
 //! Assumptions: runs inside a tokio runtime. Every future may be dropped at any await.
@@ -26,6 +26,7 @@ mod error;
 mod http;
 mod limits;
 mod manifest;
+mod plain;
 mod platform;
 mod push;
 mod resolve;
@@ -38,6 +39,7 @@ pub use credentials::{CredentialError, CredentialSource};
 pub use error::{Error, Task};
 pub use limits::{MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES};
 pub use manifest::{Descriptor, LayerEncoding, Manifest, ManifestError, MediaType};
+pub use plain::{PlainHttp, is_near};
 pub use platform::{ParsePlatformError, Platform};
 pub use push::{CopyOutcome, MountOutcome, Upload};
 pub use resolve::{ImageConfig, ResolvedImage};

@@ -24,6 +24,8 @@ use crate::manifest::Descriptor;
 #[derive(Debug, Clone)]
 pub struct Upload {
     location: Url,
+    /// What it was opened with: the token of just that scope is at hand.
+    scope: Scope,
 }
 
 /// What came of [`Client::mount_blob`].
@@ -106,6 +108,7 @@ impl Client {
             StatusCode::CREATED => Ok(MountOutcome::Mounted),
             StatusCode::ACCEPTED => Ok(MountOutcome::NotMounted(Upload {
                 location: redirect_target(&task, answer.url(), answer.headers())?,
+                scope,
             })),
             status => Err(bad_status(&task, &answer, status)),
         }
@@ -191,6 +194,7 @@ impl Client {
         match answer.status() {
             StatusCode::ACCEPTED => Ok(Upload {
                 location: redirect_target(&task, answer.url(), answer.headers())?,
+                scope,
             }),
             status => Err(bad_status(&task, &answer, status)),
         }
@@ -244,8 +248,10 @@ impl Client {
         source: Source,
     ) -> Result<(), Error> {
         let task = push_task(target, digest);
-        let scope = Scope::push(target.repository());
-        let mut url = upload.location;
+        let Upload {
+            location: mut url,
+            scope,
+        } = upload;
         url.query_pairs_mut()
             .append_pair("digest", &digest.to_string());
         let octets = HeaderValue::from_static("application/octet-stream");
@@ -260,7 +266,7 @@ impl Client {
             Source::Stream(stream) => {
                 let mut request = self
                     .http()
-                    .upload()
+                    .upload(&url)
                     .put(url.clone())
                     .header(CONTENT_TYPE, octets);
                 if let Some(value) = self.authorization(target, &task, &url, &scope).await? {

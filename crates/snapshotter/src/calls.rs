@@ -35,9 +35,24 @@ struct Inner {
     /// Those of `running` that nobody waits for any more.
     late: HashSet<u64>,
     late_in_a_row: u32,
-    down_until: Option<Instant>,
+    down: Option<Down>,
     /// The one that was let through after the store was down.
     trying: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Down {
+    until: Instant,
+    reason: String,
+}
+
+/// Why a call may not start, and when one may.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldOff {
+    /// What the store failed with.
+    pub reason: String,
+    /// How long no call is let through.
+    pub rest: Duration,
 }
 
 /// A call that may start. Its end is told by [`Calls::ended`], also where it was late.
@@ -61,24 +76,34 @@ impl Calls {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How long the store still counts as down at `now`, if it does.
+    /// Whether the store failed so lately that nothing is to be tried at `now`.
     #[must_use]
-    pub fn down_for(&self, now: Instant) -> Option<Duration> {
-        self.inner().rest(now)
+    pub fn held_off(&self, now: Instant) -> Option<HeldOff> {
+        let inner = self.inner();
+        let down = inner.down.as_ref()?;
+        let rest = down.until.saturating_duration_since(now);
+        (!rest.is_zero()).then(|| down.held_off(rest))
     }
 
     /// Lets a call start.
     ///
     /// # Errors
-    /// The store counts as down, and for how long still.
-    pub fn admit(&self, now: Instant) -> Result<Call, Duration> {
+    /// The store counts as down.
+    pub fn admit(&self, now: Instant) -> Result<Call, HeldOff> {
         let mut inner = self.inner();
-        if let Some(rest) = inner.rest(now) {
-            return Err(rest);
+        if let Some(down) = &inner.down {
+            let rest = down.until.saturating_duration_since(now);
+            if !rest.is_zero() {
+                return Err(down.held_off(rest));
+            }
+            if inner.trying.is_some() {
+                // One call is trying it now.
+                return Err(down.held_off(Duration::from_secs(1)));
+            }
         }
         let id = inner.next;
         inner.next += 1;
-        let is_trial = inner.down_until.is_some();
+        let is_trial = inner.down.is_some();
         if is_trial {
             inner.trying = Some(id);
         }
@@ -96,15 +121,16 @@ impl Calls {
     }
 
     /// The call is not waited for any more: the store counts as down. Nothing where it ended.
-    pub fn late(&self, call: Call, now: Instant) {
+    pub fn late(&self, call: Call, reason: String, now: Instant) {
         let mut inner = self.inner();
         if !inner.running.contains(&call.id) {
             return;
         }
         inner.late.insert(call.id);
+        let is_down = inner.down.as_ref().is_some_and(|down| down.until > now);
         if inner.trying == Some(call.id) {
             inner.trying = None;
-        } else if inner.rest(now).is_some() {
+        } else if is_down {
             // Several that started together are late together.
             return;
         }
@@ -113,24 +139,35 @@ impl Calls {
             .saturating_mul(1 << doublings)
             .min(LONGEST_HOLD_OFF);
         inner.late_in_a_row += 1;
-        inner.down_until = Some(now + wait);
+        let until = now + wait;
+        inner.down = Some(Down { until, reason });
         let hung = inner.late.len();
         drop(inner);
-        tracing::warn!(hung, again_in = ?wait, "the store does not answer; {hung} calls hang");
+        tracing::warn!(again_in = ?wait, "the store does not answer; {hung} calls hang");
     }
 
-    /// The call never started.
-    pub fn withdrawn(&self, call: Call) {
-        self.inner().forget(call);
+    /// The store cannot be used at all, as a call found out: it counts as down.
+    pub fn failed(&self, reason: String, now: Instant) {
+        let until = now + HOLD_OFF;
+        self.inner().down = Some(Down { until, reason });
     }
 
-    /// The call ended. It was answered, so the store is there, however late.
-    pub fn ended(&self, call: Call) {
+    /// The store answered a call, however late: it is there.
+    pub fn answered(&self) {
         let mut inner = self.inner();
-        inner.forget(call);
-        inner.down_until = None;
+        inner.down = None;
         inner.late_in_a_row = 0;
         inner.trying = None;
+    }
+
+    /// The call ended, or never started.
+    pub fn ended(&self, call: Call) {
+        let mut inner = self.inner();
+        inner.running.remove(&call.id);
+        inner.late.remove(&call.id);
+        if inner.trying == Some(call.id) {
+            inner.trying = None;
+        }
     }
 
     /// Calls that hang.
@@ -140,21 +177,11 @@ impl Calls {
     }
 }
 
-impl Inner {
-    fn rest(&self, now: Instant) -> Option<Duration> {
-        let rest = self.down_until?.saturating_duration_since(now);
-        if !rest.is_zero() {
-            return Some(rest);
-        }
-        // One call is trying; the others need not wait for the same.
-        self.trying.map(|_| Duration::from_secs(1))
-    }
-
-    fn forget(&mut self, call: Call) {
-        self.running.remove(&call.id);
-        self.late.remove(&call.id);
-        if self.trying == Some(call.id) {
-            self.trying = None;
+impl Down {
+    fn held_off(&self, rest: Duration) -> HeldOff {
+        HeldOff {
+            reason: self.reason.clone(),
+            rest,
         }
     }
 }
@@ -169,30 +196,53 @@ mod tests {
         let mut now = Instant::now();
         let first = [calls.admit(now).unwrap(), calls.admit(now).unwrap()];
         for call in first {
-            calls.late(call, now);
+            calls.late(call, "late".to_owned(), now);
         }
         assert_eq!(calls.hung(), 2);
         let mut pauses = Vec::new();
         for _ in 0..7 {
-            let rest = calls.admit(now).unwrap_err();
+            let HeldOff { reason, rest } = calls.admit(now).unwrap_err();
+            assert_eq!(reason, "late");
             pauses.push(rest.as_secs());
             now += rest;
             let trial = calls.admit(now).unwrap();
             assert!(trial.is_trial);
             assert!(calls.admit(now).is_err(), "a second trial");
-            calls.late(trial, now);
+            calls.late(trial, "late".to_owned(), now);
         }
         assert_eq!(pauses, [15, 30, 60, 120, 240, 240, 240]);
         assert_eq!(calls.hung(), 9);
 
         // One of those that hung comes back.
+        calls.answered();
         calls.ended(first[0]);
         assert_eq!(calls.hung(), 8);
         assert!(!calls.admit(now).unwrap().is_trial);
         // Late after its end: nothing of it stays.
-        calls.late(first[0], now);
+        calls.late(first[0], "late".to_owned(), now);
         assert_eq!(calls.hung(), 8);
         assert!(calls.admit(now).is_ok());
+    }
+
+    #[test]
+    fn a_store_that_cannot_be_mounted_is_tried_by_one_call_at_a_time() {
+        let calls = Calls::default();
+        let mut now = Instant::now();
+        for _ in 0..3 {
+            let call = calls.admit(now).unwrap();
+            assert!(calls.held_off(now).is_none(), "not to itself");
+            calls.failed("refused".to_owned(), now);
+            calls.ended(call);
+            let held_off = calls.admit(now).unwrap_err();
+            assert_eq!(held_off.reason, "refused");
+            assert_eq!(calls.held_off(now), Some(held_off));
+            now += HOLD_OFF;
+        }
+        let trial = calls.admit(now).unwrap();
+        assert!(calls.admit(now).is_err());
+        calls.answered();
+        calls.ended(trial);
+        assert!(!calls.admit(now).unwrap().is_trial);
     }
 
     #[tokio::test]
@@ -203,12 +253,13 @@ mod tests {
         for call in admitted {
             let permit = calls.room(call).await;
             assert!(permit.is_some());
-            calls.late(call, now);
+            calls.late(call, "late".to_owned(), now);
         }
         assert_eq!(calls.hung(), MAX_CALLS);
         let now = now + HOLD_OFF;
         let trial = calls.admit(now).unwrap();
         assert!(calls.room(trial).await.is_none());
+        calls.answered();
         calls.ended(trial);
         for _ in 0..MAX_CALLS {
             let call = calls.admit(now).unwrap();

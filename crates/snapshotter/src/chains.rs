@@ -212,7 +212,11 @@ impl Chains {
         // The packs are files of the store: opening them can hang as any of its calls.
         let done = self.store.run(MOUNT_DEADLINE, move |store| {
             let _guard = guard;
-            Ok(this.mount_from(store, chain, expected))
+            match this.mount_from(store, chain, expected) {
+                // What the store failed with is for the store to look at.
+                Err(Error::Store { source, .. }) => Err(*source),
+                other => Ok(other),
+            }
         });
         done.await.map_err(Error::store(chain))?
     }

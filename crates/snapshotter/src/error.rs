@@ -75,7 +75,9 @@ pub enum Error {
     #[error(transparent)]
     Shared(#[from] Arc<Error>),
     /// A mount of this chain is still under way after the time that a request waits for one.
-    #[error("chain {chain} is being mounted for {seconds} s already; the store is slow or hangs")]
+    #[error(
+        "the store did not answer in {seconds} s; chain {chain} goes on being mounted, try again"
+    )]
     Mounting {
         /// The chain.
         chain: ChainId,

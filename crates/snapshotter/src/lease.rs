@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex as AsyncMutex;
-use uimgacc_store::{Lease, StoreReader, remove_lease, write_lease};
+use uimgacc_store::{CommitError, Lease, StoreReader, remove_lease, write_lease};
 use uimgacc_types::{ChainId, Digest};
 
 use crate::error::chain_text;
@@ -29,6 +29,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 const DEADLINE: Duration = Duration::from_secs(30);
 /// How long a chain is held that was found for a pull and not asked for after all.
 const PENDING: Duration = Duration::from_secs(60);
+
+/// Below `root`: what tells machines apart that have no machine ID.
+const ID_FILE: &str = "node-id";
 
 /// What came of a pledge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +51,10 @@ pub struct Leases {
     /// What the lease in the store says; `None` where that is not known. Held while it is written,
     /// also by a thread that hangs: an old lease must never replace a newer one.
     written: Arc<AsyncMutex<Option<BTreeSet<ChainId>>>>,
+    /// Whether that was told.
     was_refused: AtomicBool,
+    /// Whether the store said that nothing can be written: then no request tries it.
+    is_read_only: Arc<AtomicBool>,
 }
 
 impl Leases {
@@ -56,10 +62,11 @@ impl Leases {
     #[must_use]
     pub fn new(root: &Path) -> Self {
         Self {
-            name: lease_name(&machine_id(root), root),
+            name: lease_name(&machine_id(root), &host_name(), root),
             pending: Mutex::default(),
             written: Arc::default(),
             was_refused: AtomicBool::new(false),
+            is_read_only: Arc::default(),
         }
     }
 
@@ -98,13 +105,20 @@ impl Leases {
         let now = Instant::now();
         self.pending()
             .extend(chains.iter().map(|chain| (*chain, now)));
+        if self.is_read_only.load(Ordering::Relaxed) {
+            return self.refused("it is read-only here");
+        }
         let deadline = node.store().deadline();
         let written = tokio::time::timeout(deadline, self.write(node)).await;
-        let error = match written {
-            Ok(Ok(())) => return Pledge::Written,
-            Ok(Err(error)) => error,
-            Err(_) => "an earlier write hangs".to_owned(),
-        };
+        match written {
+            Ok(Ok(())) => Pledge::Written,
+            Ok(Err(error)) => self.refused(&error),
+            Err(_) => self.refused("an earlier write hangs"),
+        }
+    }
+
+    /// Told once, until a lease could be written.
+    fn refused(&self, error: &str) -> Pledge {
         if !self.was_refused.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 error,
@@ -129,7 +143,8 @@ impl Leases {
         if wanted.is_empty() && written.as_ref().is_some_and(BTreeSet::is_empty) {
             return Ok(());
         }
-        let name = self.name.clone();
+        let (name, is_read_only) = (self.name.clone(), self.is_read_only.clone());
+        let id_file = node.root().join(ID_FILE);
         // Whatever happens from here on, what is there is not known before it worked.
         *written = None;
         let write = node.store().run(DEADLINE, move |store| {
@@ -138,11 +153,15 @@ impl Leases {
             let result = if wanted.is_empty() {
                 remove_lease(store.layout(), &name)
             } else {
-                let host = rustix::system::uname();
-                let holder = format!("node {}", host.nodename().to_string_lossy());
-                let lease = Lease::of_this_machine(holder, wanted.iter().copied().collect());
+                let holder = format!("node {}", host_name());
+                let chains = wanted.iter().copied().collect();
+                let lease = Lease::of_machine_with(holder, chains, &id_file);
                 write_lease(store.layout(), &name, &lease)
             };
+            // That there was nothing to take away says nothing.
+            if result.is_err() || !wanted.is_empty() {
+                is_read_only.store(result.as_ref().is_err_and(is_refusal), Ordering::Relaxed);
+            }
             if result.is_ok() {
                 *written = Some(wanted);
             }
@@ -166,10 +185,26 @@ pub async fn keep(node: Arc<Node>) {
     }
 }
 
+fn is_refusal(error: &CommitError) -> bool {
+    use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    let CommitError::Io { source, .. } = error else {
+        return false;
+    };
+    matches!(source.kind(), PermissionDenied | ReadOnlyFilesystem)
+}
+
 /// One per machine and folder: two snapshotters of one machine must not share a lease, nor may two
 /// machines of one name.
-fn lease_name(machine: &str, root: &Path) -> String {
-    let text = [machine.as_bytes(), b"\0", root.as_os_str().as_bytes()].concat();
+///
+/// Copies of a machine may share its ID, so the name counts as well: a lease that is left behind by
+/// another name costs a `--force`, a shared one would cost an image.
+fn lease_name(machine: &str, host: &str, root: &Path) -> String {
+    let parts = [
+        machine.as_bytes(),
+        host.as_bytes(),
+        root.as_os_str().as_bytes(),
+    ];
+    let text = parts.join(&b"\0"[..]);
     let digest = Digest::of(&text).hex();
     format!("node-{}", digest.get(..16).unwrap_or(&digest))
 }
@@ -184,25 +219,28 @@ fn machine_id(root: &Path) -> String {
     }
     kept_id(root).unwrap_or_else(|error| {
         tracing::warn!(%error, "there is no machine ID, and none can be kept");
-        rustix::system::uname()
-            .nodename()
-            .to_string_lossy()
-            .into_owned()
+        host_name()
     })
 }
 
+fn host_name() -> String {
+    let host = rustix::system::uname();
+    host.nodename().to_string_lossy().into_owned()
+}
+
 fn kept_id(root: &Path) -> io::Result<String> {
-    let path = root.join("node-id");
+    let path = root.join(ID_FILE);
     match fs::read_to_string(&path) {
         Ok(text) if !text.is_empty() => return Ok(text),
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let id = fs::read_to_string("/proc/sys/kernel/random/uuid")?;
-    let new = root.join("node-id.new");
-    fs::write(&new, id.trim())?;
+    let new = path.with_extension("new");
+    let id = id.trim().replace('-', "");
+    fs::write(&new, &id)?;
     fs::rename(&new, &path)?;
-    Ok(id.trim().to_owned())
+    Ok(id)
 }
 
 #[cfg(test)]
@@ -211,13 +249,19 @@ mod tests {
 
     #[test]
     fn a_lease_belongs_to_one_folder_of_one_machine() {
-        let name = lease_name("m1", Path::new("/a"));
-        assert_eq!(name, lease_name("m1", Path::new("/a")));
-        assert_ne!(name, lease_name("m1", Path::new("/b")));
-        assert_ne!(name, lease_name("m2", Path::new("/a")));
+        let name = |machine, host, root| lease_name(machine, host, Path::new(root));
+        let one = name("m1", "h1", "/a");
+        assert_eq!(one, name("m1", "h1", "/a"));
+        for other in [
+            name("m2", "h1", "/a"),
+            name("m1", "h2", "/a"),
+            name("m1", "h1", "/b"),
+        ] {
+            assert_ne!(one, other);
+        }
         let folder = tempfile::tempdir().unwrap();
         let id = kept_id(folder.path()).unwrap();
-        assert_eq!(id.len(), 36);
+        assert_eq!(id.len(), 32);
         assert_eq!(kept_id(folder.path()).unwrap(), id);
         assert_eq!(machine_id(folder.path()), machine_id(folder.path()));
     }

@@ -12,6 +12,7 @@
 pub mod api;
 pub mod calls;
 pub mod chains;
+pub mod config;
 pub mod database;
 pub mod disk;
 pub mod error;
@@ -20,6 +21,7 @@ pub mod lease;
 pub mod metrics;
 pub mod mounts;
 pub mod node;
+pub mod options;
 pub mod promise;
 pub mod server;
 pub mod service;

@@ -16,9 +16,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use uimgacc_store::ChainRecord;
-use uimgacc_types::{ChainId, chain_ids};
+use uimgacc_types::{ChainId, StoreSource, chain_ids};
 
 use crate::api::types::Mount;
 use crate::chains::{Busy, Chains, MountSettings};
@@ -29,6 +29,7 @@ use crate::filter::Filters;
 use crate::lease::Leases;
 use crate::metrics::{Levels, Metrics};
 use crate::mounts::{Folders, mounts, overlay_options};
+use crate::promise::Promise;
 use crate::state::{Change, Kind, Labels, Lower, Snapshot, State, StateError, Time, Usage};
 use crate::store::Store;
 use crate::trial::Trial;
@@ -49,12 +50,25 @@ const SWEEP_DEADLINE: Duration = Duration::from_secs(1);
 pub struct NodeSettings {
     /// The snapshotter's folder, on a local disk.
     pub root: PathBuf,
-    /// The store's folder.
-    pub store: PathBuf,
+    /// Where the store is; may change while the node runs.
+    pub store: watch::Receiver<StoreSource>,
     /// How long a look into the store may take before a layer counts as missing.
     pub store_deadline: Duration,
     /// How images are mounted.
     pub mounts: MountSettings,
+    /// Which images are taken from the store.
+    pub original_images: OriginalImages,
+}
+
+/// What is done with images that are in the store but were pulled by their original name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OriginalImages {
+    /// They are taken from the store as target images are.
+    #[default]
+    Accelerate,
+    /// They are pulled and unpacked as ever.
+    Unpack,
 }
 
 /// A snapshot with its name.
@@ -73,6 +87,7 @@ pub struct Node {
     trial: Trial,
     leases: Leases,
     overlay_options: Vec<String>,
+    original_images: OriginalImages,
     trash: std::sync::mpsc::SyncSender<PathBuf>,
     chains_changed: Notify,
     broken: Notify,
@@ -87,7 +102,7 @@ impl Node {
     pub fn open(settings: NodeSettings) -> Result<Self, Error> {
         let disk = Disk::open(&settings.root)?;
         let (database, state) = Database::open(&settings.root.join("snapshots.redb"))?;
-        let store = Arc::new(Store::new(settings.store.clone(), settings.store_deadline));
+        let store = Arc::new(Store::new(settings.store, settings.store_deadline));
         let chains = Chains::open(&settings.root, store.clone(), settings.mounts.clone())?;
         let (trash, deletions) = std::sync::mpsc::sync_channel::<PathBuf>(MAX_DELETIONS);
         // Ends when the sender does, with the node; what it misses the next sweep finds.
@@ -105,6 +120,7 @@ impl Node {
             trial: Trial::default(),
             leases: Leases::new(&settings.root),
             overlay_options: overlay_options(),
+            original_images: settings.original_images,
             trash,
             chains_changed: Notify::new(),
             broken: Notify::new(),
@@ -284,7 +300,10 @@ impl Node {
         parent: Option<String>,
         labels: Labels,
     ) -> Result<Vec<Mount>, Error> {
-        if let Some(target) = labels.get(TARGET_LABEL)
+        let wanted =
+            self.original_images == OriginalImages::Accelerate || Promise::of(&labels).is_some();
+        if wanted
+            && let Some(target) = labels.get(TARGET_LABEL)
             && let Ok(chain) = target.parse::<ChainId>()
             && self
                 .take_from_store(chain, parent.as_deref(), &labels)

@@ -137,5 +137,11 @@ mod tests {
             assert_eq!(result, Err(Broken::Incomplete), "{missing}");
         }
         assert_eq!(Promise::of(&Labels::new()), None);
+        // Only our own labels make an image one of ours.
+        let cri = (
+            "containerd.io/snapshot/cri.chain-id".to_owned(),
+            chain.to_string(),
+        );
+        assert_eq!(Promise::of(&Labels::from([cri])), None);
     }
 }

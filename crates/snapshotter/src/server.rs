@@ -70,6 +70,25 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     let _lock = lock(&settings.root)?;
     let node = Arc::new(Node::open(settings)?);
+    // Ends all of them with this function.
+    let mut background = JoinSet::new();
+    // First: who sees the other socket finds this one too.
+    let has_status = match bind(status_address).and_then(into_tokio) {
+        Ok(listener) => {
+            let node = node.clone();
+            background.spawn(async move {
+                if let Err(error) = status::serve(listener, node).await {
+                    tracing::error!(%error, "the status is served no longer");
+                }
+            });
+            true
+        }
+        Err(error) => {
+            let address = status_address.display();
+            tracing::error!(%address, %error, "the status is not served");
+            false
+        }
+    };
     let failed = |source| ServeError::Listen {
         address: address.to_owned(),
         source,
@@ -90,8 +109,6 @@ pub async fn serve(
     });
     let mut serving = std::pin::pin!(serving);
     ready();
-    // Ends all of them with this function.
-    let mut background = JoinSet::new();
     background.spawn(lease::keep(node.clone()));
     background.spawn(node.store().clone().keep_checking());
     let trying = node.clone();
@@ -102,22 +119,6 @@ pub async fn serve(
             tracing::warn!(error = chain_text(&error), "cannot clean up");
         }
     });
-    let has_status = match bind(status_address).and_then(into_tokio) {
-        Ok(listener) => {
-            let node = node.clone();
-            background.spawn(async move {
-                if let Err(error) = status::serve(listener, node).await {
-                    tracing::error!(%error, "the status is served no longer");
-                }
-            });
-            true
-        }
-        Err(error) => {
-            let address = status_address.display();
-            tracing::error!(%address, %error, "the status is not served");
-            false
-        }
-    };
     let result = tokio::select! {
         result = &mut serving => result.map_err(ServeError::from),
         // At once: what is under way cannot end well.

@@ -80,7 +80,7 @@ impl Status {
                 .into_owned(),
             mount_method: node.mount_method().map(uimgacc_mount::Method::name),
             store: StoreStatus {
-                source: node.store().source(),
+                source: node.store().source().to_string(),
                 reachable: health.reachable,
                 error: health.error,
                 store_id: health.store_id,

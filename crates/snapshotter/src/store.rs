@@ -4,17 +4,24 @@
 //!
 //! Guarantees: [`Store::run`] returns in time, whatever the store does. A call that hangs keeps
 //! its thread, and [`Calls`] sees to it that they do not pile up; once one was late, the store
-//! counts as down for a while, so that an image of many layers waits once and not once a layer.
-//! [`Store::health`] never waits.
+//! counts as down for a while, so that an image of many layers waits once and not once a layer. So
+//! it does when it could not be mounted. [`Store::health`] never waits.
+//!
+//! Where the store is an NFS export it is mounted here, in no folder, by the first call that needs
+//! it. It is mounted anew when its source was changed (a reload of the configuration), when it was
+//! late (another of its addresses may answer), and when its file handles went stale (a server that
+//! was made anew). Images that are mounted keep the mount that they were made from.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::{oneshot, watch};
 use uimgacc_mount::index_cache::IndexError;
+use uimgacc_mount::nfs::{DetachedMount, NfsError, Patience};
 use uimgacc_store::{ReadError, StoreReader};
+use uimgacc_types::StoreSource;
 
-use crate::calls::{Call, Calls};
+use crate::calls::{Call, Calls, HeldOff};
 use crate::error::chain_text;
 
 /// How often the store is looked at where nobody else asks.
@@ -24,20 +31,31 @@ const CHECK_PERIOD: Duration = Duration::from_secs(15);
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// No answer in time.
-    #[error("the store {path} did not answer in {seconds} s")]
+    #[error("the store {store} did not answer in {seconds} s")]
     Late {
-        /// The store's folder.
-        path: PathBuf,
+        /// The store.
+        store: String,
         /// The deadline.
         seconds: u64,
     },
-    /// It was late a moment ago.
-    #[error("the store {path} did not answer a moment ago; it is asked again in {seconds} s")]
+    /// It was late a moment ago, or could not be mounted.
+    #[error("{reason} (that was a moment ago; it is tried again in {seconds} s)")]
     Down {
-        /// The store's folder.
-        path: PathBuf,
+        /// What it failed with then.
+        reason: String,
         /// The rest of the wait.
         seconds: u64,
+    },
+    /// It cannot be mounted.
+    #[error(transparent)]
+    Mount(#[from] NfsError),
+    /// A call into a store that was mounted here failed: its paths say little.
+    #[error("the store {store}, mounted in no folder, failed")]
+    Mounted {
+        /// The store.
+        store: String,
+        /// What failed in it.
+        source: Box<StoreError>,
     },
     /// It cannot be read.
     #[error(transparent)]
@@ -53,10 +71,14 @@ pub enum StoreError {
 /// A store behind a deadline.
 #[derive(Debug)]
 pub struct Store {
-    path: PathBuf,
+    source: watch::Receiver<StoreSource>,
     deadline: Duration,
-    reader: Mutex<Option<Arc<StoreReader>>>,
-    calls: Calls,
+    opened: Mutex<Option<Arc<Opened>>>,
+    /// Held while that source is mounted or opened: one call does it, the others wait. A new source
+    /// has a new lock, so that it need not wait for an old one that hangs.
+    opening: Mutex<Option<(StoreSource, Arc<Mutex<()>>)>>,
+    /// Of that source. Another source is another store: what hangs in the old one is no matter.
+    calls: Mutex<(StoreSource, Arc<Calls>)>,
     health: Mutex<Health>,
 }
 
@@ -71,23 +93,28 @@ pub struct Health {
     pub store_id: Option<String>,
 }
 
+/// A store that was there.
+#[derive(Debug)]
+struct Opened {
+    source: StoreSource,
+    reader: StoreReader,
+    /// What the reader reads through, for an export.
+    mount: Option<DetachedMount>,
+}
+
 impl Store {
-    /// A store that need not be there yet.
+    /// A store that need not be there yet. The source may change.
     #[must_use]
-    pub fn new(path: PathBuf, deadline: Duration) -> Self {
+    pub fn new(source: watch::Receiver<StoreSource>, deadline: Duration) -> Self {
+        let calls = (source.borrow().clone(), Arc::default());
         Self {
-            path,
+            source,
             deadline,
-            reader: Mutex::new(None),
-            calls: Calls::default(),
+            opened: Mutex::new(None),
+            opening: Mutex::new(None),
+            calls: Mutex::new(calls),
             health: Mutex::default(),
         }
-    }
-
-    /// Where it is.
-    #[must_use]
-    pub fn source(&self) -> String {
-        self.path.display().to_string()
     }
 
     /// How long a request that can do without the store waits for it.
@@ -105,36 +132,57 @@ impl Store {
     /// How many calls into the store hang.
     #[must_use]
     pub fn hung_calls(&self) -> usize {
-        self.calls.hung()
+        self.calls(&self.source()).hung()
+    }
+
+    fn calls(&self, source: &StoreSource) -> Arc<Calls> {
+        let mut calls = lock(&self.calls);
+        if calls.0 != *source {
+            *calls = (source.clone(), Arc::default());
+        }
+        calls.1.clone()
     }
 
     /// Keeps [`Self::health`] fresh, for ever.
     pub async fn keep_checking(self: Arc<Self>) {
+        let mut source = self.source.clone();
         loop {
             let looked = self.run(self.deadline, |store| {
                 // Anew each time: it may have been unmounted.
                 let store = StoreReader::open(store.layout().root())?;
                 Ok(store.store_id().to_owned())
             });
-            let found = looked.await;
-            let mut health = lock(&self.health).clone();
-            health.reachable = found.is_ok();
-            match found {
-                Ok(id) => {
-                    health.error = None;
-                    health.store_id = Some(id);
-                }
-                // Why it is down says more than that it is.
-                Err(StoreError::Down { .. }) if health.error.is_some() => {}
-                Err(error) => health.error = Some(chain_text(&error)),
+            self.looked(looked.await);
+            tokio::select! {
+                () = tokio::time::sleep(CHECK_PERIOD) => {}
+                Ok(()) = source.changed() => *lock(&self.health) = Health::default(),
             }
-            let before = std::mem::replace(&mut *lock(&self.health), health.clone());
-            if before.reachable != health.reachable {
-                let error = health.error.unwrap_or_default();
-                tracing::info!(reachable = health.reachable, error, "the store");
-            }
-            tokio::time::sleep(CHECK_PERIOD).await;
         }
+    }
+
+    fn looked(&self, found: Result<String, StoreError>) {
+        let mut health = lock(&self.health);
+        let was_reachable = health.reachable;
+        health.reachable = found.is_ok();
+        match found {
+            Ok(id) => {
+                health.error = None;
+                health.store_id = Some(id);
+            }
+            // Why it is down says more than that it is.
+            Err(StoreError::Down { .. }) if health.error.is_some() => {}
+            Err(error) => health.error = Some(chain_text(&error)),
+        }
+        if was_reachable != health.reachable {
+            let error = health.error.as_deref().unwrap_or("none");
+            tracing::info!(reachable = health.reachable, error, "the store");
+        }
+    }
+
+    /// Where it is now.
+    #[must_use]
+    pub fn source(&self) -> StoreSource {
+        self.source.borrow().clone()
     }
 
     /// Runs `call` on a thread of its own, and waits for it until the deadline.
@@ -146,66 +194,182 @@ impl Store {
         deadline: Duration,
         call: impl FnOnce(&StoreReader) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let admitted = self.calls.admit(Instant::now());
-        let admitted = admitted.map_err(|rest| StoreError::Down {
-            path: self.path.clone(),
-            seconds: rest.as_secs() + 1,
-        })?;
+        let source = self.source();
+        let calls = self.calls(&source);
+        let admitted = calls.admit(Instant::now())?;
         let store = self.clone();
         // A task of its own: a request that is given up must not leave its call uncounted.
-        let work = tokio::spawn(async move { store.watch(admitted, deadline, call).await });
+        let work = tokio::spawn(async move {
+            let until = tokio::time::Instant::now() + deadline;
+            let late = StoreError::Late {
+                store: source.to_string(),
+                seconds: deadline.as_secs(),
+            };
+            // Given back when this returns, also where the call hangs.
+            let Ok(_permit) = tokio::time::timeout_at(until, calls.room(admitted)).await else {
+                // Those that have the room are late before this one.
+                calls.ended(admitted);
+                return Err(late);
+            };
+            let answered = match store.start(&calls, admitted, call) {
+                Ok(answered) => answered,
+                Err(error) => {
+                    calls.ended(admitted);
+                    return Err(error);
+                }
+            };
+            match tokio::time::timeout_at(until, answered).await {
+                Ok(result) => result.unwrap_or(Err(StoreError::Stopping)),
+                Err(_) => {
+                    store.close(&source);
+                    calls.late(admitted, chain_text(&late), Instant::now());
+                    Err(late)
+                }
+            }
+        });
         work.await.unwrap_or(Err(StoreError::Stopping))
     }
 
-    async fn watch<T: Send + 'static>(
-        self: Arc<Self>,
+    /// Starts a call on a thread that is not the runtime's: those are needed, and may not be lost to
+    /// a dead store.
+    fn start<T: Send + 'static>(
+        self: &Arc<Self>,
+        calls: &Arc<Calls>,
         admitted: Call,
-        deadline: Duration,
         call: impl FnOnce(&StoreReader) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let until = tokio::time::Instant::now() + deadline;
-        let late = StoreError::Late {
-            path: self.path.clone(),
-            seconds: deadline.as_secs(),
-        };
-        // Given back when this returns, also where the call hangs.
-        let Ok(_permit) = tokio::time::timeout_at(until, self.calls.room(admitted)).await else {
-            // Those that have the room are late before this one.
-            self.calls.withdrawn(admitted);
-            return Err(late);
-        };
-        let (answer, answered) = tokio::sync::oneshot::channel();
-        let store = self.clone();
-        // Not one of the runtime's threads: those are needed, and may not be lost to a dead store.
+    ) -> Result<oneshot::Receiver<Result<T, StoreError>>, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let (store, calls) = (self.clone(), calls.clone());
         let started = std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || {
-                let _ended = Ended(&store.calls, admitted);
-                let result = store.open().and_then(|reader| call(&reader));
+                let _ended = Ended(&calls, admitted);
                 // Nobody may wait any more.
-                let _ = answer.send(result);
+                let _ = answer.send(store.call(&calls, call));
             });
-        if started.is_err() {
-            self.calls.withdrawn(admitted);
-            return Err(StoreError::Stopping);
-        }
-        match tokio::time::timeout_at(until, answered).await {
-            Ok(result) => result.unwrap_or(Err(StoreError::Stopping)),
-            Err(_) => {
-                self.calls.late(admitted, Instant::now());
-                Err(late)
+        match started {
+            Ok(_) => Ok(answered),
+            Err(error) => {
+                tracing::error!(%error, "cannot start a thread for the store");
+                Err(StoreError::Stopping)
             }
         }
     }
 
-    /// Opens the store once; while that fails, each time again.
-    fn open(&self) -> Result<Arc<StoreReader>, StoreError> {
-        if let Some(reader) = lock(&self.reader).clone() {
-            return Ok(reader);
+    /// One call, on its own thread.
+    fn call<T>(
+        &self,
+        calls: &Calls,
+        call: impl FnOnce(&StoreReader) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let opened = match self.open() {
+            Err(error @ (StoreError::Mount(_) | StoreError::Down { .. })) => return Err(error),
+            other => other,
+        };
+        let result = opened.and_then(|opened| {
+            let result = call(&opened.reader);
+            let Some(mount) = &opened.mount else {
+                return result;
+            };
+            result.map_err(|error| {
+                if is_stale(&error) {
+                    tracing::warn!(address = %mount.address(), "the store's handles are stale");
+                    self.close(&opened.source);
+                }
+                StoreError::Mounted {
+                    store: opened.source.to_string(),
+                    source: Box::new(error),
+                }
+            })
+        });
+        calls.answered();
+        result
+    }
+
+    fn opening(&self, source: &StoreSource) -> Arc<Mutex<()>> {
+        let mut opening = lock(&self.opening);
+        if let Some((known, opening)) = &*opening
+            && known == source
+        {
+            return opening.clone();
         }
-        let reader = Arc::new(StoreReader::open(&self.path)?);
-        *lock(&self.reader) = Some(reader.clone());
-        Ok(reader)
+        let new = Arc::default();
+        *opening = Some((source.clone(), Arc::clone(&new)));
+        new
+    }
+
+    /// Opens the store once; while that fails, each time again.
+    fn open(&self) -> Result<Arc<Opened>, StoreError> {
+        let source = self.source();
+        let opening = self.opening(&source);
+        let _opening = lock(&opening);
+        let known = lock(&self.opened).clone();
+        if let Some(opened) = known.filter(|opened| opened.source == source) {
+            return Ok(opened);
+        }
+        // Those who waited for one that failed need not try it again.
+        let calls = self.calls(&source);
+        if let Some(held_off) = calls.held_off(Instant::now()) {
+            return Err(held_off.into());
+        }
+        let opened = match Opened::new(source.clone()) {
+            Ok(opened) => Arc::new(opened),
+            Err(error) => {
+                if matches!(error, StoreError::Mount(_)) {
+                    calls.failed(chain_text(&error), Instant::now());
+                }
+                return Err(error);
+            }
+        };
+        // A source that was changed meanwhile must not take the place of the new one.
+        if self.source() == opened.source {
+            *lock(&self.opened) = Some(opened.clone());
+        }
+        Ok(opened)
+    }
+
+    /// Forgets a mount that may be of no use any more; calls under way keep it.
+    fn close(&self, source: &StoreSource) {
+        let mut opened = lock(&self.opened);
+        if let StoreSource::Nfs(_) = source
+            && opened
+                .as_ref()
+                .is_some_and(|opened| opened.source == *source)
+        {
+            *opened = None;
+        }
+    }
+}
+
+impl Opened {
+    fn new(source: StoreSource) -> Result<Self, StoreError> {
+        let (path, mount) = match &source {
+            StoreSource::Folder(path) => (path.clone(), None),
+            StoreSource::Nfs(nfs) => {
+                let started = Instant::now();
+                let mount = DetachedMount::make(nfs, Patience::default())?;
+                tracing::info!(
+                    store = %nfs,
+                    address = %mount.address(),
+                    version = %mount.version(),
+                    took = ?started.elapsed(),
+                    "store mounted"
+                );
+                (mount.path(), Some(mount))
+            }
+        };
+        let reader = StoreReader::open(path).map_err(|error| match &mount {
+            None => error.into(),
+            Some(_) => StoreError::Mounted {
+                store: source.to_string(),
+                source: Box::new(error.into()),
+            },
+        })?;
+        Ok(Self {
+            source,
+            reader,
+            mount,
+        })
     }
 }
 
@@ -216,6 +380,30 @@ impl Drop for Ended<'_> {
     fn drop(&mut self) {
         self.0.ended(self.1);
     }
+}
+
+impl From<HeldOff> for StoreError {
+    fn from(held_off: HeldOff) -> Self {
+        Self::Down {
+            reason: held_off.reason,
+            seconds: held_off.rest.as_secs() + 1,
+        }
+    }
+}
+
+/// Whether the file system below says that its files are not the ones it gave out.
+fn is_stale(error: &StoreError) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let code = error
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::raw_os_error);
+        if code == Some(rustix::io::Errno::STALE.raw_os_error()) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -9,7 +9,8 @@
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap};
 
-use crate::rooted::{ResolveError, resolve as resolve_path, show};
+use crate::acl;
+use crate::rooted::{ResolveError, resolve as resolve_path, resolve_in_base, show};
 use uimgacc_erofs::tree::{Bytes, Contents, Device, Inode, InodeId, Kind, Timestamp, Tree};
 
 /// Marks a folder whose tar entry is missing; the value says what it takes from below.
@@ -40,6 +41,9 @@ pub enum FlattenError {
     #[error("the image has too many {0}")]
     TooMany(&'static str),
 }
+
+/// Of a folder: what is made in it gets its group.
+const SET_GID: u16 = 0o2000;
 
 /// What a folder shows.
 #[derive(Clone)]
@@ -78,27 +82,87 @@ impl Resolved<'_> {
     }
 }
 
-/// Finds what the implied folders of layer `number` get from the layers below.
+/// What a folder that came from below gives to what its layer makes in it.
+#[derive(Clone, Default)]
+struct Passed {
+    default_acl: Option<Bytes>,
+    /// The group of a setgid folder, for implied folders alone: others have one of their own.
+    gid: Option<u32>,
+}
+
+impl Passed {
+    /// Gives a new inode its ACLs, where its entry did not.
+    fn give(&self, inode: &Inode, attributes: &mut Attributes) {
+        let Some(default) = &self.default_acl else {
+            return;
+        };
+        if inode.is_directory() {
+            let xattrs = &mut attributes.xattrs;
+            xattrs
+                .entry(acl::DEFAULT.into())
+                .or_insert_with(|| default.clone());
+        }
+        if acl::check(default) == Ok(acl::Meaning::More) {
+            let access = acl::with_mode(default, attributes.permissions);
+            let xattrs = &mut attributes.xattrs;
+            xattrs.entry(acl::ACCESS.into()).or_insert(access);
+        }
+    }
+}
+
+/// Finds what the implied folders of layer `number` get from the layers below, and what is made in
+/// them from those.
 fn resolve<'a>(
     tree: &'a Tree,
     number: usize,
     below: &[Resolved<'a>],
 ) -> Result<Resolved<'a>, FlattenError> {
     let mut inherited = HashMap::new();
-    // Folders to visit, each with its path.
-    let mut folders: Vec<(InodeId, Vec<Bytes>)> = vec![(Tree::ROOT, Vec::new())];
-    while let Some((id, path)) = folders.pop() {
+    // Folders to visit, each with its path and what its own folder gives.
+    let mut folders = vec![(Tree::ROOT, Vec::<Bytes>::new(), Passed::default())];
+    while let Some((id, path, given)) = folders.pop() {
         let inode = tree.inode(id);
-        if let Some(mark) = inode.xattrs.get(IMPLIED_XATTR)
-            && let Some(attributes) = inherit(inode, mark, &path, number, below)?
+        let mark = inode.xattrs.get(IMPLIED_XATTR);
+        let from_below = match mark {
+            Some(mark) => inherit(inode, mark, &path, number, below)?,
+            None => None,
+        };
+        let is_from_below = from_below.is_some() && mark.is_some_and(|mark| **mark == *IMPLIED_ALL);
+        let mut attributes = from_below.clone().unwrap_or_else(|| Attributes::of(inode));
+        given.give(inode, &mut attributes);
+        let mut passed = Passed::default();
+        if from_below.is_some() {
+            passed.default_acl = attributes.xattrs.get(acl::DEFAULT).cloned();
+        }
+        if is_from_below {
+            passed.gid = (attributes.permissions & SET_GID != 0).then_some(attributes.gid);
+        } else if from_below.is_none()
+            && given.default_acl.is_some()
+            && !inode.xattrs.contains_key(acl::DEFAULT)
         {
+            passed.default_acl.clone_from(&given.default_acl);
+        }
+        if let (Some(gid), None) = (given.gid, &from_below)
+            && mark.is_some_and(|mark| **mark == *IMPLIED_ALL)
+        {
+            attributes.gid = gid;
+        }
+        if from_below.is_some() || given.default_acl.is_some() || given.gid.is_some() {
             inherited.insert(id, attributes);
         }
         for (name, child) in inode.entries().into_iter().flatten() {
-            if tree.inode(*child).is_directory() {
+            let inode = tree.inode(*child);
+            if inode.is_directory() {
                 let mut path = path.clone();
                 path.push(name.clone());
-                folders.push((*child, path));
+                folders.push((*child, path, passed.clone()));
+            } else if passed.default_acl.is_some()
+                && !matches!(inode.kind, Kind::Symlink(_))
+                && !inode.is_whiteout()
+            {
+                let mut attributes = Attributes::of(inode);
+                passed.give(inode, &mut attributes);
+                inherited.insert(*child, attributes);
             }
         }
     }
@@ -113,7 +177,12 @@ fn inherit(
     below: &[Resolved<'_>],
 ) -> Result<Option<Attributes>, FlattenError> {
     for (lower, layer) in below.iter().enumerate().rev() {
-        let found = resolve_path(layer.tree, path).map_err(|source| FlattenError::Resolve {
+        // Whiteouts of the lowest layer stand for nothing.
+        let found = match lower {
+            0 => resolve_in_base(layer.tree, path),
+            _ => resolve_path(layer.tree, path),
+        };
+        let found = found.map_err(|source| FlattenError::Resolve {
             layer: number,
             lower,
             path: show(path),
@@ -134,9 +203,16 @@ fn inherit(
         };
         attributes.xattrs = inode.xattrs.clone();
         for (name, value) in from.xattrs {
-            if !name.starts_with(b"trusted.") {
+            // Linux has no "only where there is none" for ACLs: those from below stand.
+            let is_acl = mark == IMPLIED_ALL && matches!(&*name, acl::ACCESS | acl::DEFAULT);
+            if is_acl {
+                attributes.xattrs.insert(name, value);
+            } else if !name.starts_with(b"trusted.") {
                 attributes.xattrs.entry(name).or_insert(value);
             }
+        }
+        if let Some(access) = attributes.xattrs.get_mut(acl::ACCESS) {
+            *access = acl::with_mode(access, attributes.permissions);
         }
         return Ok(Some(attributes));
     }
@@ -193,6 +269,9 @@ impl Merge {
                         Some(id) => *id,
                         None => {
                             let id = self.add(renumbered(inode, &devices))?;
+                            if let Some(attributes) = layer.inherited.get(child) {
+                                self.set_attributes(id, attributes.clone());
+                            }
                             copied.insert(*child, id);
                             id
                         }

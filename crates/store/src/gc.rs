@@ -1,22 +1,31 @@
-//! Sweeping what nothing refers to, and deleting images.
+//! Sweeping what nothing refers to.
 //!
-//! Order (names before what they name, so that a crash leaves no dangling name): tables of
-//! contents of doomed packs are renamed to `.doomed` first, so that no new session counts on
-//! them; then living sessions are looked for and, where there is one, the tables go back and
-//! nothing is swept; then everything is marked once more; then go chains, flattened indexes,
-//! layer indexes, packs and last the renamed tables. A crash in between leaves `.doomed` tables,
-//! which the next run puts back or finishes.
+//! gc has the store for itself (see [`crate::exclusive`]): it does nothing while a session lives.
+//! Order, names before what they name, so that a crash leaves no dangling name:
+//!
+//! 1. Records of chains that no image needs are *retired*: a copy is kept as `<chain-id>.retired`
+//!    and the record goes, so that no node starts anything from the chain any more.
+//! 2. After a moment, leases are read (again). What a retired chain that is leased names stays,
+//!    with its retired record, until the lease is gone.
+//! 3. The rest goes: retired records, flattened indexes, layer indexes, tables, packs.
+//!
+//! What is young stays, with all that it names.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use uimgacc_types::{ChainId, DiffId, PackId, chain_ids};
+use uimgacc_types::{ChainId, DiffId, PackId};
 
-use crate::commit::{remove_file, replace};
+use crate::commit::{remove_file, replace, replace_json};
+use crate::exclusive::{Attempt, Exclusive};
 use crate::marks::{IndexPacks, Marks, id_of, mark};
 use crate::reader::{ReadError, list, list_fanned};
 use crate::session::SessionError;
-use crate::{ImageRecord, StoreReader, intent, leases};
+use crate::{ChainRecord, ImageRecord, StoreReader, intent};
+
+/// Between retiring a chain and reading the leases once more: for nodes that tell a lease only
+/// after they looked.
+const SETTLE: Duration = Duration::from_secs(1);
 
 /// What a sweep did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
@@ -25,32 +34,16 @@ pub struct Swept {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Sessions that live: nothing but what dead ones left was swept.
+    /// Sessions (or another gc) that live: nothing was swept.
     pub waiting_for: Vec<String>,
+    /// Who holds chains that no image needs any more: what they need stays.
+    pub held_by: Vec<String>,
 }
 
-/// Why an image was not deleted.
-#[derive(Debug, thiserror::Error)]
-pub enum DeleteError {
-    /// There is no record of it.
-    #[error("there is no image {0} in the store (`uimgacc get` lists them)")]
-    NoImage(String),
-    /// Somebody has it mounted.
-    #[error("{target} is in use by {}: stop what uses it, or delete with --force", .holders.join(", "))]
-    InUse {
-        /// The image.
-        target: String,
-        /// Who.
-        holders: Vec<String>,
-    },
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] SessionError),
-}
-
-impl From<ReadError> for DeleteError {
-    fn from(error: ReadError) -> Self {
-        Self::Store(error.into())
+impl Swept {
+    fn count(&mut self, file: &Garbage) {
+        self.files += 1;
+        self.bytes += file.bytes;
     }
 }
 
@@ -70,64 +63,6 @@ fn garbage(path: PathBuf) -> Garbage {
     }
 }
 
-/// Files outside the marks, in the order in which they must go; tables of packs not among them.
-fn sweepable(
-    reader: &StoreReader,
-    marks: &Marks,
-) -> Result<(Vec<Garbage>, Vec<PackId>), ReadError> {
-    let root = reader.layout().root();
-    let mut files = Vec::new();
-    for path in list_fanned(&root.join("chains"), "json")? {
-        if !marks
-            .chains
-            .contains(&id_of(&path, |id| ChainId::from_hex(id).ok())?)
-        {
-            files.push(garbage(path));
-        }
-    }
-    for path in list_fanned(&root.join("indexes"), "erofs")? {
-        if !marks
-            .indexes
-            .contains(&id_of(&path, |id| ChainId::from_hex(id).ok())?)
-        {
-            files.push(garbage(path));
-        }
-    }
-    for path in list_fanned(&root.join("layers"), "erofs")? {
-        if !marks
-            .layers
-            .contains(&id_of(&path, |id| DiffId::from_hex(id).ok())?)
-        {
-            files.push(garbage(path));
-        }
-    }
-    let mut packs = Vec::new();
-    for path in list_fanned(&root.join("packs"), "pack")? {
-        let id = id_of(&path, |id| PackId::from_hex(id).ok())?;
-        if !marks.packs.contains(&id) {
-            packs.push(id);
-            files.push(garbage(path));
-        }
-    }
-    Ok((files, packs))
-}
-
-fn doomed_path(toc: &Path) -> PathBuf {
-    toc.with_extension("doomed")
-}
-
-/// Puts back tables that an earlier run took away, where their packs still stand.
-fn put_back(reader: &StoreReader) -> Result<(), SessionError> {
-    for doomed in list_fanned(&reader.layout().root().join("packs"), "doomed")? {
-        if doomed.with_extension("pack").exists() {
-            replace(&doomed, &doomed.with_extension("toc"))?;
-        } else {
-            remove_file(&doomed)?;
-        }
-    }
-    Ok(())
-}
-
 /// Sweeps files that nothing refers to and that are older than `grace`.
 ///
 /// With `dry_run` nothing changes and the answer says what would go.
@@ -137,54 +72,228 @@ fn put_back(reader: &StoreReader) -> Result<(), SessionError> {
 pub fn sweep(reader: &StoreReader, grace: Duration, dry_run: bool) -> Result<Swept, SessionError> {
     let layout = reader.layout();
     let mut swept = Swept::default();
+    let mut alone = None;
     if !dry_run {
+        match Exclusive::acquire(layout)? {
+            Attempt::Alone(exclusive) => alone = Some(exclusive),
+            Attempt::Busy(who) => {
+                swept.waiting_for = who;
+                return Ok(swept);
+            }
+        }
         put_back(reader)?;
-        intent::clear_dead(layout)?;
     }
     let now = intent::server_now(layout).unwrap_or_else(SystemTime::now);
     let is_old = |file: &Garbage| {
         file.modified
             .is_none_or(|modified| now.duration_since(modified).unwrap_or_default() >= grace)
     };
-    let (mut files, packs) = sweepable(reader, &mark(reader)?)?;
-    files.retain(is_old);
-    if !dry_run {
-        for id in &packs {
-            let toc = layout.toc(*id);
-            if files.iter().any(|file| file.path == layout.pack(*id)) && toc.exists() {
-                replace(&toc, &doomed_path(&toc))?;
-            }
+    let mut cache = IndexPacks::default();
+    let mut marks = mark(reader, &mut cache)?;
+    let (old_chains, young_chains): (Vec<_>, Vec<_>) = unmarked_chains(reader, &marks)?
+        .into_iter()
+        .partition(|(_, file)| is_old(file));
+    if dry_run {
+        for (_, file) in &old_chains {
+            swept.count(file);
         }
-        swept.waiting_for = intent::found(layout)?
-            .into_iter()
-            .filter(|intent| intent.alive)
-            .map(|intent| intent.who)
-            .collect();
-        if !swept.waiting_for.is_empty() {
-            put_back(reader)?;
-            return Ok(swept);
+    } else {
+        for (chain_id, _) in &old_chains {
+            retire(reader, *chain_id)?;
         }
-        // A session that ended since may have committed an image: mark once more.
-        (files, _) = sweepable(reader, &mark(reader)?)?;
-        files.retain(is_old);
+        forget_lost_indexes(reader, &marks)?;
+        settle(reader)?;
+        marks = mark(reader, &mut cache)?;
     }
-    for file in files {
-        if file.path.extension().is_some_and(|suffix| suffix == "pack") && !dry_run {
-            // Only packs whose table was taken away first.
-            if !doomed_path(&file.path).exists() && file.path.with_extension("toc").exists() {
+    for (chain_id, _) in young_chains {
+        if let Some(record) = reader.chain(chain_id)? {
+            marks.add_record(reader, &mut cache, &record, true)?;
+        }
+    }
+    for file in sweepable(reader, &mut marks, is_old)? {
+        if let Some(alone) = &mut alone {
+            alone.check()?;
+            if !remove(&file.path)? {
                 continue;
             }
         }
-        if dry_run || remove_file(&file.path)? {
-            swept.files += 1;
-            swept.bytes += file.bytes;
-        }
+        swept.count(&file);
     }
-    if !dry_run {
-        put_back(reader)?;
+    swept.held_by = holders_of_retired(reader)?;
+    if alone.is_some() {
         sweep_temporaries(reader, now, grace, &mut swept)?;
     }
     Ok(swept)
+}
+
+/// Chains outside the marks with their records' files.
+fn unmarked_chains(
+    reader: &StoreReader,
+    marks: &Marks,
+) -> Result<Vec<(ChainId, Garbage)>, ReadError> {
+    let mut found = Vec::new();
+    for path in list_fanned(&reader.layout().root().join("chains"), "json")? {
+        let chain_id = id_of(&path, |id| ChainId::from_hex(id).ok())?;
+        if !marks.chains.contains(&chain_id) {
+            found.push((chain_id, garbage(path)));
+        }
+    }
+    Ok(found)
+}
+
+/// Takes a chain's record away, so that nodes find it no more, and keeps a copy for those that
+/// have it already.
+///
+/// A new file and a removal, no rename: an NFS client that has looked the name up before asks the
+/// server for the file at each opening, and that must say that the file is gone.
+pub(crate) fn retire(reader: &StoreReader, chain_id: ChainId) -> Result<(), SessionError> {
+    let layout = reader.layout();
+    match reader.chain(chain_id) {
+        Ok(Some(mut record)) => {
+            // One that was retired before may still be leased as it was then.
+            if let Some(older) = reader.retired_chain(chain_id)? {
+                add_packs(&mut record, older);
+            }
+            replace_json(layout, &layout.retired_chain(chain_id), &record)?;
+        }
+        Ok(None) => {}
+        Err(error @ ReadError::Damaged { .. }) => tracing::warn!("{error}"),
+        Err(error) => return Err(error.into()),
+    }
+    remove_file(&layout.chain(chain_id))?;
+    Ok(())
+}
+
+fn add_packs(record: &mut ChainRecord, older: ChainRecord) {
+    match (&mut record.index, older.index) {
+        (Some(index), Some(older)) => {
+            for pack in older.packs {
+                if !index.packs.contains(&pack) {
+                    index.packs.push(pack);
+                }
+            }
+        }
+        (index @ None, older) => *index = older,
+        (Some(_), None) => {}
+    }
+}
+
+/// Records that stay but name a flattened index that is gone name none from now on: such an index
+/// is made again by the next `create`.
+fn forget_lost_indexes(reader: &StoreReader, marks: &Marks) -> Result<(), SessionError> {
+    let layout = reader.layout();
+    let mut lost = marks.indexes.clone();
+    for path in list_fanned(&layout.root().join("indexes"), "erofs")? {
+        lost.remove(&id_of(&path, |id| ChainId::from_hex(id).ok())?);
+    }
+    for chain_id in &lost {
+        if let Some(record) = reader.chain(*chain_id)?
+            && record.index.is_some()
+        {
+            let record = ChainRecord {
+                index: None,
+                ..record
+            };
+            replace_json(layout, &layout.chain(*chain_id), &record)?;
+        }
+    }
+    Ok(())
+}
+
+/// Waits until the youngest retired record is [`SETTLE`] old.
+fn settle(reader: &StoreReader) -> Result<(), ReadError> {
+    let youngest = retired(reader)?
+        .into_iter()
+        .filter_map(|(_, file)| file.modified)
+        .max();
+    let now = intent::server_now(reader.layout()).unwrap_or_else(SystemTime::now);
+    if let Some(youngest) = youngest {
+        let age = now.duration_since(youngest).unwrap_or_default();
+        std::thread::sleep(SETTLE.saturating_sub(age));
+    }
+    Ok(())
+}
+
+/// Every retired chain with its record's file.
+fn retired(reader: &StoreReader) -> Result<Vec<(ChainId, Garbage)>, ReadError> {
+    list_fanned(&reader.layout().root().join("chains"), "retired")?
+        .into_iter()
+        .map(|path| {
+            let chain_id = id_of(&path, |id| ChainId::from_hex(id).ok())?;
+            Ok((chain_id, garbage(path)))
+        })
+        .collect()
+}
+
+fn holders_of_retired(reader: &StoreReader) -> Result<Vec<String>, ReadError> {
+    let chains: Vec<ChainId> = retired(reader)?.into_iter().map(|(id, _)| id).collect();
+    if chains.is_empty() {
+        return Ok(Vec::new());
+    }
+    crate::holders(reader, &chains)
+}
+
+/// Files outside the marks, in the order in which they must go. What is too young stays and marks
+/// the packs that it names.
+fn sweepable(
+    reader: &StoreReader,
+    marks: &mut Marks,
+    is_old: impl Fn(&Garbage) -> bool,
+) -> Result<Vec<Garbage>, ReadError> {
+    let root = reader.layout().root();
+    let mut files: Vec<Garbage> = retired(reader)?
+        .into_iter()
+        .filter(|(chain_id, _)| !marks.leased.contains(chain_id))
+        .map(|(_, file)| file)
+        .collect();
+    let mut unmarked = Vec::new();
+    for path in list_fanned(&root.join("indexes"), "erofs")? {
+        let id = id_of(&path, |id| ChainId::from_hex(id).ok())?;
+        if !marks.indexes.contains(&id) {
+            unmarked.push(garbage(path));
+        }
+    }
+    for path in list_fanned(&root.join("layers"), "erofs")? {
+        let id = id_of(&path, |id| DiffId::from_hex(id).ok())?;
+        if !marks.layers.contains(&id) {
+            unmarked.push(garbage(path));
+        }
+    }
+    for file in unmarked {
+        if is_old(&file) {
+            files.push(file);
+        } else {
+            marks.add_index_file(&file.path);
+        }
+    }
+    for path in list_fanned(&root.join("packs"), "pack")? {
+        let id = id_of(&path, |id| PackId::from_hex(id).ok())?;
+        let file = garbage(path);
+        if !marks.packs.contains(&id) && is_old(&file) {
+            files.push(file);
+        }
+    }
+    Ok(files)
+}
+
+/// Removes a file; of a pack its table first, so that no table is ever without its pack.
+fn remove(path: &Path) -> Result<bool, SessionError> {
+    if path.extension().is_some_and(|suffix| suffix == "pack") {
+        remove_file(&path.with_extension("toc"))?;
+    }
+    Ok(remove_file(path)?)
+}
+
+/// Puts back tables that a gc of version 0.1 took away and did not come to sweep.
+fn put_back(reader: &StoreReader) -> Result<(), SessionError> {
+    for doomed in list_fanned(&reader.layout().root().join("packs"), "doomed")? {
+        if doomed.with_extension("pack").exists() {
+            replace(&doomed, &doomed.with_extension("toc"))?;
+        } else {
+            remove_file(&doomed)?;
+        }
+    }
+    Ok(())
 }
 
 /// Loose files in `tmp/` (records that were never renamed) and orphaned tables.
@@ -201,8 +310,7 @@ fn sweep_temporaries(
             .modified
             .is_some_and(|modified| now.duration_since(modified).unwrap_or_default() >= grace);
         if file.path.is_file() && is_old && remove_file(&file.path)? {
-            swept.files += 1;
-            swept.bytes += file.bytes;
+            swept.count(&file);
         }
     }
     for toc in list_fanned(&reader.layout().root().join("packs"), "toc")? {
@@ -211,75 +319,6 @@ fn sweep_temporaries(
         }
     }
     Ok(())
-}
-
-/// Deletes the image with this (normalised) target reference; its space goes with a sweep.
-///
-/// Two phases: the record and the chains that only this image has go first, so that no node
-/// starts another container from them; then leases are looked at once more, and if a node took
-/// one meanwhile (and `force` is not set), all of it comes back.
-///
-/// # Errors
-/// No such image, somebody holds it, or the store's error.
-pub fn delete(reader: &StoreReader, target: &str, force: bool) -> Result<ImageRecord, DeleteError> {
-    let Some(image) = reader.image(target)? else {
-        return Err(DeleteError::NoImage(target.to_owned()));
-    };
-    let others: Vec<ImageRecord> = reader
-        .images()?
-        .into_iter()
-        .filter(|other| other.target != image.target)
-        .collect();
-    let shared: std::collections::HashSet<ChainId> = others
-        .iter()
-        .flat_map(|other| chain_ids(&other.diff_ids))
-        .collect();
-    let own: Vec<ChainId> = chain_ids(&image.diff_ids)
-        .into_iter()
-        .filter(|chain| !shared.contains(chain))
-        .collect();
-    let check = || -> Result<(), DeleteError> {
-        let holders = holders(reader, &own)?;
-        if force || holders.is_empty() {
-            return Ok(());
-        }
-        Err(DeleteError::InUse {
-            target: image.target.clone(),
-            holders,
-        })
-    };
-    check()?;
-    let layout = reader.layout();
-    let mut chains = Vec::new();
-    for chain in &own {
-        chains.extend(reader.chain(*chain)?);
-    }
-    remove_file(&layout.image(&image.target)).map_err(SessionError::from)?;
-    for chain in own.iter().rev() {
-        remove_file(&layout.chain(*chain)).map_err(SessionError::from)?;
-    }
-    if let Err(refused) = check() {
-        for record in &chains {
-            crate::commit::replace_json(layout, &layout.chain(record.chain_id), record)
-                .map_err(SessionError::from)?;
-        }
-        crate::commit::replace_json(layout, &layout.image(&image.target), &image)
-            .map_err(SessionError::from)?;
-        return Err(refused);
-    }
-    Ok(image)
-}
-
-/// Who holds one of these chains.
-///
-/// # Errors
-/// The file system's error, or a damaged lease.
-pub fn holders(reader: &StoreReader, chains: &[ChainId]) -> Result<Vec<String>, ReadError> {
-    Ok(leases(reader.layout())?
-        .into_iter()
-        .filter(|lease| lease.holds() && lease.chains.iter().any(|chain| chains.contains(chain)))
-        .map(|lease| lease.holder)
-        .collect())
 }
 
 /// Bytes in packs that the image has for itself alone.

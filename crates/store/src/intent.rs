@@ -1,9 +1,9 @@
-//! Intents: sessions say in `tmp/` that they live, so that gc does not sweep under them.
+//! Intents: sessions and gc say in `tmp/` that they live, so that none works under the other.
 //!
 //! A session makes its folder `tmp/create-<id>/` with `intent.json` *before* it reads any table
-//! of contents, and sets the file's time anew every 30 seconds. gc first takes tables away (so
-//! that no later session counts on them), then looks for intents; where one lives, it puts the
-//! tables back. So no content goes that a living session may have counted on.
+//! of contents, and sets the file's time anew every 30 seconds. gc makes `tmp/gc-<id>/` in the
+//! same way. Each makes its own first and looks for the others' then, so at least one of two sees
+//! the other: gc gives way to sessions, sessions wait for gc (see [`crate::exclusive`]).
 //!
 //! Dead is: the process is gone (same boot and pid namespace), or the file's time stood still for ten
 //! minutes by the file server's clock.
@@ -24,6 +24,27 @@ use crate::{Layout, machine};
 const BEAT: Duration = Duration::from_secs(30);
 const DEAD_AFTER: Duration = Duration::from_secs(600);
 
+/// What an intent is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// A session, which adds to the store.
+    Create,
+    /// gc or delete, which take from it.
+    Gc,
+    /// Not yet: it looks for the others only after it has got its name.
+    Starting,
+}
+
+impl Role {
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Create => "create-",
+            Self::Gc => "gc-",
+            Self::Starting => "new-",
+        }
+    }
+}
+
 /// `tmp/create-<id>/intent.json`.
 #[derive(Debug, Serialize, Deserialize)]
 struct IntentRecord {
@@ -36,7 +57,7 @@ struct IntentRecord {
     started: String,
 }
 
-/// A living session's word. Dropping it removes its folder with all that is in it.
+/// The word of a living session or gc. Dropping it removes its folder with all that is in it.
 #[derive(Debug)]
 pub(crate) struct Intent {
     dir: PathBuf,
@@ -45,8 +66,8 @@ pub(crate) struct Intent {
 }
 
 impl Intent {
-    /// Says that a session lives. Folders of dead ones are cleared away first.
-    pub(crate) fn declare(layout: &Layout) -> Result<Self, CommitError> {
+    /// Says that a session (or gc) lives. Folders of dead ones are cleared away first.
+    pub(crate) fn declare(layout: &Layout, role: Role) -> Result<Self, CommitError> {
         make_folder(&layout.tmp())?;
         // A dead session's folder costs only space: that it stays is no reason to stop.
         if let Err(error) = clear_dead(layout) {
@@ -54,8 +75,10 @@ impl Intent {
         }
         let id = machine::random_id().map_err(failed("name a folder in", &layout.tmp()))?;
         // Renamed once the intent is in it, so that no session's folder is ever without one.
-        let new = layout.tmp().join(format!("new-{id}"));
-        let dir = layout.tmp().join(format!("create-{id}"));
+        let new = layout
+            .tmp()
+            .join(format!("{}{id}", Role::Starting.prefix()));
+        let dir = layout.tmp().join(format!("{}{id}", role.prefix()));
         make_folder(&new)?;
         let path = new.join("intent.json");
         let pid = std::process::id();
@@ -96,6 +119,11 @@ impl Intent {
     /// The session's own folder.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Whether nobody took it for dead and cleared it away (after a long standstill).
+    pub(crate) fn stands(&self) -> bool {
+        self.dir.join("intent.json").exists()
     }
 }
 
@@ -141,10 +169,11 @@ fn remove(dir: &Path) -> std::io::Result<()> {
     }
 }
 
-/// A session found in `tmp/`.
+/// A session or gc found in `tmp/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FoundIntent {
     pub(crate) dir: PathBuf,
+    pub(crate) role: Role,
     /// Shown to people.
     pub(crate) who: String,
     pub(crate) alive: bool,
@@ -161,13 +190,15 @@ pub(crate) fn found(layout: &Layout) -> Result<Vec<FoundIntent>, ReadError> {
             found.push(FoundIntent {
                 who: dir.display().to_string(),
                 dir,
+                role: Role::Create,
                 alive: false,
             });
             continue;
         }
-        if !has("create-") && !has("new-") {
+        let roles = [Role::Create, Role::Gc, Role::Starting];
+        let Some(role) = roles.into_iter().find(|role| has(role.prefix())) else {
             continue;
-        }
+        };
         let path = dir.join("intent.json");
         let age = |path: &Path| {
             let modified = std::fs::metadata(path).ok()?.modified().ok()?;
@@ -176,6 +207,10 @@ pub(crate) fn found(layout: &Layout) -> Result<Vec<FoundIntent>, ReadError> {
         };
         // Without a whole intent it is a session about to start, or one that died then.
         let record = read_json::<IntentRecord>(&path).ok().flatten();
+        if record.is_none() && !dir.exists() {
+            // It ended since the listing.
+            continue;
+        }
         let fresh = age(&path)
             .or_else(|| age(&dir))
             .is_none_or(|age| age < DEAD_AFTER);
@@ -198,7 +233,12 @@ pub(crate) fn found(layout: &Layout) -> Result<Vec<FoundIntent>, ReadError> {
                 )
             }
         };
-        found.push(FoundIntent { dir, who, alive });
+        found.push(FoundIntent {
+            dir,
+            role,
+            who,
+            alive,
+        });
     }
     Ok(found)
 }

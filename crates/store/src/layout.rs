@@ -60,6 +60,12 @@ impl Layout {
         self.fanned("chains", &id.hex(), "json")
     }
 
+    /// The layers of a chain that no image needs any more, as long as a lease may name it.
+    #[must_use]
+    pub fn retired_chain(&self, id: ChainId) -> PathBuf {
+        self.fanned("chains", &id.hex(), "retired")
+    }
+
     /// The flattened index of a chain.
     #[must_use]
     pub fn index(&self, id: ChainId) -> PathBuf {

@@ -3,8 +3,12 @@
 //! A holder owns one file in `leases/` and replaces it whole. A lease does not run out by
 //! itself: a node that is silent may still read. `delete --force` goes over leases; a lease of
 //! this very machine from before its last boot holds nothing any more.
+//!
+//! A holder writes its lease first and looks the chain up then. gc and delete take a chain's record
+//! away first and look at the leases then. So of the two at least one sees the other: a holder
+//! that still finds the record may count on all that it names.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use uimgacc_types::ChainId;
@@ -20,6 +24,10 @@ pub struct Lease {
     pub holder: String,
     /// The holder's host name.
     pub host: String,
+    /// Identifies the machine whatever its name is: 32 hex digits, a hash. Without one the lease
+    /// holds until it is taken away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<String>,
     /// The host's boot id at the time (`/proc/sys/kernel/random/boot_id`).
     pub boot_id: String,
     /// The process that renews it, where one does.
@@ -32,12 +40,25 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// A lease of this machine and process, renewed now.
+    /// A lease of this machine and process, renewed now. The machine is known by its
+    /// `/etc/machine-id`.
     #[must_use]
     pub fn of_this_machine(holder: String, chains: Vec<ChainId>) -> Self {
+        Self::with_machine(holder, chains, machine::machine_id())
+    }
+
+    /// Like [`Self::of_this_machine`]; where there is no `/etc/machine-id`, the machine is known by
+    /// a random id in `id_file`, made at the first call.
+    #[must_use]
+    pub fn of_machine_with(holder: String, chains: Vec<ChainId>, id_file: &Path) -> Self {
+        Self::with_machine(holder, chains, machine::machine_id_or(id_file))
+    }
+
+    fn with_machine(holder: String, chains: Vec<ChainId>, machine: Option<String>) -> Self {
         Self {
             holder,
             host: machine::host_name(),
+            machine,
             boot_id: machine::boot_id(),
             pid: Some(std::process::id()),
             chains,
@@ -52,6 +73,7 @@ impl Lease {
         Self {
             holder: format!("node {node}"),
             host: String::new(),
+            machine: None,
             boot_id: String::new(),
             pid: None,
             chains,
@@ -62,7 +84,18 @@ impl Lease {
     /// Whether it still holds: not where this very machine has booted since.
     #[must_use]
     pub fn holds(&self) -> bool {
-        self.host != machine::host_name() || self.boot_id == machine::boot_id()
+        self.holds_for(
+            machine::machine_id().as_deref(),
+            &machine::host_name(),
+            &machine::boot_id(),
+        )
+    }
+
+    /// Copies of a machine may share an id: so a lease ends only where the host's name agrees as
+    /// well.
+    fn holds_for(&self, machine: Option<&str>, host: &str, boot_id: &str) -> bool {
+        let is_ours = machine.is_some() && self.machine.as_deref() == machine && self.host == host;
+        !is_ours || boot_id.is_empty() || self.boot_id == boot_id
     }
 }
 
@@ -109,4 +142,39 @@ pub fn leases(layout: &Layout) -> Result<Vec<Lease>, ReadError> {
     }
     found.sort_by(|a, b| a.holder.cmp(&b.holder));
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_older_boot_of_the_same_machine_ends_a_lease() {
+        let lease = |machine: Option<&str>| Lease {
+            holder: "n".to_owned(),
+            host: "same-name".to_owned(),
+            machine: machine.map(str::to_owned),
+            boot_id: "first".to_owned(),
+            pid: None,
+            chains: Vec::new(),
+            renewed_unix: 0,
+        };
+        let holds = |machine, own, host, boot| lease(machine).holds_for(own, host, boot);
+        assert!(!holds(Some("a"), Some("a"), "same-name", "second"));
+        assert!(holds(Some("a"), Some("a"), "same-name", "first"));
+        // Another machine of that name, one without an id, a lease without one, a copied id.
+        assert!(holds(Some("a"), Some("b"), "same-name", "second"));
+        assert!(holds(Some("a"), None, "same-name", "second"));
+        assert!(holds(None, Some("a"), "same-name", "second"));
+        assert!(holds(None, None, "same-name", "second"));
+        assert!(holds(Some("a"), Some("a"), "other-name", "second"));
+        assert!(holds(Some("a"), Some("a"), "same-name", ""));
+    }
+
+    #[test]
+    fn leases_of_before_are_read_and_hold() {
+        let old = r#"{"holder":"n","host":"h","boot_id":"b","chains":[],"renewed_unix":1}"#;
+        let lease: Lease = serde_json::from_str(old).unwrap();
+        assert!(lease.machine.is_none() && lease.holds());
+    }
 }

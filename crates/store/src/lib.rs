@@ -1,16 +1,21 @@
 //! The store: packs, indexes, records, commit, gc, verify.
 
+pub mod acl;
 mod commit;
 mod dedup;
+mod delete;
+mod exclusive;
 pub mod flatten;
 mod format;
 mod gc;
+mod index_file;
 mod intent;
 mod layout;
 mod lease;
 mod machine;
 mod marks;
 mod pack;
+mod publish;
 mod reader;
 mod record;
 mod repack;
@@ -23,7 +28,8 @@ mod writer;
 
 pub use commit::{CommitError, Published};
 pub use dedup::{PackRef, Placement};
-pub use gc::{DeleteError, Swept, delete, holders, sweep, unique_pack_bytes};
+pub use delete::{DeleteError, delete, holders};
+pub use gc::{Swept, sweep, unique_pack_bytes};
 pub use layout::Layout;
 pub use lease::{Lease, leases, remove_lease, write_lease};
 pub use pack::{PackWriter, PutError};

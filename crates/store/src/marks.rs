@@ -2,17 +2,21 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 
 use uimgacc_types::{ChainId, DiffId, PackId, chain_ids};
 
+use crate::index_file::read_index;
 use crate::reader::ReadError;
-use crate::session::{SessionError, pack_of, read_index};
-use crate::{ImageRecord, StoreReader};
+use crate::session::{SessionError, pack_of};
+use crate::{ChainRecord, ImageRecord, StoreReader};
 
 /// Everything that images (and leases) keep alive.
 #[derive(Debug, Default)]
 pub(crate) struct Marks {
     pub(crate) chains: HashSet<ChainId>,
+    /// Chains that leases name: their retired records stay.
+    pub(crate) leased: HashSet<ChainId>,
     pub(crate) layers: HashSet<DiffId>,
     pub(crate) indexes: HashSet<ChainId>,
     pub(crate) packs: HashSet<PackId>,
@@ -28,46 +32,84 @@ impl IndexPacks {
     fn of_layer(&mut self, reader: &StoreReader, id: DiffId) -> Result<&[PackId], SessionError> {
         Ok(match self.layers.entry(id) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(slot) => {
-                let packs = read_index(&reader.layout().layer(id))?
-                    .map(|(tree, _, _)| tree.devices.iter().filter_map(pack_of).collect());
-                slot.insert(packs.unwrap_or_default())
-            }
+            Entry::Vacant(slot) => slot.insert(packs_of(&reader.layout().layer(id))?),
         })
     }
 }
 
+/// The packs that an index file refers to; none where it is gone.
+fn packs_of(path: &Path) -> Result<Vec<PackId>, SessionError> {
+    let packs =
+        read_index(path)?.map(|(tree, _, _)| tree.devices.iter().filter_map(pack_of).collect());
+    Ok(packs.unwrap_or_default())
+}
+
 impl Marks {
-    /// Marks what an image needs.
+    /// Marks what an image needs, and the flattened indexes of its chain's prefixes: their
+    /// records stay and name them.
     pub(crate) fn add_image(
         &mut self,
         reader: &StoreReader,
         cache: &mut IndexPacks,
         image: &ImageRecord,
     ) -> Result<(), SessionError> {
-        self.chains.extend(chain_ids(&image.diff_ids));
+        for chain_id in chain_ids(&image.diff_ids) {
+            if self.chains.insert(chain_id)
+                && let Some(index) = reader.chain(chain_id)?.and_then(|record| record.index)
+            {
+                self.indexes.insert(chain_id);
+                self.packs.extend(&index.packs);
+            }
+        }
         self.indexes.insert(image.chain_id);
         self.packs.extend(&image.index.packs);
         self.add_layers(reader, cache, &image.diff_ids)
     }
 
-    /// Marks what a leased chain needs, as far as it is still known.
-    pub(crate) fn add_chain(
+    /// Marks what a chain's record names. The record itself counts only with `keep_record`.
+    pub(crate) fn add_record(
+        &mut self,
+        reader: &StoreReader,
+        cache: &mut IndexPacks,
+        record: &ChainRecord,
+        keep_record: bool,
+    ) -> Result<(), SessionError> {
+        let diff_ids: Vec<DiffId> = record.layers.iter().map(|layer| layer.diff_id).collect();
+        if keep_record {
+            self.chains.extend(chain_ids(&diff_ids));
+        }
+        if let Some(index) = &record.index {
+            self.indexes.insert(record.chain_id);
+            self.packs.extend(&index.packs);
+        }
+        self.add_layers(reader, cache, &diff_ids)
+    }
+
+    /// Marks what a leased chain needs: what its record names, and what the record named that it
+    /// had when it was retired.
+    fn add_leased(
         &mut self,
         reader: &StoreReader,
         cache: &mut IndexPacks,
         chain_id: ChainId,
     ) -> Result<(), SessionError> {
-        let Some(record) = reader.chain(chain_id)? else {
-            return Ok(());
-        };
-        let diff_ids: Vec<DiffId> = record.layers.iter().map(|layer| layer.diff_id).collect();
-        self.chains.extend(chain_ids(&diff_ids));
-        if let Some(index) = &record.index {
-            self.indexes.insert(chain_id);
-            self.packs.extend(&index.packs);
+        self.leased.insert(chain_id);
+        if let Some(record) = reader.chain(chain_id)? {
+            self.add_record(reader, cache, &record, true)?;
         }
-        self.add_layers(reader, cache, &diff_ids)
+        if let Some(record) = reader.retired_chain(chain_id)? {
+            self.add_record(reader, cache, &record, false)?;
+        }
+        Ok(())
+    }
+
+    /// Marks the packs of an index file that stays though nothing names it. A damaged one names
+    /// none.
+    pub(crate) fn add_index_file(&mut self, path: &Path) {
+        match packs_of(path) {
+            Ok(packs) => self.packs.extend(packs),
+            Err(error) => tracing::warn!("{error}"),
+        }
     }
 
     fn add_layers(
@@ -86,28 +128,24 @@ impl Marks {
 }
 
 /// Marks from every image record and every lease that holds.
-pub(crate) fn mark(reader: &StoreReader) -> Result<Marks, SessionError> {
+pub(crate) fn mark(reader: &StoreReader, cache: &mut IndexPacks) -> Result<Marks, SessionError> {
     let mut marks = Marks::default();
-    let mut cache = IndexPacks::default();
     for image in reader.images()? {
-        marks.add_image(reader, &mut cache, &image)?;
+        marks.add_image(reader, cache, &image)?;
     }
     for lease in crate::leases(reader.layout())?
         .iter()
         .filter(|lease| lease.holds())
     {
         for chain_id in &lease.chains {
-            marks.add_chain(reader, &mut cache, *chain_id)?;
+            marks.add_leased(reader, cache, *chain_id)?;
         }
     }
     Ok(marks)
 }
 
 /// Parses the id that a file of the store has as its name.
-pub(crate) fn id_of<T>(
-    path: &std::path::Path,
-    parse: impl FnOnce(&str) -> Option<T>,
-) -> Result<T, ReadError> {
+pub(crate) fn id_of<T>(path: &Path, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, ReadError> {
     path.file_stem()
         .and_then(|stem| stem.to_str())
         .and_then(parse)

@@ -4,6 +4,7 @@
 //! in the file; one that turns out to be known already is cut off again. Nothing has its final
 //! name before [`crate::Session::seal`].
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt as _;
@@ -49,6 +50,8 @@ pub struct PackWriter {
     /// Where the next content starts.
     pub(crate) end: u64,
     pub(crate) entries: Vec<(ContentHash, Extent)>,
+    /// The same by their hashes, from the first copy on: copies are not known to the session.
+    by_hash: Option<HashMap<ContentHash, Extent>>,
     buffer: Vec<u8>,
 }
 
@@ -68,6 +71,7 @@ impl PackWriter {
             file,
             end: 0,
             entries: Vec::new(),
+            by_hash: None,
             buffer: Vec::new(),
         })
     }
@@ -87,7 +91,7 @@ impl PackWriter {
         if len_bytes <= SMALL_BYTES {
             self.fill(source, len_bytes)?;
             let hash = ContentHash::from_bytes(*blake3::hash(&self.buffer).as_bytes());
-            if let Some(known) = self.shared.find(&hash) {
+            if let Some(known) = self.find(&hash) {
                 return Ok(known);
             }
             self.check_room(len_bytes)?;
@@ -100,23 +104,50 @@ impl PackWriter {
             // Cut back what was begun; if even that fails, sealing sets the length again.
             let _ = self.file.set_len(self.end);
         })?;
-        if let Some(known) = self.shared.find(&hash) {
-            self.file
-                .set_len(self.end)
-                .map_err(failed("cut back", &self.path))?;
+        if let Some(known) = self.find(&hash) {
+            self.cut_back()?;
             return Ok(known);
         }
         Ok(self.keep(hash, len_bytes, true))
     }
 
-    /// Stores a content of another pack once more, whether the store has it or not.
+    /// Stores a content of another pack once more, whether the store has it or not; but never
+    /// twice in this pack.
     pub(crate) fn copy(
         &mut self,
         source: &mut dyn Read,
         len_bytes: u64,
     ) -> Result<Placement, PutError> {
         let hash = self.stream(source, len_bytes)?;
+        let by_hash = self
+            .by_hash
+            .get_or_insert_with(|| self.entries.iter().copied().collect());
+        if let Some(extent) = by_hash.get(&hash).copied() {
+            self.cut_back()?;
+            return Ok(self.placed(extent));
+        }
         Ok(self.keep(hash, len_bytes, false))
+    }
+
+    /// Where the content lies, if the store, the session or this pack has it.
+    fn find(&self, hash: &ContentHash) -> Option<Placement> {
+        self.shared.find(hash).or_else(|| {
+            let extent = self.by_hash.as_ref()?.get(hash)?;
+            Some(self.placed(*extent))
+        })
+    }
+
+    fn placed(&self, extent: Extent) -> Placement {
+        Placement {
+            pack: PackRef::Open(self.slot),
+            extent,
+        }
+    }
+
+    fn cut_back(&self) -> Result<(), CommitError> {
+        self.file
+            .set_len(self.end)
+            .map_err(failed("cut back", &self.path))
     }
 
     fn check_room(&self, len_bytes: u64) -> Result<(), CommitError> {
@@ -170,11 +201,11 @@ impl PackWriter {
             offset_bytes: self.end,
             len_bytes,
         };
-        let placement = Placement {
-            pack: PackRef::Open(self.slot),
-            extent,
-        };
+        let placement = self.placed(extent);
         self.entries.push((hash, extent));
+        if let Some(by_hash) = &mut self.by_hash {
+            by_hash.insert(hash, extent);
+        }
         self.end = (self.end + len_bytes).next_multiple_of(BLOCK_BYTES);
         // Another writer may have finished the same content meanwhile: then it stands twice, in
         // two packs, and either place is good.

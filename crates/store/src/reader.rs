@@ -102,18 +102,16 @@ impl StoreReader {
     /// # Errors
     /// The file system's error, or a file whose content does not lead to `chain_id`.
     pub fn chain(&self, chain_id: ChainId) -> Result<Option<ChainRecord>, ReadError> {
-        let path = self.layout.chain(chain_id);
-        let Some(record) = read_json::<ChainRecord>(&path)? else {
-            return Ok(None);
-        };
-        let diff_ids: Vec<DiffId> = record.layers.iter().map(|layer| layer.diff_id).collect();
-        if record.chain_id != chain_id || chain_ids(&diff_ids).last() != Some(&chain_id) {
-            return Err(ReadError::Damaged {
-                path,
-                reason: "its layers do not make its chain ID".to_owned(),
-            });
-        }
-        Ok(Some(record))
+        read_chain(self.layout.chain(chain_id), chain_id)
+    }
+
+    /// The record that a chain had when it was retired: nodes that lease it still read its files,
+    /// but no node starts anything from it.
+    ///
+    /// # Errors
+    /// As for [`Self::chain`].
+    pub fn retired_chain(&self, chain_id: ChainId) -> Result<Option<ChainRecord>, ReadError> {
+        read_chain(self.layout.retired_chain(chain_id), chain_id)
     }
 
     /// The record of the image with this (normalised) target reference.
@@ -137,6 +135,20 @@ impl StoreReader {
         images.sort_by(|a, b| a.target.cmp(&b.target));
         Ok(images)
     }
+}
+
+fn read_chain(path: PathBuf, chain_id: ChainId) -> Result<Option<ChainRecord>, ReadError> {
+    let Some(record) = read_json::<ChainRecord>(&path)? else {
+        return Ok(None);
+    };
+    let diff_ids: Vec<DiffId> = record.layers.iter().map(|layer| layer.diff_id).collect();
+    if record.chain_id != chain_id || chain_ids(&diff_ids).last() != Some(&chain_id) {
+        return Err(ReadError::Damaged {
+            path,
+            reason: "its layers do not make its chain ID".to_owned(),
+        });
+    }
+    Ok(Some(record))
 }
 
 /// The files `<folder>/<aa>/*.<suffix>`; none where `folder` is missing.

@@ -1,13 +1,14 @@
-//! Keeping an image's packs few: contents of the least used packs are copied into a new one.
+//! Keeping packs few: contents of the least used packs are copied into a new one.
 //!
 //! Each pack is a device of the mount, so a flattened index refers to
-//! [`MAX_PACKS_PER_IMAGE`](uimgacc_types::MAX_PACKS_PER_IMAGE) at most.
+//! [`MAX_PACKS_PER_IMAGE`](uimgacc_types::MAX_PACKS_PER_IMAGE) at most; and the layers that come
+//! with it into the store refer to the same ones, so that their prefixes have few as well.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 
-use uimgacc_erofs::tree::{ChunkAddress, ChunkedContents, Contents, InodeId, Kind, Tree};
+use uimgacc_erofs::tree::{ChunkAddress, ChunkedContents, Contents, Device, Kind, Tree};
 
 use crate::commit::failed;
 use crate::dedup::PackRef;
@@ -16,11 +17,11 @@ use crate::format::BLOCK_BYTES;
 use crate::pack::PackWriter;
 use crate::session::{Session, SessionError, pack_of};
 
-/// A chunk's place and its length in bytes.
-type Piece = (ChunkAddress, u64);
+/// What names a device in every tree.
+type Tag = [u8; 64];
 
-/// The chunks of a file that are no holes.
-fn pieces(contents: &ChunkedContents) -> impl Iterator<Item = Piece> + '_ {
+/// The chunks of a file that are no holes, each with its length in bytes.
+fn pieces(contents: &ChunkedContents) -> impl Iterator<Item = (ChunkAddress, u64)> + '_ {
     let chunk_bytes = 1u64 << contents.chunk_log2;
     (0u64..)
         .zip(&contents.chunks)
@@ -31,16 +32,26 @@ fn pieces(contents: &ChunkedContents) -> impl Iterator<Item = Piece> + '_ {
         })
 }
 
+fn device_of(tree: &Tree, chunk: ChunkAddress) -> Option<&Device> {
+    tree.devices.get(usize::from(chunk.device))
+}
+
 /// Which devices to copy from so that at most `max` remain, the new pack included: those of
 /// packs of the store with the least bytes in use.
-fn victims(tree: &Tree, files: &[InodeId], max: usize) -> HashSet<u16> {
-    let mut used: BTreeMap<u16, u64> = BTreeMap::new();
+fn victims(trees: &[&mut Tree], max: usize) -> HashSet<Tag> {
+    let mut used: BTreeMap<Tag, u64> = BTreeMap::new();
     let mut seen = HashSet::new();
-    for id in files {
-        if let Kind::Regular(Contents::Chunks(contents)) = &tree.inode(*id).kind {
+    for tree in trees {
+        for id in reachable(tree) {
+            let Kind::Regular(Contents::Chunks(contents)) = &tree.inode(id).kind else {
+                continue;
+            };
             for (chunk, len) in pieces(contents) {
-                if seen.insert(chunk) {
-                    *used.entry(chunk.device).or_default() += len;
+                let Some(device) = device_of(tree, chunk) else {
+                    continue;
+                };
+                if seen.insert((device.tag, chunk.start_block)) {
+                    *used.entry(device.tag).or_default() += len;
                 }
             }
         }
@@ -49,91 +60,102 @@ fn victims(tree: &Tree, files: &[InodeId], max: usize) -> HashSet<u16> {
         return HashSet::new();
     }
     let excess = used.len() + 1 - max;
-    let mut candidates: Vec<(u64, u16)> = used
+    let is_sealed = |tag: &Tag| {
+        let device = Device {
+            tag: *tag,
+            blocks: 0,
+        };
+        pack_of(&device).is_some()
+    };
+    let mut candidates: Vec<(u64, Tag)> = used
         .into_iter()
-        .filter(|(device, _)| {
-            tree.devices
-                .get(usize::from(*device))
-                .is_some_and(|device| pack_of(device).is_some())
-        })
-        .map(|(device, bytes)| (bytes, device))
+        .filter(|(tag, _)| is_sealed(tag))
+        .map(|(tag, bytes)| (bytes, tag))
         .collect();
     candidates.sort_unstable();
     candidates
         .into_iter()
         .take(excess)
-        .map(|(_, device)| device)
+        .map(|(_, tag)| tag)
         .collect()
 }
 
-impl Session {
-    /// Copies contents into `writer` until the tree refers to `max` packs at most, counting the
-    /// writer's. Gives the number of bytes copied.
-    ///
-    /// # Errors
-    /// A pack cannot be read, or the store cannot be written.
-    pub fn repack(
-        &self,
-        tree: &mut Tree,
-        writer: &mut PackWriter,
-        max: usize,
-    ) -> Result<u64, SessionError> {
-        let files = reachable(tree);
-        let victims = victims(tree, &files, max);
-        if victims.is_empty() {
-            return Ok(0);
+/// What was copied so far.
+struct Copier<'a> {
+    session: &'a Session,
+    writer: &'a mut PackWriter,
+    victims: HashSet<Tag>,
+    open: HashMap<Tag, File>,
+    /// Device, first block and length to first block in the writer's pack.
+    moved: HashMap<(Tag, u32, u64), u32>,
+    copied_bytes: u64,
+}
+
+impl Copier<'_> {
+    /// Where the piece lies in the writer's pack, copied there if it is not yet; `None` where it
+    /// may stay.
+    fn place(
+        &mut self,
+        device: &Device,
+        start_block: u32,
+        len_bytes: u64,
+    ) -> Result<Option<u32>, SessionError> {
+        if !self.victims.contains(&device.tag) {
+            return Ok(None);
         }
-        let own = self.device(PackRef::Open(writer.slot));
-        let own_number = match tree.devices.iter().position(|device| device.tag == own.tag) {
-            Some(number) => number,
-            None => {
-                tree.devices.push(own);
-                tree.devices.len() - 1
+        let key = (device.tag, start_block, len_bytes);
+        if let Some(start) = self.moved.get(&key) {
+            return Ok(Some(*start));
+        }
+        let path = self.session.pack_path(device).unwrap_or_default();
+        let file = match self.open.entry(device.tag) {
+            std::collections::hash_map::Entry::Occupied(file) => file.into_mut(),
+            std::collections::hash_map::Entry::Vacant(slot) => {
+                slot.insert(File::open(&path).map_err(failed("open", &path))?)
             }
         };
-        let own_number = u16::try_from(own_number).unwrap_or(u16::MAX);
-        let mut open: HashMap<u16, File> = HashMap::new();
-        let mut moved: HashMap<Piece, u32> = HashMap::new();
-        let mut copied_bytes = 0;
-        for id in files {
-            let devices = &tree.devices;
+        file.seek(SeekFrom::Start(u64::from(start_block) * BLOCK_BYTES))
+            .map_err(failed("read", &path))?;
+        let placement = self
+            .writer
+            .copy(&mut file.take(len_bytes), len_bytes)
+            .map_err(|source| SessionError::Repack { path, source })?;
+        self.copied_bytes += len_bytes;
+        // The writer holds packs below 2^32 blocks.
+        let start = u32::try_from(placement.extent.offset_bytes / BLOCK_BYTES).unwrap_or(u32::MAX);
+        self.moved.insert(key, start);
+        Ok(Some(start))
+    }
+
+    fn apply(&mut self, tree: &mut Tree) -> Result<(), SessionError> {
+        let own = self.session.device(PackRef::Open(self.writer.slot));
+        let mut own_number = tree.devices.iter().position(|device| device.tag == own.tag);
+        for id in reachable(tree) {
+            let Kind::Regular(Contents::Chunks(contents)) = &tree.inode(id).kind else {
+                continue;
+            };
             let mut new_starts = Vec::new();
-            if let Kind::Regular(Contents::Chunks(contents)) = &tree.inode(id).kind {
-                for piece in pieces(contents).filter(|(chunk, _)| victims.contains(&chunk.device)) {
-                    if let std::collections::hash_map::Entry::Vacant(slot) = moved.entry(piece) {
-                        let path = devices
-                            .get(usize::from(piece.0.device))
-                            .and_then(|device| self.pack_path(device))
-                            .unwrap_or_default();
-                        let file = match open.entry(piece.0.device) {
-                            std::collections::hash_map::Entry::Occupied(file) => file.into_mut(),
-                            std::collections::hash_map::Entry::Vacant(slot) => {
-                                slot.insert(File::open(&path).map_err(failed("open", &path))?)
-                            }
-                        };
-                        file.seek(SeekFrom::Start(
-                            u64::from(piece.0.start_block) * BLOCK_BYTES,
-                        ))
-                        .map_err(failed("read", &path))?;
-                        let placement = writer
-                            .copy(&mut file.take(piece.1), piece.1)
-                            .map_err(|source| SessionError::Repack { path, source })?;
-                        copied_bytes += piece.1;
-                        // The writer holds packs below 2^32 blocks.
-                        slot.insert(
-                            u32::try_from(placement.extent.offset_bytes / BLOCK_BYTES)
-                                .unwrap_or(u32::MAX),
-                        );
-                    }
-                    new_starts.extend(moved.get(&piece).map(|start| (piece.0, *start)));
+            for (chunk, len_bytes) in pieces(contents) {
+                if let Some(device) = device_of(tree, chunk)
+                    && let Some(start) = self.place(device, chunk.start_block, len_bytes)?
+                {
+                    new_starts.push((chunk, start));
                 }
             }
+            if new_starts.is_empty() {
+                continue;
+            }
+            let number = *own_number.get_or_insert_with(|| {
+                tree.devices.push(own.clone());
+                tree.devices.len() - 1
+            });
+            let device = u16::try_from(number).unwrap_or(u16::MAX);
             if let Kind::Regular(Contents::Chunks(contents)) = &mut tree.inode_mut(id).kind {
                 let mut new_starts = new_starts.into_iter().peekable();
                 for chunk in contents.chunks.iter_mut().flatten() {
                     if let Some((_, start_block)) = new_starts.next_if(|(old, _)| old == chunk) {
                         *chunk = ChunkAddress {
-                            device: own_number,
+                            device,
                             start_block,
                         };
                     }
@@ -141,6 +163,37 @@ impl Session {
             }
         }
         drop_unused_devices(tree);
-        Ok(copied_bytes)
+        Ok(())
+    }
+}
+
+impl Session {
+    /// Copies contents into `writer` until the trees together refer to `max` packs at most,
+    /// counting the writer's. Gives the number of bytes copied.
+    ///
+    /// # Errors
+    /// A pack cannot be read, or the store cannot be written.
+    pub fn repack(
+        &self,
+        trees: &mut [&mut Tree],
+        writer: &mut PackWriter,
+        max: usize,
+    ) -> Result<u64, SessionError> {
+        let victims = victims(trees, max);
+        if victims.is_empty() {
+            return Ok(0);
+        }
+        let mut copier = Copier {
+            session: self,
+            writer,
+            victims,
+            open: HashMap::new(),
+            moved: HashMap::new(),
+            copied_bytes: 0,
+        };
+        for tree in trees {
+            copier.apply(tree)?;
+        }
+        Ok(copier.copied_bytes)
     }
 }

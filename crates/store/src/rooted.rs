@@ -88,6 +88,25 @@ pub fn resolve<'a>(
     tree: &Tree,
     names: impl IntoIterator<Item = &'a Bytes, IntoIter: DoubleEndedIterator>,
 ) -> Result<RootedPath, ResolveError> {
+    resolve_in(tree, names, false)
+}
+
+/// Like [`resolve`], in a layer with nothing below: whiteouts stand for nothing there.
+///
+/// # Errors
+/// A file on the way, or more than 255 symlinks.
+pub fn resolve_in_base<'a>(
+    tree: &Tree,
+    names: impl IntoIterator<Item = &'a Bytes, IntoIter: DoubleEndedIterator>,
+) -> Result<RootedPath, ResolveError> {
+    resolve_in(tree, names, true)
+}
+
+fn resolve_in<'a>(
+    tree: &Tree,
+    names: impl IntoIterator<Item = &'a Bytes, IntoIter: DoubleEndedIterator>,
+    is_base: bool,
+) -> Result<RootedPath, ResolveError> {
     let mut rest: Vec<Bytes> = names.into_iter().rev().cloned().collect();
     let mut path = RootedPath::default();
     let mut links = 0;
@@ -103,7 +122,8 @@ pub fn resolve<'a>(
         let Some(entries) = tree.inode(here).entries() else {
             return Err(ResolveError::BelowFile);
         };
-        let Some(next) = entries.get(&name).copied() else {
+        let is_there = |id: &InodeId| !(is_base && tree.inode(*id).is_whiteout());
+        let Some(next) = entries.get(&name).copied().filter(is_there) else {
             path.names.push(name);
             continue;
         };

@@ -7,26 +7,27 @@
 //! A session says in `tmp/` that it lives, so that gc keeps its hands off contents that it may
 //! have counted on (see [`crate::intent`]).
 
+use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest as _, Sha256};
+use uimgacc_erofs::Limits;
 use uimgacc_erofs::tree::{Device, Tree};
-use uimgacc_types::{ChainId, ContentHash, DiffId, Digest, PackId};
+use uimgacc_types::{ContentHash, PackId};
 
-use crate::commit::{self, CommitError, Published, failed, publish, replace_json};
+use crate::commit::{self, CommitError, failed, publish, replace};
 use crate::dedup::{Dedup, PackRef, Placement};
+use crate::exclusive::wait_for_gc;
 use crate::format::BLOCK_BYTES;
-use crate::intent::Intent;
+use crate::index_file::{MAX_INDEX_BYTES, read_toc, read_tocs, toc_of};
+use crate::intent::{Intent, Role};
 use crate::pack::PackWriter;
-use crate::reader::{ReadError, list_fanned};
+use crate::reader::ReadError;
 use crate::toc::{self, Toc};
-use crate::{ChainLayer, ChainRecord, ImageRecord, IndexRecord, StoreReader, machine};
-
-/// No index of a sane image is longer; read whole, it must fit in memory.
-pub(crate) const MAX_INDEX_BYTES: u64 = 4 << 30;
+use crate::{StoreReader, machine};
 
 /// Why a session failed.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +67,30 @@ pub enum SessionError {
         "the pack {0} vanished while the image was made (was the store swept from elsewhere?): run create again"
     )]
     PackGone(PackId),
+    /// A file that the session counts on is gone or has changed.
+    #[error(
+        "{path} vanished or changed while the image was made (was the store changed by other means?): run create again"
+    )]
+    Vanished {
+        /// The file.
+        path: PathBuf,
+    },
+    /// An index would be longer than what is ever read.
+    #[error("the index {path} would have {found_bytes} bytes, {MAX_INDEX_BYTES} at most are read")]
+    IndexTooLarge {
+        /// Where it was to go.
+        path: PathBuf,
+        /// How long it is.
+        found_bytes: u64,
+    },
+    /// A gc does not end.
+    #[error(
+        "`store gc` or `delete` is still at work on the store ({who}): try again when it has ended"
+    )]
+    GcRuns {
+        /// Who.
+        who: String,
+    },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -81,8 +106,8 @@ pub(crate) struct Shared {
     pub(crate) dir: PathBuf,
     dedup: Mutex<Dedup>,
     slots: Mutex<Vec<Slot>>,
-    /// Length of each pack of the store in blocks.
-    blocks: std::collections::HashMap<PackId, u32>,
+    /// Length of each pack of the store in blocks: those at the start, others as they are met.
+    blocks: Mutex<HashMap<PackId, u32>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -104,22 +129,25 @@ impl Shared {
 #[derive(Debug)]
 pub struct Session {
     reader: StoreReader,
-    shared: Arc<Shared>,
-    _intent: Intent,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) intent: Intent,
+    /// What an index may have so that it can be read again.
+    pub(crate) limits: Limits,
 }
 
 impl Session {
-    /// Starts a session: says so in `tmp/`, then reads every table of contents.
+    /// Starts a session: says so in `tmp/`, waits for a gc that is at work, then reads every table
+    /// of contents. Damaged tables are told and passed over.
     ///
     /// # Errors
-    /// The store is not writable, or one of its tables is damaged.
+    /// The store is not writable, or a gc does not end within a quarter of an hour.
     pub fn begin(reader: StoreReader) -> Result<Self, SessionError> {
-        let intent = Intent::declare(reader.layout())?;
+        let intent = Intent::declare(reader.layout(), Role::Create)?;
+        wait_for_gc(reader.layout())?;
         let mut dedup = Dedup::default();
-        let mut blocks = std::collections::HashMap::new();
+        let mut blocks = HashMap::new();
         for (id, toc) in read_tocs(&reader)? {
-            // Lengths beyond 32 bits of blocks are never written; such a pack is not used.
-            if let Ok(count) = u32::try_from(toc.pack_bytes / BLOCK_BYTES) {
+            if let Some(count) = blocks_of(&toc) {
                 dedup.add_pack(id, &toc.entries);
                 blocks.insert(id, count);
             }
@@ -130,10 +158,11 @@ impl Session {
                 dir: intent.dir().to_owned(),
                 dedup: Mutex::new(dedup),
                 slots: Mutex::new(Vec::new()),
-                blocks,
+                blocks: Mutex::new(blocks),
             }),
             reader,
-            _intent: intent,
+            intent,
+            limits: Limits::default(),
         })
     }
 
@@ -164,13 +193,32 @@ impl Session {
         match pack {
             PackRef::Sealed(id) => Device {
                 tag: tag(&id.hex()),
-                blocks: self.shared.blocks.get(&id).copied().unwrap_or_default(),
+                blocks: locked(&self.shared.blocks)
+                    .get(&id)
+                    .copied()
+                    .unwrap_or_default(),
             },
             PackRef::Open(slot) => Device {
                 tag: tag(&format!("open-{slot}")),
                 blocks: 0,
             },
         }
+    }
+
+    /// Whether a pack is in the store, its table too. One that came after the start of this
+    /// session is looked for and counted on from then on.
+    pub(crate) fn knows_pack(&self, id: PackId) -> Result<bool, ReadError> {
+        if locked(&self.shared.blocks).contains_key(&id) {
+            return Ok(true);
+        }
+        let Some(count) = toc_of(self.reader.layout(), id)?
+            .as_ref()
+            .and_then(blocks_of)
+        else {
+            return Ok(false);
+        };
+        locked(&self.shared.blocks).insert(id, count);
+        Ok(true)
     }
 
     /// Whether every device of the tree is a pack that has its final name.
@@ -217,13 +265,22 @@ impl Session {
                 pack_bytes: writer.end,
                 entries: writer.entries,
             });
-            publish(&writer.path, &self.reader.layout().pack(id))?;
+            let pack = self.reader.layout().pack(id);
+            // Tables of equal packs are equal; what is left of a damaged one makes room.
+            match std::fs::metadata(&pack) {
+                Ok(there) if there.len() != writer.end => replace(&writer.path, &pack)?,
+                _ => publish(&writer.path, &pack).map(|_| ())?,
+            }
             let path = self.shared.dir.join(format!("toc-{slot}"));
             let mut file = File::create_new(&path).map_err(failed("create", &path))?;
             file.write_all(&bytes)
                 .and_then(|()| file.sync_all())
                 .map_err(failed("write", &path))?;
-            publish(&path, &self.reader.layout().toc(id))?;
+            let toc = self.reader.layout().toc(id);
+            match read_toc(&toc) {
+                Err(ReadError::Damaged { .. }) => replace(&path, &toc)?,
+                _ => publish(&path, &toc).map(|_| ())?,
+            }
             Slot::Sealed {
                 id,
                 // Held below 8 TiB by the writer.
@@ -244,160 +301,6 @@ impl Session {
         }
     }
 
-    /// The tree of a layer that is in the store with all of its packs.
-    ///
-    /// # Errors
-    /// The file system's error, or a damaged index.
-    pub fn layer(&self, diff_id: DiffId) -> Result<Option<(Tree, ChainLayer)>, SessionError> {
-        let path = self.reader.layout().layer(diff_id);
-        let Some((tree, digest, _)) = read_index(&path)? else {
-            return Ok(None);
-        };
-        let whole = tree
-            .devices
-            .iter()
-            .all(|device| pack_of(device).is_some_and(|id| self.shared.blocks.contains_key(&id)));
-        if !whole {
-            // A layer whose packs were lost is converted again; its index must make room.
-            commit::remove_file(&path)?;
-            return Ok(None);
-        }
-        Ok(Some((
-            tree,
-            ChainLayer {
-                diff_id,
-                index_digest: digest,
-            },
-        )))
-    }
-
-    /// The flattened index of a chain that is in the store with all that it needs.
-    ///
-    /// # Errors
-    /// The file system's error, or a damaged file.
-    pub fn index(&self, chain_id: ChainId) -> Result<Option<(Tree, IndexRecord)>, SessionError> {
-        let Some(record) = self.reader.chain(chain_id)?.and_then(|chain| chain.index) else {
-            return Ok(None);
-        };
-        let path = self.reader.layout().index(chain_id);
-        let Some((tree, digest, _)) = read_index(&path)? else {
-            return Ok(None);
-        };
-        if digest != record.digest {
-            return Err(ReadError::Damaged {
-                path,
-                reason: format!("its digest is {digest} instead of {}", record.digest),
-            }
-            .into());
-        }
-        if record
-            .packs
-            .iter()
-            .all(|id| self.shared.blocks.contains_key(id))
-        {
-            return Ok(Some((tree, record)));
-        }
-        // An index whose packs were lost is made again; record and file must make room.
-        commit::remove_file(&self.reader.layout().chain(chain_id))?;
-        commit::remove_file(&path)?;
-        Ok(None)
-    }
-
-    /// Writes a layer's index. All packs must be sealed and the tree settled.
-    ///
-    /// # Errors
-    /// The tree cannot be written, or the store cannot.
-    pub fn publish_layer(&self, diff_id: DiffId, tree: &Tree) -> Result<ChainLayer, SessionError> {
-        let path = self.reader.layout().layer(diff_id);
-        let (_, index_digest, _) = self.publish_index_file(&path, tree)?;
-        Ok(ChainLayer {
-            diff_id,
-            index_digest,
-        })
-    }
-
-    /// Writes the flattened index of a chain.
-    ///
-    /// # Errors
-    /// The tree cannot be written, or the store cannot.
-    pub fn publish_index(
-        &self,
-        chain_id: ChainId,
-        tree: &Tree,
-    ) -> Result<IndexRecord, SessionError> {
-        let path = self.reader.layout().index(chain_id);
-        let (devices, digest, size) = self.publish_index_file(&path, tree)?;
-        Ok(IndexRecord {
-            digest,
-            size,
-            packs: devices.iter().filter_map(pack_of).collect(),
-        })
-    }
-
-    /// Writes an index unless its name is taken; gives the devices, digest and length of the one
-    /// that has the name in the end.
-    fn publish_index_file(
-        &self,
-        path: &Path,
-        tree: &Tree,
-    ) -> Result<(Vec<Device>, Digest, u64), SessionError> {
-        let id = machine::random_id().map_err(failed("name a temporary file for", path))?;
-        let temporary = self.shared.dir.join(format!("index-{id}"));
-        let file = File::create_new(&temporary).map_err(failed("create", &temporary))?;
-        let mut out = Hashing {
-            inner: BufWriter::with_capacity(1 << 20, file),
-            hasher: Sha256::new(),
-            written: 0,
-        };
-        uimgacc_erofs::write(tree, &mut out).map_err(|source| SessionError::Index {
-            path: path.to_owned(),
-            source,
-        })?;
-        let file = out
-            .inner
-            .into_inner()
-            .map_err(|error| failed("write", &temporary)(error.into_error()))?;
-        file.sync_all().map_err(failed("sync", &temporary))?;
-        if publish(&temporary, path)? == Published::AlreadyThere
-            && let Some((there, digest, size)) = read_index(path)?
-        {
-            return Ok((there.devices, digest, size));
-        }
-        let digest = Digest::from_bytes(out.hasher.finalize().into());
-        Ok((tree.devices.clone(), digest, out.written))
-    }
-
-    /// Writes a chain record; one that already has a flattened index stays.
-    ///
-    /// # Errors
-    /// The store cannot be read or written.
-    pub fn publish_chain(&self, record: &ChainRecord) -> Result<(), SessionError> {
-        let there = self.reader.chain(record.chain_id)?;
-        if there.is_some_and(|there| there.index.is_some() || there == *record) {
-            return Ok(());
-        }
-        let layout = self.reader.layout();
-        Ok(replace_json(
-            layout,
-            &layout.chain(record.chain_id),
-            record,
-        )?)
-    }
-
-    /// Writes the image record: the commit point.
-    ///
-    /// # Errors
-    /// A pack is gone, or the store cannot be written.
-    pub fn publish_image(&self, record: &ImageRecord) -> Result<(), SessionError> {
-        let layout = self.reader.layout();
-        for id in &record.index.packs {
-            if !layout.pack(*id).exists() {
-                return Err(SessionError::PackGone(*id));
-            }
-        }
-        Ok(replace_json(layout, &layout.image(&record.target), record)?)
-    }
-
     /// Now, as records write it.
     #[must_use]
     pub fn now(&self) -> String {
@@ -405,11 +308,16 @@ impl Session {
     }
 }
 
+/// A pack's length in blocks. Lengths beyond 32 bits are never written; such a pack is not used.
+fn blocks_of(toc: &Toc) -> Option<u32> {
+    u32::try_from(toc.pack_bytes / BLOCK_BYTES).ok()
+}
+
 /// Counts and hashes what passes.
-struct Hashing<W> {
-    inner: W,
-    hasher: Sha256,
-    written: u64,
+pub(crate) struct Hashing<W> {
+    pub(crate) inner: W,
+    pub(crate) hasher: Sha256,
+    pub(crate) written: u64,
 }
 
 impl<W: Write> Write for Hashing<W> {
@@ -445,65 +353,4 @@ fn open_slot(device: &Device) -> Option<usize> {
 #[must_use]
 pub fn pack_of(device: &Device) -> Option<PackId> {
     PackId::from_hex(std::str::from_utf8(&device.tag).ok()?).ok()
-}
-
-/// Every table of contents with its pack's id.
-pub(crate) fn read_tocs(reader: &StoreReader) -> Result<Vec<(PackId, Toc)>, ReadError> {
-    let mut tocs = Vec::new();
-    for path in list_fanned(&reader.layout().root().join("packs"), "toc")? {
-        if let Some(found) = read_toc(&path)? {
-            tocs.push(found);
-        }
-    }
-    Ok(tocs)
-}
-
-/// One table of contents; `None` where it is gone.
-pub(crate) fn read_toc(path: &Path) -> Result<Option<(PackId, Toc)>, ReadError> {
-    let damaged = |reason: String| ReadError::Damaged {
-        path: path.to_owned(),
-        reason,
-    };
-    let id = path
-        .file_stem()
-        .and_then(|stem| stem.to_str())
-        .and_then(|stem| PackId::from_hex(stem).ok())
-        .ok_or_else(|| damaged("its name is no pack id".to_owned()))?;
-    let bytes = match std::fs::read(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        other => other.map_err(|source| ReadError::Io {
-            path: path.to_owned(),
-            source,
-        })?,
-    };
-    let toc = toc::parse(&bytes, id).map_err(damaged)?;
-    Ok(Some((id, toc)))
-}
-
-/// An index of the store: its tree, digest and length; `None` where there is none.
-pub(crate) fn read_index(path: &Path) -> Result<Option<(Tree, Digest, u64)>, SessionError> {
-    let io = |source| ReadError::Io {
-        path: path.to_owned(),
-        source,
-    };
-    let size = match std::fs::metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        other => other.map_err(io)?.len(),
-    };
-    if size > MAX_INDEX_BYTES {
-        return Err(ReadError::Damaged {
-            path: path.to_owned(),
-            reason: format!("longer than {MAX_INDEX_BYTES} bytes"),
-        }
-        .into());
-    }
-    let bytes = std::fs::read(path).map_err(io)?;
-    let tree =
-        uimgacc_erofs::read(&bytes, &uimgacc_erofs::Limits::default()).map_err(|source| {
-            SessionError::DamagedIndex {
-                path: path.to_owned(),
-                source,
-            }
-        })?;
-    Ok(Some((tree, Digest::of(&bytes), bytes.len() as u64)))
 }

@@ -3,9 +3,10 @@
 use uimgacc_erofs::tree::{Contents, Kind};
 
 use crate::flatten::reachable;
-use crate::marks::mark;
+use crate::index_file::read_tocs;
+use crate::marks::{IndexPacks, mark};
 use crate::reader::list_fanned;
-use crate::session::{SessionError, read_tocs};
+use crate::session::SessionError;
 use crate::{StoreReader, leases};
 
 /// Counts of a store. All lengths in bytes.
@@ -42,7 +43,7 @@ pub struct Stat {
 pub fn stat(reader: &StoreReader) -> Result<Stat, SessionError> {
     let root = reader.layout().root();
     let length = |path: &std::path::Path| std::fs::metadata(path).map_or(0, |file| file.len());
-    let marks = mark(reader)?;
+    let marks = mark(reader, &mut IndexPacks::default())?;
     let mut stat = Stat {
         store_id: reader.store_id().to_owned(),
         leases: leases(reader.layout())?.len() as u64,

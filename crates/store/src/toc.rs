@@ -21,9 +21,10 @@ pub(crate) struct Toc {
     pub(crate) entries: Vec<(ContentHash, Extent)>,
 }
 
-/// The table's bytes and the pack's id.
+/// The table's bytes and the pack's id. Of a hash that is there twice the first place stands.
 pub(crate) fn encode(mut toc: Toc) -> (Vec<u8>, PackId) {
     toc.entries.sort_by_key(|(hash, _)| *hash);
+    toc.entries.dedup_by_key(|(hash, _)| *hash);
     let header = TocHeader {
         magic: TOC_MAGIC,
         version: TOC_VERSION.into(),

@@ -13,9 +13,10 @@ use uimgacc_erofs::tree::{Contents, Kind, Tree};
 use uimgacc_types::{ChainId, DiffId, Digest, PackId};
 
 use crate::format::BLOCK_BYTES;
+use crate::index_file::{read_index, read_toc};
 use crate::marks::id_of;
 use crate::reader::{ReadError, list_fanned, read_json};
-use crate::session::{pack_of, read_index, read_toc};
+use crate::session::pack_of;
 use crate::toc::Toc;
 use crate::{ChainRecord, ImageRecord, StoreReader};
 

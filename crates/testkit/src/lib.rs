@@ -22,11 +22,13 @@ pub mod cri;
 pub mod debian;
 pub mod image;
 mod net;
+pub mod nfs_server;
 pub mod parts;
 pub mod process;
 pub mod registry;
 pub mod tar;
 pub mod tree;
+pub mod uml;
 
 pub use parts::{Need, ready};
 pub use registry::Registry;

@@ -16,6 +16,8 @@ pub enum Need {
     Kubernetes,
     /// The image of our own parts that `scripts/image.sh` builds.
     OurImage,
+    /// The kernels and the NFS server that `scripts/parts-uml.sh` installs.
+    Uml,
     /// A file system type of the running kernel, by its name in `/proc/filesystems`.
     Filesystem(&'static str),
 }
@@ -47,6 +49,12 @@ impl Need {
             Self::OurImage => (!our_image().join("index.json").exists()).then(|| {
                 "no image of our parts: build it by scripts/image.sh --profile dev FOLDER, and point UIMGACC_IMAGE at the folder"
                     .to_owned()
+            }),
+            Self::Uml => (!crate::uml::dir().join("stamp").exists()).then(|| {
+                format!(
+                    "no kernels in {}: run scripts/parts-uml.sh (amd64 only)",
+                    crate::uml::dir().display()
+                )
             }),
             Self::Filesystem(name) => {
                 let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();

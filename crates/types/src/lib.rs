@@ -1,9 +1,11 @@
-//! Ids, digests and image references: no I/O.
+//! Ids, digests, image references and where a store lies: no I/O.
 
 mod digest;
 mod pack;
 mod reference;
+pub mod source;
 
 pub use digest::{ChainId, ContentHash, DiffId, Digest, ParseDigestError, chain_ids};
 pub use pack::{Extent, MAX_PACKS_PER_IMAGE, PackId};
 pub use reference::{ImageReference, ParseReferenceError, ReferenceProblem};
+pub use source::{NfsSource, ParseSourceError, StoreSource};

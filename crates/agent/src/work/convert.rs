@@ -9,7 +9,7 @@ use kube::Client as Kube;
 use kube::api::Api;
 use uimgacc_convert::CreateRequest;
 use uimgacc_objects::AcceleratedImage;
-use uimgacc_registry::{Client, ClientOptions, Platform};
+use uimgacc_registry::{Client, ClientOptions, PlainHttp, Platform};
 use uimgacc_store::StoreReader;
 use uimgacc_types::ImageReference;
 
@@ -50,10 +50,7 @@ pub(super) async fn run(
         .map_err(Failure::retried)?;
     let request = request(&image, options).map_err(Failure::final_)?;
     let client = Client::new(ClientOptions {
-        plain_http: options
-            .plain_http_registries
-            .iter()
-            .any(|host| host == request.target.registry()),
+        plain_http: PlainHttp::registries(options.plain_http_registries.clone()),
         ..ClientOptions::default()
     })
     .map_err(Failure::retried)?;

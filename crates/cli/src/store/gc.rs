@@ -33,8 +33,14 @@ impl Gc {
         }
         if !swept.waiting_for.is_empty() {
             printer.say(&format!(
-                "nothing was removed: {} is writing to the store; run gc again after it",
+                "nothing was removed: {} is at work on the store; run gc again after it",
                 swept.waiting_for.join(", ")
+            ));
+        }
+        if !swept.held_by.is_empty() {
+            printer.say(&format!(
+                "what {} still uses stays, though no image needs it",
+                swept.held_by.join(", ")
             ));
         }
         let would = if self.dry_run { "would be " } else { "" };

@@ -56,6 +56,25 @@ fn create_get_mount_delete() {
 }
 
 #[test]
+fn a_registry_of_this_machine_is_never_looked_for_at_a_proxy() {
+    if !ready() {
+        return;
+    }
+    let world = World::new();
+    busybox().push(&world.registry, "app:1");
+    let mut create = std::process::Command::new(env!("CARGO_BIN_EXE_uimgacc"));
+    create
+        .args(["create", "--plain-http", "--store", &world.store()])
+        .args(["app:1", "app:fast"].map(|name| world.registry.reference(name)));
+    for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"] {
+        // Nobody listens there.
+        create.env(name, "http://127.0.0.1:9");
+    }
+    create.env_remove("NO_PROXY").env_remove("no_proxy");
+    ok(&create.output().unwrap());
+}
+
+#[test]
 fn the_target_is_a_normal_image_with_annotations() {
     if !ready() {
         return;

@@ -74,6 +74,17 @@ fn acl() -> Vec<u8> {
     acl
 }
 
+/// An ACL that says no more than a mode.
+fn mode_acl() -> Vec<u8> {
+    let mut acl = 2u32.to_le_bytes().to_vec();
+    for (tag, permissions) in [(1u16, 7u16), (4, 5), (0x20, 4)] {
+        acl.extend(tag.to_le_bytes());
+        acl.extend(permissions.to_le_bytes());
+        acl.extend(u32::MAX.to_le_bytes());
+    }
+    acl
+}
+
 fn awkward_base() -> Vec<u8> {
     let long = "long/".to_owned() + &"n".repeat(255);
     let large: Vec<u8> = (0..3_000_000u32)
@@ -203,6 +214,39 @@ fn awkward_base() -> Vec<u8> {
         .file("to-file/inside", 0o644, "y")
         .symlink("to-folder", "plain")
         .file(".wh.never-there", 0o644, "")
+        .file(".wh.early", 0o644, "")
+        .file("early/inside/file", 0o644, "z")
+        .entry(
+            &Entry::new("inherit", Kind::Directory)
+                .mode(0o2775)
+                .owner(1, 50)
+                .xattr("system.posix_acl_default", acl()),
+        )
+        .file("inherit/file", 0o640, "0")
+        .dir("inherit/folder", 0o711)
+        .file("inherit/folder/file", 0o604, "1")
+        .file("inherit/implied/deep/file", 0o600, "2")
+        .symlink("inherit/link", "file")
+        .hard_link("inherit/hard", "plain/empty")
+        .entry(&Entry::new("inherit/fifo", Kind::Fifo).mode(0o660))
+        .entry(
+            &Entry::new("inherit/own", Kind::File)
+                .mode(0o700)
+                .xattr("system.posix_acl_access", mode_acl()),
+        )
+        .entry(
+            &Entry::new("inherit-mode", Kind::Directory)
+                .xattr("system.posix_acl_default", mode_acl()),
+        )
+        .file("inherit-mode/file", 0o666, "3")
+        .file("inherit-mode/implied/file", 0o666, "3")
+        .entry(
+            &Entry::new("group", Kind::Directory)
+                .mode(0o2755)
+                .owner(0, 50),
+        )
+        .file("group/implied/deep/file", 0o644, "4")
+        .dir("group/folder", 0o755)
         .finish()
 }
 
@@ -226,6 +270,19 @@ fn awkward_top() -> Vec<u8> {
         .whiteout("links/one")
         .entry(&Entry::new("dev/char", Kind::File).content("no longer a device"))
         .file("plain/large", 0o600, "now small")
+        .file(
+            "never-there/inside/file",
+            0o644,
+            "the base had it whited out",
+        )
+        .file("inherit/later", 0o640, "5")
+        .file("inherit/new/deep/file", 0o640, "6")
+        .dir("inherit/new-folder", 0o700)
+        .file("inherit/new-folder/file", 0o640, "7")
+        .file("inherit/implied/new", 0o640, "8")
+        .file("inherit/folder/new", 0o640, "its folder comes after it")
+        .dir("inherit/folder", 0o750)
+        .file("group/new/deep/file", 0o644, "9")
         .finish()
 }
 
@@ -253,13 +310,28 @@ fn awkward_layers_by_hand() {
         ".",
         "caps",
         "dev",
+        "early",
+        "early/inside",
         "elsewhere",
         "gnu",
+        "group",
+        "group/implied",
+        "group/implied/deep",
+        "group/new",
+        "group/new/deep",
         "implied",
         "implied/by",
         "implied/by/a",
+        "inherit",
+        "inherit/implied",
+        "inherit/implied/deep",
+        "inherit/new",
+        "inherit/new/deep",
+        "inherit-mode/implied",
         "links",
         "long",
+        "never-there",
+        "never-there/inside",
         "not",
         "not/yet",
         "opaque",

@@ -239,6 +239,45 @@ impl Drop for MountGuard {
 }
 
 #[test]
+fn a_hole_at_the_end_costs_nothing() {
+    if !ready() {
+        return;
+    }
+    let world = World::new();
+    let size = 10u64 << 30;
+    let formats = [SparseFormat::Pax10, SparseFormat::Pax01, SparseFormat::Gnu];
+    for (number, format) in formats.into_iter().enumerate() {
+        let tar = TarBuilder::new()
+            .sparse(
+                &Entry::new("sparse", Kind::File),
+                format,
+                size,
+                &[Segment {
+                    offset: 1 << 30,
+                    data: vec![7; 4096],
+                }],
+            )
+            .finish();
+        let name = format!("hole:{number}");
+        ImageBuilder::new()
+            .layer(tar, Compression::Gzip)
+            .push(&world.registry, &name);
+        ok(&world.create(&name, &format!("{name}-fast"), &["--no-push"]));
+        world.assert_clean();
+        let mounted = world.mount(&format!("{name}-fast"), &[]);
+        let file = std::fs::metadata(mounted.path.join("sparse")).unwrap();
+        assert_eq!(file.len(), size);
+    }
+    let stat = world.json(&["store", "stat"]);
+    // Each of the three: less than a megabyte, of which the most are chunks of its two indexes.
+    let bytes = |name: &str| stat[name].as_u64().unwrap();
+    assert!(
+        bytes("pack_bytes") + bytes("metadata_bytes") < 3 << 20,
+        "{stat}"
+    );
+}
+
+#[test]
 fn a_full_store_and_a_read_only_store() {
     if !ready() {
         return;

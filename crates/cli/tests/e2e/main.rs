@@ -1,5 +1,12 @@
 //! The command from end to end: real registry, real store, real mounts, and the real containerd
 //! to compare with.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "helpers of tests; clippy knows only functions marked as tests"
+)]
 
 mod commands;
 mod crash;

@@ -123,6 +123,8 @@ fn an_image_refers_to_a_bounded_number_of_packs() {
             &world.store(),
         ]));
     }
+    // Its layer refers to no more packs than the image: the others' are gone.
+    assert_eq!(world.json(&["store", "stat"])["packs"], 16);
     world.assert_clean();
     let mounted = world.mount("all:fast", &[]);
     let found = std::fs::read(mounted.path.join("all/19")).unwrap();

@@ -141,6 +141,7 @@ impl World {
             .restart_containerd_command()
             .to_str()
             .unwrap();
+        let registry = self.cluster.registry().address();
         let mut arguments = vec![
             "enable",
             "--host-path",
@@ -148,7 +149,7 @@ impl World {
             "--image",
             &self.image,
             "--plain-http-registry",
-            self.cluster.registry().address(),
+            &registry,
             "--containerd-restart",
             restart,
             "--timeout",

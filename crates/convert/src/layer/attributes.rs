@@ -1,13 +1,11 @@
 //! Owner, mode, time and xattrs of an entry, as Linux takes them from containerd: pure.
 
 use uimgacc_erofs::tree::{Inode, Kind, Timestamp};
+use uimgacc_store::acl;
 
-use super::acl;
 use crate::tar::Entry;
 
 const CAPABILITY: &[u8] = b"security.capability";
-const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
-const ACL_DEFAULT: &[u8] = b"system.posix_acl_default";
 /// Longest value that an index can hold.
 const MAX_VALUE_BYTES: usize = u16::MAX as usize;
 /// Linux `XATTR_NAME_MAX`.
@@ -21,6 +19,34 @@ pub(super) fn bounded(time: Timestamp) -> Timestamp {
         return Timestamp::default();
     }
     time
+}
+
+/// Sets on a new inode what Linux gives it from its folder: of a default ACL the access ACL, and
+/// to folders the default one. Mode and owner come from the entry later.
+pub(super) fn inherit(inode: &mut Inode, folder: &Inode) {
+    let Some(default) = folder.xattrs.get(acl::DEFAULT) else {
+        return;
+    };
+    if matches!(inode.kind, Kind::Symlink(_)) {
+        return;
+    }
+    if inode.is_directory() {
+        inode.xattrs.insert(acl::DEFAULT.into(), default.clone());
+    }
+    if acl::check(default) == Ok(acl::Meaning::More) {
+        let access = acl::with_mode(default, inode.permissions);
+        inode.xattrs.insert(acl::ACCESS.into(), access);
+    }
+}
+
+/// What a folder that an entry needs but the tar does not name gets from its own folder: besides
+/// ACLs the group, where that folder is setgid (the bit itself goes with containerd's chmod).
+pub(super) fn inherit_implied(inode: &mut Inode, folder: &Inode) {
+    const SET_GID: u16 = 0o2000;
+    inherit(inode, folder);
+    if folder.permissions & SET_GID != 0 {
+        inode.gid = folder.gid;
+    }
 }
 
 /// Sets what `entry` says on `inode`, in the kernel's order: owner, xattrs, mode, time.
@@ -45,9 +71,9 @@ pub(super) fn set(inode: &mut Inode, entry: &Entry) -> Result<(), String> {
     }
     if !matches!(inode.kind, Kind::Symlink(_)) {
         inode.permissions = entry.permissions;
-        if let Some(acl) = inode.xattrs.get(ACL_ACCESS) {
+        if let Some(acl) = inode.xattrs.get(acl::ACCESS) {
             let acl = acl::with_mode(acl, entry.permissions);
-            inode.xattrs.insert(ACL_ACCESS.into(), acl);
+            inode.xattrs.insert(acl::ACCESS.into(), acl);
         }
     } else {
         inode.permissions = 0o777;
@@ -64,19 +90,19 @@ fn set_xattr(inode: &mut Inode, name: &[u8], value: &[u8]) -> Result<(), String>
         return Err(format!("the xattr name {}", show()));
     }
     let is_kept = match name {
-        ACL_ACCESS if is_link => false,
-        ACL_ACCESS => match acl::check(value)? {
+        acl::ACCESS if is_link => false,
+        acl::ACCESS => match acl::check(value)? {
             acl::Meaning::Mode => {
-                inode.xattrs.remove(ACL_ACCESS);
+                inode.xattrs.remove(acl::ACCESS);
                 false
             }
             acl::Meaning::More => true,
         },
-        ACL_DEFAULT if is_link => false,
-        ACL_DEFAULT if !inode.is_directory() => {
+        acl::DEFAULT if is_link => false,
+        acl::DEFAULT if !inode.is_directory() => {
             return Err("a default ACL on something that is no folder".to_owned());
         }
-        ACL_DEFAULT => {
+        acl::DEFAULT => {
             acl::check(value)?;
             true
         }

@@ -6,6 +6,7 @@ use uimgacc_erofs::tree::{ChunkAddress, ChunkedContents, Contents, Device};
 use uimgacc_store::PutError;
 use uimgacc_types::Extent;
 
+use super::budget::CHUNK_BYTES;
 use super::{Layer, LayerError, refused};
 use crate::tar::{Entry, Segment, TarReader};
 
@@ -56,6 +57,7 @@ impl Layer {
         }];
         let segments = entry.sparse.as_deref().unwrap_or(&whole);
         if size_bytes <= INLINE_BYTES {
+            self.charge(&entry.name, size_bytes)?;
             let mut bytes = Vec::new();
             Filled::new(tar, segments, 0)
                 .take(size_bytes)
@@ -80,10 +82,18 @@ impl Layer {
         };
         let chunk_bytes = 1u64 << chunk_log2;
         let count = usize::try_from(size_bytes.div_ceil(chunk_bytes)).unwrap_or(usize::MAX);
+        self.charge(&entry.name, CHUNK_BYTES.saturating_mul(count as u64))?;
         let mut chunks = vec![None; count];
         for run in runs(size_bytes, chunk_log2, segments) {
             let start = run.start * chunk_bytes;
             let len_bytes = (run.end * chunk_bytes).min(size_bytes) - start;
+            self.stored_bytes = self.stored_bytes.saturating_add(len_bytes);
+            if self.stored_bytes > self.limits.stored_bytes {
+                return Err(LayerError::TooMuchContent {
+                    max_bytes: self.limits.stored_bytes,
+                    path: String::from_utf8_lossy(&entry.name).into_owned(),
+                });
+            }
             let mut source = Filled::new(tar, run.segments, start).take(len_bytes);
             let placed = sink.put(&mut source, len_bytes).map_err(failed)?;
             let device = self.device(placed.device).ok_or(LayerError::TooMany)?;
@@ -155,7 +165,7 @@ struct Run<'a> {
     segments: &'a [Segment],
 }
 
-/// The runs of chunks that hold data, in order.
+/// The runs of chunks that hold data, in order. No segment may be empty.
 fn runs(size_bytes: u64, chunk_log2: u8, segments: &[Segment]) -> impl Iterator<Item = Run<'_>> {
     let mut rest = segments;
     let last_chunk = size_bytes.div_ceil(1 << chunk_log2);
@@ -167,16 +177,11 @@ fn runs(size_bytes: u64, chunk_log2: u8, segments: &[Segment]) -> impl Iterator<
         )
     };
     std::iter::from_fn(move || {
-        while let Some((first, others)) = rest.split_first()
-            && first.len_bytes == 0
-        {
-            rest = others;
-        }
         let (start, mut end) = span(rest.first()?);
         let mut count = 1;
         while let Some(next) = rest.get(count) {
             let (next_start, next_end) = span(next);
-            if next.len_bytes > 0 && next_start > end {
+            if next_start > end {
                 break;
             }
             end = end.max(next_end);

@@ -4,7 +4,8 @@
 use std::io::Read;
 
 use uimgacc_erofs::tree::{Contents, Device};
-use uimgacc_testkit::tar::TarBuilder;
+use uimgacc_store::acl;
+use uimgacc_testkit::tar::{Entry as TarEntry, Kind as TarKind, Segment, SparseFormat, TarBuilder};
 use uimgacc_types::Extent;
 
 use super::*;
@@ -43,8 +44,21 @@ impl ContentSink for Memory {
 }
 
 fn unpack(tar: &[u8], is_base: bool) -> Result<(Tree, Vec<u8>), LayerError> {
+    unpack_within(tar, is_base, 64 << 20, 64 << 20)
+}
+
+fn unpack_within(
+    tar: &[u8],
+    is_base: bool,
+    metadata_bytes: u64,
+    stored_bytes: u64,
+) -> Result<(Tree, Vec<u8>), LayerError> {
     let mut sink = Memory::default();
-    let tree = read_layer(&mut TarReader::new(tar), &mut sink, is_base)?;
+    let limits = LayerLimits {
+        metadata: MetadataBudget::new(metadata_bytes),
+        stored_bytes,
+    };
+    let tree = read_layer(&mut TarReader::new(tar), &mut sink, is_base, &limits)?;
     Ok((tree, sink.bytes))
 }
 
@@ -207,4 +221,178 @@ fn contents_go_to_the_sink_by_whole_chunks() {
         at(&tree, "small").unwrap().kind,
         Kind::Regular(Contents::Inline(_))
     ));
+}
+
+#[test]
+fn a_hole_at_the_end_costs_nothing() {
+    for format in [SparseFormat::Pax10, SparseFormat::Pax01, SparseFormat::Gnu] {
+        let tar = TarBuilder::new()
+            .sparse(
+                &TarEntry::new("sparse", TarKind::File),
+                format,
+                10 << 30,
+                &[Segment {
+                    offset: 1 << 20,
+                    data: vec![7; 4096],
+                }],
+            )
+            .finish();
+        let (tree, stored) = unpack(&tar, false).unwrap();
+        assert!(stored.len() < 1 << 20, "{format:?}: {}", stored.len());
+        let Kind::Regular(Contents::Chunks(contents)) = &at(&tree, "sparse").unwrap().kind else {
+            panic!("not chunked");
+        };
+        assert_eq!(contents.size_bytes, 10 << 30);
+        assert!(contents.chunks.len() < 1 << 17, "{}", contents.chunks.len());
+    }
+}
+
+/// Many one-byte pieces far apart: little tar, many chunks.
+fn scattered(files: usize, pieces: u64, apart_bytes: u64) -> Vec<u8> {
+    (0..files)
+        .fold(TarBuilder::new(), |tar, number| {
+            let segments: Vec<Segment> = (0..pieces)
+                .map(|piece| Segment {
+                    offset: piece * apart_bytes,
+                    data: vec![1],
+                })
+                .collect();
+            tar.sparse(
+                &TarEntry::new(format!("f{number}"), TarKind::File),
+                SparseFormat::Pax10,
+                pieces * apart_bytes,
+                &segments,
+            )
+        })
+        .finish()
+}
+
+#[test]
+fn metadata_and_filled_holes_are_bounded() {
+    // Each file has 2^15 chunks: 384 KiB of memory.
+    let one = scattered(1, 64, 2 << 20);
+    unpack_within(&one, false, 1 << 20, 1 << 20).unwrap();
+    let many = scattered(8, 64, 2 << 20);
+    let error = unpack_within(&many, false, 1 << 20, 1 << 30).unwrap_err();
+    assert!(
+        matches!(error, LayerError::TooMuchMetadata { .. }),
+        "{error}"
+    );
+    // Holes shorter than a chunk are filled: 16 KiB apart, each piece costs a block.
+    let error = unpack_within(&one, false, 1 << 20, 100_000).unwrap_err();
+    assert!(
+        matches!(error, LayerError::TooMuchContent { .. }),
+        "{error}"
+    );
+    // Names and xattrs count as well; the layers of an image share one budget.
+    let names = (0..100).fold(TarBuilder::new(), |tar, number| {
+        tar.entry(&TarEntry::new(format!("{number}"), TarKind::Fifo).xattr("user.x", vec![1; 1000]))
+    });
+    let names = names.finish();
+    let budget = MetadataBudget::new(200_000);
+    let read = || {
+        let limits = LayerLimits {
+            metadata: budget.clone(),
+            stored_bytes: 0,
+        };
+        let mut tar = TarReader::new(names.as_slice());
+        read_layer(&mut tar, &mut Memory::default(), false, &limits).map(|_| ())
+    };
+    read().unwrap();
+    assert!(matches!(read(), Err(LayerError::TooMuchMetadata { .. })));
+}
+
+#[test]
+fn in_a_base_layer_whiteouts_are_nothing() {
+    let tar = TarBuilder::new()
+        .file(".wh.foo", 0o644, b"")
+        .file("foo/bar/x", 0o644, b"1")
+        .finish();
+    let (tree, _) = unpack(&tar, true).unwrap();
+    assert!(at(&tree, "foo/bar/x").is_some());
+    assert!(refusal(&tar).contains("foo/bar/x"));
+    let linked = TarBuilder::new()
+        .file(".wh.foo", 0o644, b"")
+        .hard_link("bar", "foo")
+        .finish();
+    assert!(unpack(&linked, true).is_err());
+}
+
+/// An ACL of these entries: tag, permissions, id.
+fn acl_of(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+    let mut acl = 2u32.to_le_bytes().to_vec();
+    for (tag, permissions, id) in entries {
+        acl.extend(tag.to_le_bytes());
+        acl.extend(permissions.to_le_bytes());
+        acl.extend(id.to_le_bytes());
+    }
+    acl
+}
+
+#[test]
+fn folders_give_their_acl_and_group() {
+    const NO_ID: u32 = u32::MAX;
+    let with = |user: u16, mask: u16, other: u16| {
+        acl_of(&[
+            (1, user, NO_ID),
+            (2, 5, 1000),
+            (4, 5, NO_ID),
+            (0x10, mask, NO_ID),
+            (0x20, other, NO_ID),
+        ])
+    };
+    let plain = acl_of(&[(1, 7, NO_ID), (4, 5, NO_ID), (0x20, 5, NO_ID)]);
+    let folder = |name: &str, default: &[u8]| {
+        TarEntry::new(name, TarKind::Directory)
+            .mode(0o2775)
+            .owner(1, 50)
+            .xattr("system.posix_acl_default", default)
+    };
+    let tar = TarBuilder::new()
+        .entry(&folder("d", &with(7, 7, 7)))
+        .file("d/file", 0o640, b"x")
+        .symlink("d/link", "file")
+        .dir("d/sub", 0o711)
+        .file("d/implied/deep/file", 0o600, b"y")
+        .entry(
+            &TarEntry::new("d/own", TarKind::File)
+                .mode(0o600)
+                .xattr("system.posix_acl_access", plain.clone()),
+        )
+        .entry(&folder("plain", &plain))
+        .file("plain/file", 0o644, b"z")
+        .finish();
+    let (tree, _) = unpack(&tar, false).unwrap();
+    let xattr = |path: &str, name: &[u8]| {
+        at(&tree, path)
+            .unwrap()
+            .xattrs
+            .get(name)
+            .map(|value| value.to_vec())
+    };
+    assert_eq!(xattr("d/file", acl::ACCESS), Some(with(6, 4, 0)));
+    assert_eq!(xattr("d/file", acl::DEFAULT), None);
+    assert_eq!(xattr("d/link", acl::ACCESS), None);
+    for (path, access) in [
+        ("d/sub", with(7, 1, 1)),
+        ("d/implied", with(7, 5, 5)),
+        ("d/implied/deep", with(7, 5, 5)),
+    ] {
+        assert_eq!(xattr(path, acl::ACCESS), Some(access), "{path}");
+        assert_eq!(xattr(path, acl::DEFAULT), Some(with(7, 7, 7)), "{path}");
+    }
+    assert_eq!(
+        xattr("d/implied/deep/file", acl::ACCESS),
+        Some(with(6, 0, 0))
+    );
+    assert_eq!(xattr("d/own", acl::ACCESS), None);
+    assert_eq!(xattr("plain/file", acl::ACCESS), None);
+    // The group goes one step down: the bit itself does not.
+    let implied = at(&tree, "d/implied").unwrap();
+    assert_eq!(
+        (implied.uid, implied.gid, implied.permissions),
+        (0, 50, 0o755)
+    );
+    assert_eq!(at(&tree, "d/implied/deep").unwrap().gid, 0);
+    assert_eq!(at(&tree, "d/sub").unwrap().gid, 0);
 }

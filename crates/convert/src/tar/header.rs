@@ -102,7 +102,8 @@ impl Header {
             let prefix = match format {
                 Format::Ustar => text(field(block, 345, 155)),
                 Format::Star => text(field(block, 345, 131)),
-                Format::Gnu | Format::V7 => &[],
+                Format::Gnu => prefix_of_old_go(block),
+                Format::V7 => &[],
             };
             if !prefix.is_empty() {
                 name = [prefix, b"/", &name].concat();
@@ -122,6 +123,21 @@ impl Header {
             device,
         })
     }
+}
+
+/// Before 1.8 Go's writer put a ustar prefix into GNU headers, over the times of access and change
+/// (golang/go 12594, 21005). As Go's reader does: what does not parse as those times and is ASCII
+/// is such a prefix.
+fn prefix_of_old_go(block: &[u8; BLOCK]) -> &[u8] {
+    let is_time = |start| {
+        let field = field(block, start, 12);
+        field.first() == Some(&0) || number(field).is_ok()
+    };
+    let prefix = text(field(block, 345, 155));
+    if (is_time(345) && is_time(357)) || !prefix.is_ascii() {
+        return &[];
+    }
+    prefix
 }
 
 /// The sum of all bytes, the field of the sum itself counted as spaces; old tars summed signed.

@@ -10,10 +10,7 @@ use super::image::Image;
 use crate::error::ReadError;
 use crate::format::{XATTR_ALIGN, XattrEntry, XattrHeader};
 use crate::tree::Bytes;
-use crate::xattr;
-
-/// What a pair costs in memory besides its bytes, in bytes: so empty values are not free.
-const PAIR_BYTES: u64 = 64;
+use crate::xattr::{self, PAIR_BYTES};
 
 pub(super) fn parse(
     image: &Image<'_>,

@@ -32,7 +32,12 @@ pub(crate) fn mount_devices(
     }
     context.set_flag("ro")?;
     let mounting = read_ahead::before_mount(request.read_ahead_kb);
-    context.mount_at(&request.target, MountAttrFlags::MOUNT_ATTR_RDONLY)?;
+    // Of no effect in containers: an overlay goes by its own flags, and a bind that is remounted
+    // read-only (as containerd's views are) by those of the remount.
+    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
+        | MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV;
+    context.mount_at(&request.target, attributes)?;
     mounting.set(&request.target);
     Ok(())
 }

@@ -52,3 +52,30 @@ fn passwords_go_in_the_header_and_identity_tokens_in_the_body() {
          &scope=repository%3Aa%3Apull+repository%3Ab%3Apush&refresh_token=a%26b%3Dc"
     );
 }
+
+#[tokio::test]
+async fn only_a_plain_registry_may_name_a_plain_token_service() {
+    let http = Http::new(&crate::ClientOptions {
+        plain_http: crate::PlainHttp::registries(["plain.example"]),
+        retry: crate::RetryPolicy {
+            attempts: 1,
+            ..crate::RetryPolicy::default()
+        },
+        ..crate::ClientOptions::default()
+    })
+    .unwrap();
+    // Nobody listens there.
+    let challenge = challenge::parse("Bearer realm=\"http://127.0.0.1:9/token\"").remove(0);
+    let task = Task::new("test");
+    let refused = async |registry: &str| {
+        let scope = Scope::pull("a");
+        let token = fetch_token(&http, &task, registry, &scope, &challenge, None);
+        token.await.unwrap_err().to_string()
+    };
+    for registry in ["tls.example", "docker.io"] {
+        let text = refused(registry).await;
+        assert!(text.contains("not served over HTTPS"), "{registry}: {text}");
+    }
+    let text = refused("plain.example").await;
+    assert!(!text.contains("HTTPS"), "{text}");
+}

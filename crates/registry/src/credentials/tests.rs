@@ -113,3 +113,16 @@ async fn explicit_ones_are_for_one_registry_and_stay_hidden() {
     );
     assert!(!format!("{source:?} {own:?}").contains("hunter2"));
 }
+
+#[tokio::test]
+async fn a_folder_as_kubernetes_mounts_a_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = CredentialSource::DockerConfigFolder(folder.path().to_owned());
+    assert_eq!(source.lookup("quay.io").await.unwrap(), None);
+    for (name, user) in [(".dockerconfigjson", "a"), ("config.json", "b")] {
+        let text =
+            format!(r#"{{"auths": {{"quay.io": {{"username": "{user}", "password": "p"}}}}}}"#);
+        fs::write(folder.path().join(name), text).unwrap();
+        assert_eq!(source.lookup("quay.io").await.unwrap(), password(user, "p"));
+    }
+}

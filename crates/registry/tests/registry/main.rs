@@ -18,13 +18,15 @@ mod uploads;
 
 use std::time::Duration;
 
-use uimgacc_registry::{BlobStream, Client, ClientOptions, CredentialSource, RetryPolicy};
+use uimgacc_registry::{
+    BlobStream, Client, ClientOptions, CredentialSource, PlainHttp, RetryPolicy,
+};
 use uimgacc_types::{Digest, ImageReference};
 
 /// Options for loopback: plain HTTP, as anybody, short waits.
 fn options() -> ClientOptions {
     ClientOptions {
-        plain_http: true,
+        plain_http: PlainHttp::default().and_loopback(),
         credentials: CredentialSource::Anonymous,
         retry: RetryPolicy {
             base_delay: Duration::from_millis(5),

@@ -382,7 +382,7 @@ async fn errors_say_what_to_do() {
     assert!(text.contains("check the name"), "{text}");
 
     let https = uimgacc_registry::Client::new(uimgacc_registry::ClientOptions {
-        plain_http: false,
+        plain_http: uimgacc_registry::PlainHttp::default(),
         ..options()
     })
     .unwrap();

@@ -15,7 +15,7 @@ const CHILD: &str = "UIMGACC_TEST_TLS_REGISTRY";
 
 fn https() -> Client {
     Client::new(ClientOptions {
-        plain_http: false,
+        plain_http: uimgacc_registry::PlainHttp::default(),
         ..options()
     })
     .unwrap()

@@ -132,3 +132,30 @@ async fn a_mount_that_is_refused_becomes_an_upload() {
         )
     );
 }
+
+#[tokio::test]
+async fn the_upload_that_a_mount_opened_is_logged_in() {
+    let server = Server::start(|request, _| {
+        if request.target.starts_with("/token") {
+            return Reply::new(200, &[], br#"{"token": "t"}"#);
+        }
+        if request.header("authorization").is_none() {
+            let host = request.header("host").unwrap();
+            let challenge = format!("Bearer realm=\"http://{host}/token\",service=\"s\"");
+            return Reply::new(401, &[("WWW-Authenticate", &challenge)], b"");
+        }
+        match request.method.as_str() {
+            "HEAD" => Reply::raw(404, &[], b""),
+            "GET" => Reply::new(200, &[], &content()),
+            "POST" => Reply::new(202, &[("Location", "/upload/1")], b""),
+            _ => Reply::new(201, &[], b""),
+        }
+    })
+    .await;
+    let outcome = copy(&client(), &server, &server).await;
+    assert_eq!(outcome.map_err(|e| chain(&e)), Ok(CopyOutcome::Uploaded));
+    let seen = server.seen();
+    let puts: Vec<_> = seen.iter().filter(|r| r.method == "PUT").collect();
+    assert_eq!(puts.len(), 1, "the layer goes over the wire once");
+    assert_eq!(puts[0].header("authorization"), Some("Bearer t"));
+}

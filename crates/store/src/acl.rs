@@ -1,6 +1,11 @@
 //! POSIX ACLs in the form of the xattrs `system.posix_acl_*` (kernel:
 //! `linux/posix_acl_xattr.h`): pure.
 
+/// Name of the xattr that says who may do what with a file.
+pub const ACCESS: &[u8] = b"system.posix_acl_access";
+/// Name of the xattr of a folder that says which ACL new files in it get.
+pub const DEFAULT: &[u8] = b"system.posix_acl_default";
+
 const VERSION: u32 = 2;
 const USER_OBJ: u16 = 0x01;
 const USER: u16 = 0x02;
@@ -11,7 +16,7 @@ const OTHER: u16 = 0x20;
 
 /// Whether an ACL says more than a mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Meaning {
+pub enum Meaning {
     /// Only owner, group and others: Linux keeps no ACL then.
     Mode,
     /// Named users or groups, or a mask.
@@ -42,7 +47,7 @@ fn entries(value: &[u8]) -> Option<Vec<(u16, u16)>> {
 ///
 /// # Errors
 /// In words, that it is none.
-pub(super) fn check(value: &[u8]) -> Result<Meaning, String> {
+pub fn check(value: &[u8]) -> Result<Meaning, String> {
     let bad = || "a malformed POSIX ACL".to_owned();
     let entries = entries(value).ok_or_else(bad)?;
     let count = |tag| entries.iter().filter(|entry| entry.0 == tag).count();
@@ -63,7 +68,8 @@ pub(super) fn check(value: &[u8]) -> Result<Meaning, String> {
 }
 
 /// A checked ACL after `chmod`: the mode's group bits go to the mask where there is one.
-pub(super) fn with_mode(value: &[u8], permissions: u16) -> Box<[u8]> {
+#[must_use]
+pub fn with_mode(value: &[u8], permissions: u16) -> Box<[u8]> {
     let has_mask =
         entries(value).is_some_and(|entries| entries.iter().any(|entry| entry.0 == MASK));
     let mut value: Box<[u8]> = value.into();

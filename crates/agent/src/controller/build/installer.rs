@@ -1,0 +1,129 @@
+//! The DaemonSet that sets up nodes.
+
+use serde_json::{Value, json};
+use uimgacc_objects::{Fallback, ImageAccelerationSpec, Originals, names};
+
+use super::super::view::{COMPONENT_LABEL, INPUTS_ANNOTATION, PART_OF_LABEL};
+use super::{inputs, store};
+
+/// The DaemonSet, and the digest of what it is made from.
+///
+/// It has no owner: a deletion of the `ImageAcceleration` in the foreground would remove it before
+/// the nodes are as they were. The controller removes it.
+#[must_use]
+pub fn installer(spec: &ImageAccelerationSpec, namespace: &str) -> (Value, String) {
+    let labels = json!({
+        "app.kubernetes.io/name": names::PART_OF,
+        PART_OF_LABEL: names::PART_OF,
+        "app.kubernetes.io/managed-by": names::AGENT,
+        COMPONENT_LABEL: "node",
+    });
+    let selector = json!({PART_OF_LABEL: names::PART_OF, COMPONENT_LABEL: "node"});
+    let body = json!({
+        "selector": {"matchLabels": selector},
+        "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "10%"}},
+        "template": {"metadata": {"labels": labels}, "spec": pod(spec)},
+    });
+    let digest = inputs(&body);
+    let object = json!({
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {
+            "name": names::NODE,
+            "namespace": namespace,
+            "labels": labels,
+            "annotations": {INPUTS_ANNOTATION: digest},
+        },
+        "spec": body,
+    });
+    (object, digest)
+}
+
+fn pod(spec: &ImageAccelerationSpec) -> Value {
+    let mut selector = json!({"kubernetes.io/os": "linux"});
+    for (key, value) in &spec.node_selector {
+        selector[key] = json!(value);
+    }
+    // Mounts of the claim are handed to the host; nothing else is mounted there by the Pod.
+    let claim = spec.store.persistent_volume_claim.is_some();
+    let propagation = if claim {
+        "Bidirectional"
+    } else {
+        "HostToContainer"
+    };
+    let mut volumes = vec![json!({"name": "host", "hostPath": {"path": "/", "type": "Directory"}})];
+    let mut mounts = vec![json!({
+        "name": "host",
+        "mountPath": "/host",
+        "mountPropagation": propagation,
+    })];
+    if claim {
+        volumes.extend(store::volume(&spec.store, ""));
+        mounts.push(json!({"name": "store", "mountPath": store::FOLDER}));
+    }
+    json!({
+        "serviceAccountName": names::NODE,
+        "hostPID": true,
+        "priorityClassName": "system-node-critical",
+        "terminationGracePeriodSeconds": 30,
+        "nodeSelector": selector,
+        "tolerations": [{"operator": "Exists"}],
+        "containers": [{
+            "name": "node",
+            "image": spec.image,
+            "command": ["/bin/uimgacc-agent"],
+            "args": args(spec),
+            "env": [
+                {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+                {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+                {"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
+            ],
+            // No limit of memory: what this starts on a host without systemd counts as this Pod's.
+            "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}},
+            "securityContext": {"privileged": true, "runAsUser": 0},
+            "terminationMessagePath": "/dev/termination-log",
+            "terminationMessagePolicy": "FallbackToLogsOnError",
+            "volumeMounts": mounts,
+        }],
+        "volumes": volumes,
+    })
+}
+
+fn args(spec: &ImageAccelerationSpec) -> Vec<String> {
+    let mut args = vec!["node".to_owned()];
+    let mut add = |flag: &str, value: &str| args.extend([flag.to_owned(), value.to_owned()]);
+    add("--host", "/host");
+    if let Some(nfs) = &spec.store.nfs {
+        add("--store", &store::source(nfs));
+    } else if let Some(folder) = &spec.store.host_path {
+        add("--store", &folder.path);
+    } else {
+        add("--store-volume", store::FOLDER);
+    }
+    add(
+        "--fallback",
+        match spec.fallback {
+            Fallback::Registry => "registry",
+            Fallback::Fail => "fail",
+        },
+    );
+    add(
+        "--originals",
+        match spec.originals {
+            Originals::Accelerate => "accelerate",
+            Originals::TargetsOnly => "targets-only",
+        },
+    );
+    let paths = &spec.node_paths;
+    add("--containerd-config", &paths.containerd_config);
+    add("--containerd-socket", &paths.containerd_socket);
+    add("--containerd-binary", &paths.containerd_binary);
+    for word in &paths.containerd_restart {
+        add("--containerd-restart", word);
+    }
+    add("--bin-dir", &paths.bin_dir);
+    add("--root-dir", &paths.root_dir);
+    add("--run-dir", &paths.run_dir);
+    add("--config-dir", &paths.config_dir);
+    args
+}

@@ -1,0 +1,263 @@
+//! The Jobs that work on the store.
+
+use serde_json::{Value, json};
+use uimgacc_objects::{AcceleratedImageSpec, ImageAccelerationSpec, names};
+
+use super::super::view::{
+    ATTEMPT_ANNOTATION, COMPONENT_LABEL, IMAGE_ANNOTATION, INPUTS_ANNOTATION, PART_OF_LABEL,
+    STORE_ANNOTATION,
+};
+use super::{fitting, host_label, inputs, store, store_inputs};
+
+/// What a Job is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Work {
+    /// Make the store, and prove that it can be written.
+    Init,
+    /// Free what nothing refers to.
+    Sweep,
+    /// Convert an image.
+    Convert {
+        /// Name of the `AcceleratedImage`.
+        image: String,
+        /// Which attempt, from 1.
+        attempt: u32,
+    },
+    /// Free the space of an image.
+    Delete {
+        /// Name of the `AcceleratedImage`.
+        image: String,
+        /// Which attempt, from 1.
+        attempt: u32,
+        /// Although it is in use.
+        force: bool,
+    },
+}
+
+impl Work {
+    /// One word.
+    #[must_use]
+    pub const fn component(&self) -> &'static str {
+        match self {
+            Self::Init => "init",
+            Self::Sweep => "sweep",
+            Self::Convert { .. } => "convert",
+            Self::Delete { .. } => "delete",
+        }
+    }
+
+    /// The image it is for.
+    #[must_use]
+    pub fn image(&self) -> Option<&str> {
+        match self {
+            Self::Init | Self::Sweep => None,
+            Self::Convert { image, .. } | Self::Delete { image, .. } => Some(image),
+        }
+    }
+
+    const fn attempt(&self) -> u32 {
+        match self {
+            Self::Init | Self::Sweep => 1,
+            Self::Convert { attempt, .. } | Self::Delete { attempt, .. } => *attempt,
+        }
+    }
+
+    /// The name of its Job: a label of the Pods too, so at most 63 bytes.
+    #[must_use]
+    pub fn job_name(&self) -> String {
+        job_name(self.component(), self.image())
+    }
+
+    /// Seconds after which it is ended; a conversion takes what it takes.
+    const fn deadline(&self) -> Option<u32> {
+        match self {
+            Self::Init => Some(180),
+            Self::Sweep | Self::Delete { .. } => Some(6 * 3600),
+            Self::Convert { .. } => None,
+        }
+    }
+}
+
+/// The name of the Job of that component for that image.
+#[must_use]
+pub fn job_name(component: &str, image: Option<&str>) -> String {
+    match image {
+        None => format!("uimgacc-{component}"),
+        // A dot has no place in it, because Pods have the name as their host name.
+        Some(image) => {
+            let prefix = format!("uimgacc-{component}-");
+            let most = 63 - prefix.len();
+            format!("{prefix}{}", host_label(image, most))
+        }
+    }
+}
+
+/// The Job, and the digest of what it is made from.
+///
+/// `image` is the spec and the uid of the image that it is for. The Job of a conversion is owned by
+/// its image; others are not, because a deletion of an owner in the foreground would remove the
+/// very Job that it waits for.
+#[must_use]
+pub fn job(
+    work: &Work,
+    spec: &ImageAccelerationSpec,
+    image: Option<(&AcceleratedImageSpec, &str)>,
+    namespace: &str,
+) -> (Value, String) {
+    let mut labels = json!({
+        "app.kubernetes.io/name": names::PART_OF,
+        PART_OF_LABEL: names::PART_OF,
+        "app.kubernetes.io/managed-by": names::AGENT,
+        COMPONENT_LABEL: work.component(),
+    });
+    if let Some(name) = work.image() {
+        labels[names::IMAGE_LABEL] = json!(fitting(name, 63));
+    }
+    let mut body = json!({
+        "backoffLimit": 0,
+        "completions": 1,
+        "parallelism": 1,
+        "template": {
+            "metadata": {"labels": labels},
+            "spec": pod(work, spec, image.map(|(image, _)| image)),
+        },
+    });
+    if let Some(deadline) = work.deadline() {
+        body["activeDeadlineSeconds"] = json!(deadline);
+    }
+    if matches!(work, Work::Delete { .. }) {
+        // Where its image is gone, nobody else removes it.
+        body["ttlSecondsAfterFinished"] = json!(3600);
+    }
+    let digest = inputs(&body);
+    let mut annotations = json!({
+        INPUTS_ANNOTATION: digest,
+        STORE_ANNOTATION: store_inputs(&spec.store),
+        ATTEMPT_ANNOTATION: work.attempt().to_string(),
+    });
+    if let Some(name) = work.image() {
+        annotations[IMAGE_ANNOTATION] = json!(name);
+    }
+    let mut metadata = json!({
+        "name": work.job_name(),
+        "namespace": namespace,
+        "labels": labels,
+        "annotations": annotations,
+    });
+    if let (Work::Convert { image: name, .. }, Some((_, uid))) = (work, image) {
+        metadata["ownerReferences"] = json!([{
+            "apiVersion": "uimgacc.io/v1",
+            "kind": "AcceleratedImage",
+            "name": name,
+            "uid": uid,
+            "controller": true,
+        }]);
+    }
+    let object = json!({
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata,
+        "spec": body,
+    });
+    (object, digest)
+}
+
+fn pod(work: &Work, spec: &ImageAccelerationSpec, image: Option<&AcceleratedImageSpec>) -> Value {
+    let mut args = vec!["work".to_owned(), work.component().to_owned()];
+    if let Some(name) = work.image() {
+        args.extend(["--image".to_owned(), name.to_owned()]);
+    }
+    match work {
+        Work::Delete { force: true, .. } => args.push("--force".to_owned()),
+        Work::Sweep => args.extend([
+            "--grace-minutes".to_owned(),
+            spec.sweep.grace_minutes.to_string(),
+        ]),
+        _ => {}
+    }
+    let mut volumes = vec![json!({"name": "tmp", "emptyDir": {}})];
+    let mut mounts = vec![json!({"name": "tmp", "mountPath": "/tmp"})];
+    let mut env = vec![
+        json!({"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}),
+        json!({"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}),
+        json!({"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}),
+    ];
+    // Root, for the store's files are root's; of root's powers only those that files need.
+    let mut capabilities = vec!["CHOWN", "DAC_OVERRIDE", "FOWNER"];
+    let mut security = json!({
+        "runAsUser": 0,
+        "runAsGroup": 0,
+        "readOnlyRootFilesystem": true,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    });
+    let source = match &spec.store.nfs {
+        Some(nfs) => {
+            capabilities.push("SYS_ADMIN");
+            store::source(nfs)
+        }
+        None => {
+            security["allowPrivilegeEscalation"] = json!(false);
+            volumes.extend(store::volume(&spec.store, "DirectoryOrCreate"));
+            mounts.push(json!({"name": "store", "mountPath": store::FOLDER}));
+            store::FOLDER.to_owned()
+        }
+    };
+    security["capabilities"] = json!({"drop": ["ALL"], "add": capabilities});
+    args.extend(["--store".to_owned(), source]);
+    if matches!(work, Work::Convert { .. }) {
+        for registry in &spec.plain_http_registries {
+            args.extend(["--plain-http-registry".to_owned(), registry.clone()]);
+        }
+        let secret = image.and_then(|image| image.pull_secret.as_ref());
+        if let Some(secret) = secret.or(spec.registry_credentials.as_ref()) {
+            // Optional: without it the registry says what is missing, and a Pod that never starts says nothing.
+            volumes.push(json!({
+                "name": "credentials",
+                "secret": {
+                    "secretName": secret.name,
+                    "optional": true,
+                    "defaultMode": 0o400,
+                    "items": [{"key": ".dockerconfigjson", "path": "config.json"}],
+                },
+            }));
+            mounts.push(json!({
+                "name": "credentials",
+                "mountPath": "/credentials",
+                "readOnly": true,
+            }));
+            env.push(json!({"name": "DOCKER_CONFIG", "value": "/credentials"}));
+        }
+    }
+    json!({
+        "serviceAccountName": names::CONVERT,
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": 10,
+        "nodeSelector": {"kubernetes.io/os": "linux"},
+        "containers": [{
+            "name": work.component(),
+            "image": spec.image,
+            "command": ["/bin/uimgacc-agent"],
+            "args": args,
+            "env": env,
+            "resources": resources(work),
+            "securityContext": security,
+            "terminationMessagePath": "/dev/termination-log",
+            "terminationMessagePolicy": "FallbackToLogsOnError",
+            "volumeMounts": mounts,
+        }],
+        "volumes": volumes,
+    })
+}
+
+fn resources(work: &Work) -> Value {
+    match work {
+        Work::Convert { .. } => json!({
+            "requests": {"cpu": "500m", "memory": "512Mi"},
+            "limits": {"memory": "2Gi"},
+        }),
+        _ => json!({
+            "requests": {"cpu": "50m", "memory": "128Mi"},
+            "limits": {"memory": "1Gi"},
+        }),
+    }
+}

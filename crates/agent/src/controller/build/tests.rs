@@ -1,0 +1,180 @@
+#![allow(clippy::unwrap_used)]
+
+use serde_json::{Value, json};
+use uimgacc_objects::{AcceleratedImageSpec, ImageAccelerationSpec};
+
+use super::job::job_name;
+use super::{Work, fitting, host_label, installer, job};
+
+fn spec(store: &Value) -> ImageAccelerationSpec {
+    serde_json::from_value(json!({
+        "store": store,
+        "image": "registry.example/uimgacc:1",
+        "registryCredentials": {"name": "uimgacc-registry"},
+        "plainHttpRegistries": ["registry.lan:5000"],
+        "nodeSelector": {"pool": "gpu"},
+        "nodePaths": {"containerdRestart": ["service", "containerd", "restart"]},
+    }))
+    .unwrap()
+}
+
+fn nfs() -> ImageAccelerationSpec {
+    spec(&json!({"nfs": {"servers": ["10.0.0.1", "fd00::1"], "path": "/a b", "options": "vers=3"}}))
+}
+
+fn claim() -> ImageAccelerationSpec {
+    spec(&json!({"persistentVolumeClaim": {"claimName": "store"}}))
+}
+
+fn folder() -> ImageAccelerationSpec {
+    spec(&json!({"hostPath": {"path": "/mnt/ceph"}}))
+}
+
+fn image() -> AcceleratedImageSpec {
+    serde_json::from_value(json!({"originalImage": "a:1", "targetImage": "a:2"})).unwrap()
+}
+
+fn convert() -> Work {
+    Work::Convert {
+        image: "app".to_owned(),
+        attempt: 2,
+    }
+}
+
+fn delete() -> Work {
+    Work::Delete {
+        image: "app".to_owned(),
+        attempt: 1,
+        force: true,
+    }
+}
+
+/// Compares with the file of that name; `UIMGACC_BLESS=1` writes it.
+fn golden(name: &str, object: &Value) {
+    let path = format!("{}/tests/golden/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let text = serde_json::to_string_pretty(object).unwrap() + "\n";
+    if std::env::var_os("UIMGACC_BLESS").is_some() {
+        std::fs::write(&path, text).unwrap();
+        return;
+    }
+    let expected = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(
+        text, expected,
+        "{name}: if that is meant, run with UIMGACC_BLESS=1"
+    );
+}
+
+#[test]
+fn objects_are_as_in_the_files() {
+    let image = image();
+    let image = Some((&image, "uid-app"));
+    golden("installer-nfs", &installer(&nfs(), "kube-system").0);
+    golden("installer-claim", &installer(&claim(), "kube-system").0);
+    golden("installer-folder", &installer(&folder(), "kube-system").0);
+    golden(
+        "convert-nfs",
+        &job(&convert(), &nfs(), image, "kube-system").0,
+    );
+    golden(
+        "convert-claim",
+        &job(&convert(), &claim(), image, "kube-system").0,
+    );
+    golden(
+        "delete-folder",
+        &job(&delete(), &folder(), image, "kube-system").0,
+    );
+    golden("init-nfs", &job(&Work::Init, &nfs(), None, "kube-system").0);
+    golden(
+        "sweep-claim",
+        &job(&Work::Sweep, &claim(), None, "kube-system").0,
+    );
+}
+
+fn container(object: &Value) -> &Value {
+    &object["spec"]["template"]["spec"]["containers"][0]
+}
+
+#[test]
+fn only_a_store_on_nfs_needs_the_power_to_mount() {
+    for (spec, mounts) in [(nfs(), true), (claim(), false), (folder(), false)] {
+        for work in [Work::Init, Work::Sweep, convert(), delete()] {
+            let (object, _) = job(&work, &spec, None, "kube-system");
+            let security = &container(&object)["securityContext"];
+            let added = security["capabilities"]["add"].as_array().unwrap();
+            assert_eq!(added.contains(&json!("SYS_ADMIN")), mounts, "{work:?}");
+            assert_eq!(security["capabilities"]["drop"], json!(["ALL"]));
+            assert_eq!(security["privileged"], Value::Null);
+            assert_eq!(security["readOnlyRootFilesystem"], true);
+            let escalation = &security["allowPrivilegeEscalation"];
+            assert_eq!(*escalation == json!(false), !mounts, "{work:?}");
+        }
+    }
+}
+
+#[test]
+fn only_conversions_know_the_password() {
+    for work in [Work::Init, Work::Sweep, delete()] {
+        let (object, _) = job(&work, &nfs(), None, "kube-system");
+        assert!(!object.to_string().contains("credentials"), "{work:?}");
+        assert!(!object.to_string().contains("registry.lan"), "{work:?}");
+    }
+    let mut image = image();
+    let secret = |image: &AcceleratedImageSpec| {
+        let (object, _) = job(&convert(), &nfs(), Some((image, "u")), "kube-system");
+        object["spec"]["template"]["spec"]["volumes"][1]["secret"]["secretName"].clone()
+    };
+    assert_eq!(secret(&image), "uimgacc-registry");
+    image.pull_secret = Some(uimgacc_objects::SecretReference {
+        name: "own".to_owned(),
+    });
+    assert_eq!(secret(&image), "own");
+}
+
+#[test]
+fn the_digest_changes_with_what_matters_only() {
+    let digest = |spec: &ImageAccelerationSpec, work: &Work| job(work, spec, None, "kube-system").1;
+    let base = nfs();
+    let mut other = nfs();
+    other.max_conversions = 9;
+    other.sweep.interval_minutes = 9;
+    assert_eq!(digest(&base, &convert()), digest(&other, &convert()));
+    assert_eq!(installer(&base, "n").1, installer(&other, "n").1);
+    other.image = "registry.example/uimgacc:2".to_owned();
+    assert_ne!(digest(&base, &convert()), digest(&other, &convert()));
+    assert_ne!(installer(&base, "n").1, installer(&other, "n").1);
+    // The next attempt is made from the same.
+    let next = Work::Convert {
+        image: "app".to_owned(),
+        attempt: 3,
+    };
+    assert_eq!(digest(&base, &convert()), digest(&base, &next));
+}
+
+#[test]
+fn names_are_valid_and_distinct() {
+    let long = "x".repeat(253);
+    let longer = "x".repeat(252) + "y";
+    let names = [
+        "app",
+        "app.v1",
+        "app-v1",
+        "a.b.c",
+        &long,
+        &longer,
+        &format!("{}.", "a-".repeat(30)),
+    ];
+    let made: std::collections::BTreeSet<String> = names
+        .iter()
+        .map(|name| job_name("convert", Some(name)))
+        .collect();
+    assert_eq!(made.len(), names.len(), "{made:?}");
+    for name in &made {
+        assert!(name.len() <= 63, "{name}");
+        let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        assert!(name.chars().all(fine) && !name.ends_with('-'), "{name}");
+    }
+    assert_eq!(job_name("convert", Some("app")), "uimgacc-convert-app");
+    assert_eq!(job_name("init", None), "uimgacc-init");
+    assert_eq!(fitting("short", 63), "short");
+    assert!(host_label("a.b", 63).starts_with("a-b-"));
+}

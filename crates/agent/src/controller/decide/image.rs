@@ -1,0 +1,396 @@
+//! An `AcceleratedImage` that is to be there.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use uimgacc_objects::{Phase, find_condition};
+
+use super::super::build::Work;
+use super::super::view::{ClusterView, ImageView};
+use super::job::{Failure, JobState};
+use super::{Action, Note, growing, put, until};
+
+/// How long the result of a conversion may be on its way after the end of its Job.
+const RESULT_PATIENCE: SignedDuration = SignedDuration::from_secs(15);
+
+/// What the decision is made from.
+#[derive(Debug)]
+pub struct Input<'a> {
+    /// The image.
+    pub image: &'a ImageView,
+    /// The `ImageAcceleration`, where there is one.
+    pub cluster: Option<&'a ClusterView>,
+    /// Whether the store can be written.
+    pub store_ready: bool,
+    /// The object that has the same target and goes before this one.
+    pub twin: Option<&'a str>,
+    /// Name, uid and state of the Job that converts.
+    pub job: (&'a str, &'a str, JobState),
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// The part of the status that is the controller's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Status {
+    /// Generation of the spec.
+    pub observed_generation: Option<i64>,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Why it does not go on.
+    pub error: Option<String>,
+    /// Failures in a row.
+    pub failures: u32,
+    /// The Job that converts, or did.
+    pub job: Option<String>,
+    /// `Ready` and `Progressing`.
+    pub conditions: Vec<Condition>,
+}
+
+impl Status {
+    /// What the object has now.
+    #[must_use]
+    pub fn of(image: &ImageView) -> Self {
+        let status = &image.status;
+        Self {
+            observed_generation: status.observed_generation,
+            phase: status.phase,
+            error: status.error.clone(),
+            failures: status.failures,
+            job: status.job.clone(),
+            conditions: status.conditions.clone(),
+        }
+    }
+
+    /// The reason of the condition `Progressing`.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        find_condition(&self.conditions, "Progressing").map_or("", |one| one.reason.as_str())
+    }
+
+    /// Sets phase, error and both conditions.
+    pub(super) fn set(
+        &mut self,
+        phase: Phase,
+        progressing: bool,
+        reason: &'static str,
+        message: &str,
+        at: Timestamp,
+    ) {
+        let failed = matches!(phase, Phase::CreateError | Phase::DeleteError);
+        self.phase = phase;
+        self.error = (failed || reason == "Restarting").then(|| message.to_owned());
+        let generation = self.observed_generation;
+        let ready = phase == Phase::Ready;
+        let name = format!("{phase:?}");
+        let text = if ready { "" } else { message };
+        put(
+            &mut self.conditions,
+            "Ready",
+            Some(ready),
+            &name,
+            text,
+            generation,
+            at,
+        );
+        put(
+            &mut self.conditions,
+            "Progressing",
+            Some(progressing),
+            reason,
+            message,
+            generation,
+            at,
+        );
+    }
+}
+
+/// What is to be done with an image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision {
+    /// The status it is to have.
+    pub status: Status,
+    /// What else is to be done.
+    pub actions: Vec<Action>,
+    /// When to look again though nothing changes.
+    pub again: Option<SignedDuration>,
+    /// What people are told.
+    pub note: Option<Note>,
+    /// Work that waits for a free place, and since when.
+    pub wants: Option<(Work, Timestamp)>,
+}
+
+impl Decision {
+    pub(super) fn keep(image: &ImageView) -> Self {
+        Self {
+            status: Status::of(image),
+            actions: Vec::new(),
+            again: None,
+            note: None,
+            wants: None,
+        }
+    }
+}
+
+/// What is to be done with an image that is not being deleted.
+#[must_use]
+pub fn decide(input: &Input<'_>) -> Decision {
+    let image = input.image;
+    let mut decision = Decision::keep(image);
+    let Some(cluster) = input.cluster else {
+        if image.status.phase != Phase::Ready {
+            wait(
+                &mut decision,
+                input,
+                "NotEnabled",
+                "there is no ImageAcceleration named default: make one, or run `uimgacc enable`",
+            );
+        }
+        return decision;
+    };
+    if cluster.meta.deleting.is_some() {
+        return decision;
+    }
+    if !image.finalizer {
+        let name = image.meta.name.clone();
+        decision.actions.push(Action::ImageFinalizer(name, true));
+    }
+    let observed = image.status.observed_generation;
+    let changed = observed.is_some() && observed != image.meta.generation;
+    decision.status.observed_generation = image.meta.generation;
+
+    if image.status.phase == Phase::Ready && image.status.chain_id.is_some() {
+        if let (name, uid, JobState::Succeeded(_) | JobState::Failed(_)) = &input.job {
+            let job = Action::DeleteJob((*name).to_owned(), (*uid).to_owned());
+            decision.actions.push(job);
+        }
+        let message = "the image is in the store and in the registry";
+        decision
+            .status
+            .set(Phase::Ready, false, "Ready", message, input.now);
+        return decision;
+    }
+    if let Some((reason, message)) = refusal(input) {
+        fail(&mut decision, reason, &message, input.now);
+        return decision;
+    }
+    let (name, uid, job) = &input.job;
+    match job {
+        JobState::Stopping => {}
+        JobState::Running { waits, attempt } => {
+            decision.status.job = Some((*name).to_owned());
+            let message = match (waits, attempt) {
+                (Some(waits), _) => format!("its Pod does not run yet: {waits}"),
+                (None, 1) => "the image is being converted".to_owned(),
+                (None, attempt) => format!("the image is being converted, attempt {attempt}"),
+            };
+            decision
+                .status
+                .set(Phase::Creating, true, "Converting", &message, input.now);
+        }
+        JobState::Succeeded(at) => succeeded(&mut decision, input, *at, name, uid),
+        JobState::Failed(failure) => {
+            let changed = changed || failure.outdated;
+            failed(&mut decision, input, failure, changed, name, uid);
+        }
+        JobState::None => start(&mut decision, input),
+    }
+    decision
+}
+
+/// Why the image cannot be made whatever is tried.
+fn refusal(input: &Input<'_>) -> Option<(&'static str, String)> {
+    let (original, target) = match (&input.image.original, &input.image.target) {
+        (Ok(original), Ok(target)) => (original, target),
+        (Err(why), _) | (_, Err(why)) => {
+            return Some((
+                "InvalidReference",
+                format!("{why}: delete this object and create another"),
+            ));
+        }
+    };
+    if original == target {
+        return Some((
+            "InvalidReference",
+            format!(
+                "original and target are both {target}: the target must have another name or tag"
+            ),
+        ));
+    }
+    let twin = input.twin?;
+    Some((
+        "TargetTaken",
+        format!(
+            "the target image {target} belongs to the AcceleratedImage {twin} already: delete one of the two"
+        ),
+    ))
+}
+
+fn fail(decision: &mut Decision, reason: &'static str, message: &str, at: Timestamp) {
+    let before = (
+        decision.status.reason().to_owned(),
+        decision.status.error.clone(),
+    );
+    decision
+        .status
+        .set(Phase::CreateError, false, reason, message, at);
+    if before != (reason.to_owned(), Some(message.to_owned())) {
+        decision.note = Some(Note {
+            warning: true,
+            reason: "CreateError",
+            text: message.to_owned(),
+        });
+    }
+}
+
+fn wait(decision: &mut Decision, input: &Input<'_>, reason: &'static str, message: &str) {
+    decision.status.observed_generation = input.image.meta.generation;
+    decision
+        .status
+        .set(Phase::Creating, false, reason, message, input.now);
+}
+
+fn succeeded(decision: &mut Decision, input: &Input<'_>, at: Timestamp, name: &str, uid: &str) {
+    let status = &input.image.status;
+    if status.chain_id.is_some() && status.target_digest.is_some() {
+        decision.status.failures = 0;
+        let message = "the image is in the store and in the registry";
+        decision
+            .status
+            .set(Phase::Ready, false, "Ready", message, input.now);
+        decision.note = Some(Note {
+            warning: false,
+            reason: "Ready",
+            text: format!("{} can be used", input.image.spec.target_image),
+        });
+    } else if input.now.duration_since(at) < RESULT_PATIENCE {
+        decision.again = Some(SignedDuration::from_secs(1));
+    } else {
+        let failure = Failure {
+            at,
+            attempt: input.image.status.failures.saturating_add(1),
+            died: true,
+            retry: true,
+            message: "the conversion ended without telling its result".to_owned(),
+            outdated: false,
+        };
+        failed(decision, input, &failure, false, name, uid);
+    }
+}
+
+fn failed(
+    decision: &mut Decision,
+    input: &Input<'_>,
+    failure: &Failure,
+    changed: bool,
+    name: &str,
+    uid: &str,
+) {
+    let job = Action::DeleteJob(name.to_owned(), uid.to_owned());
+    if changed {
+        decision.status.failures = 0;
+        wait(
+            decision,
+            input,
+            "Waiting",
+            "the settings changed, so it is tried again",
+        );
+        decision.actions.push(job);
+        return;
+    }
+    decision.status.failures = failure.attempt;
+    decision.status.job = Some(name.to_owned());
+    if !failure.retry {
+        let message = format!("{} (to try again, delete the Job {name})", failure.message);
+        fail(decision, "Failed", &message, failure.at);
+        return;
+    }
+    let pause = pause(failure);
+    let due = failure.at.saturating_add(pause).unwrap_or(Timestamp::MAX);
+    if failure.died {
+        let message = format!(
+            "the conversion stopped and goes on soon: {}",
+            failure.message
+        );
+        if decision.status.error.as_ref() != Some(&message)
+            || decision.status.reason() != "Restarting"
+        {
+            decision.note = Some(Note {
+                warning: true,
+                reason: "ConversionDied",
+                text: message.clone(),
+            });
+        }
+        let at = failure.at;
+        decision
+            .status
+            .set(Phase::Creating, false, "Restarting", &message, at);
+    } else {
+        let message = format!(
+            "{} (attempt {}; the next follows {} s after it)",
+            failure.message,
+            failure.attempt,
+            pause.as_secs()
+        );
+        fail(decision, "WaitingToRetry", &message, failure.at);
+    }
+    if input.now >= due {
+        decision.actions.push(job);
+    } else {
+        decision.again = Some(until(due, input.now));
+    }
+}
+
+/// A conversion that was ended goes on soon; one that failed has a reason that takes time.
+fn pause(failure: &Failure) -> SignedDuration {
+    if failure.died {
+        growing(3, failure.attempt, 300)
+    } else {
+        growing(15, failure.attempt, 1800)
+    }
+}
+
+/// No Job: it is made as soon as a place is free. Its pause is over, for a Job that failed is
+/// kept until then (whoever deletes it by hand wants another attempt).
+fn start(decision: &mut Decision, input: &Input<'_>) {
+    let image = input.image;
+    if !input.store_ready {
+        let message = "the store is not ready: see the condition NfsReady of the ImageAcceleration";
+        wait(decision, input, "WaitingForStore", message);
+        return;
+    }
+    let again = matches!(
+        decision.status.reason(),
+        "WaitingToRetry" | "Restarting" | "Failed"
+    );
+    let since = if again {
+        // What failed queues behind what waits, so that it keeps no place from others.
+        find_condition(&image.status.conditions, "Progressing")
+            .map_or(image.meta.created, |one| one.last_transition_time.0)
+            .max(image.meta.created)
+    } else {
+        wait(decision, input, "Waiting", "waits for a free place");
+        image.meta.created
+    };
+    // Nothing of it may be in the store while nothing holds the object.
+    if !image.finalizer {
+        return;
+    }
+    let work = Work::Convert {
+        image: image.meta.name.clone(),
+        attempt: image.status.failures.saturating_add(1),
+    };
+    decision.wants = Some((work, since));
+}
+
+/// Which of several objects with one target goes first: one that is ready, then the oldest.
+#[must_use]
+pub fn goes_before(one: &ImageView, other: &ImageView) -> bool {
+    let rank = |image: &ImageView| {
+        (
+            image.status.phase != Phase::Ready,
+            image.meta.created,
+            image.meta.name.clone(),
+        )
+    };
+    rank(one) < rank(other)
+}

@@ -1,0 +1,312 @@
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+use uimgacc_objects::{NodeTotals, find_condition};
+
+use super::super::super::build::Work;
+use super::super::super::view::{ClusterView, InstallerView, JobEnd, JobView, Meta};
+use super::super::Action;
+use super::super::cluster::{Decision, Input, decide};
+use super::super::job::JobState;
+use super::samples::{at, cluster, condition, failed, running};
+
+struct Case {
+    cluster: ClusterView,
+    init: Option<(JobView, JobState)>,
+    sweep: Option<(JobView, JobState)>,
+    installer: Option<InstallerView>,
+    nodes: NodeTotals,
+    reach: (u32, u32),
+    deleting_images: bool,
+    now: Timestamp,
+}
+
+fn job(name: &str, end: JobEnd) -> JobView {
+    JobView {
+        meta: Meta {
+            name: name.to_owned(),
+            uid: format!("uid-{name}"),
+            ..Meta::default()
+        },
+        store: "store".to_owned(),
+        end,
+        ..JobView::default()
+    }
+}
+
+fn installer() -> InstallerView {
+    InstallerView {
+        inputs: "inputs".to_owned(),
+        current: true,
+        desired: 3,
+        ready: 2,
+        ..InstallerView::default()
+    }
+}
+
+/// All is well, and the last sweep was at second 0.
+fn case(change: impl FnOnce(&mut Case)) -> Decision {
+    let mut case = Case {
+        cluster: cluster(&json!({})),
+        init: Some((
+            job("init", JobEnd::Complete(at(1))),
+            JobState::Succeeded(at(1)),
+        )),
+        sweep: None,
+        installer: Some(installer()),
+        nodes: NodeTotals { ready: 2, total: 3 },
+        reach: (2, 0),
+        deleting_images: false,
+        now: at(60),
+    };
+    change(&mut case);
+    let split = |job: &Option<(JobView, JobState)>| match job {
+        Some((_, state)) => state.clone(),
+        None => JobState::None,
+    };
+    decide(&Input {
+        cluster: &case.cluster,
+        init: (case.init.as_ref().map(|(job, _)| job), split(&case.init)),
+        sweep: (case.sweep.as_ref().map(|(job, _)| job), split(&case.sweep)),
+        installer: case.installer.as_ref(),
+        installer_inputs: "inputs",
+        store: "store",
+        nodes: case.nodes,
+        images: 7,
+        reach: case.reach,
+        deleting_images: case.deleting_images,
+        now: case.now,
+    })
+}
+
+fn shows(decision: &Decision, kind: &str) -> (String, String) {
+    let one = find_condition(&decision.status.conditions, kind).unwrap();
+    (one.status.clone(), one.reason.clone())
+}
+
+fn init_job(state: JobState, store: &str) -> Option<(JobView, JobState)> {
+    let mut job = job("init", JobEnd::Active);
+    store.clone_into(&mut job.store);
+    Some((job, state))
+}
+
+fn fresh(case: &mut Case) {
+    case.cluster = cluster(&json!({"status": {"conditions": []}}));
+}
+
+#[test]
+fn the_conditions_say_what_is_missing() {
+    let cases = [
+        (
+            "all well",
+            case(|_| ()),
+            ("True", "StoreReady"),
+            ("True", "Running"),
+            ("True", "Ready"),
+        ),
+        (
+            "nothing yet",
+            case(|case| {
+                fresh(case);
+                case.init = None;
+                case.installer = None;
+            }),
+            ("False", "Checking"),
+            ("False", "Installing"),
+            ("False", "StoreNotReady"),
+        ),
+        (
+            "wrong address",
+            case(|case| {
+                fresh(case);
+                case.init = init_job(failed(1, false, false), "store");
+            }),
+            ("False", "StoreFailed"),
+            ("True", "Running"),
+            ("False", "StoreNotReady"),
+        ),
+        (
+            "no node reaches it",
+            case(|case| case.reach = (0, 3)),
+            ("False", "Unreachable"),
+            ("True", "Running"),
+            ("False", "StoreNotReady"),
+        ),
+        (
+            "one does",
+            case(|case| case.reach = (1, 2)),
+            ("True", "StoreReady"),
+            ("True", "Running"),
+            ("True", "Ready"),
+        ),
+        (
+            "no installer runs",
+            case(|case| {
+                case.installer = Some(InstallerView {
+                    ready: 0,
+                    ..installer()
+                })
+            }),
+            ("True", "StoreReady"),
+            ("False", "Installing"),
+            ("False", "AgentNotReady"),
+        ),
+        (
+            "no node can",
+            case(|case| case.nodes.ready = 0),
+            ("True", "StoreReady"),
+            ("True", "Running"),
+            ("False", "NoNode"),
+        ),
+        (
+            "another store",
+            case(|case| case.init = init_job(JobState::Succeeded(at(1)), "other")),
+            ("False", "Checking"),
+            ("True", "Running"),
+            ("False", "StoreNotReady"),
+        ),
+        (
+            "the same store is looked at again",
+            case(|case| case.init = None),
+            ("True", "StoreReady"),
+            ("True", "Running"),
+            ("True", "Ready"),
+        ),
+    ];
+    for (name, decision, nfs, agent, ready) in cases {
+        let own = |(status, reason): (&str, &str)| (status.to_owned(), reason.to_owned());
+        assert_eq!(shows(&decision, "NfsReady"), own(nfs), "{name}");
+        assert_eq!(shows(&decision, "AgentReady"), own(agent), "{name}");
+        assert_eq!(shows(&decision, "Ready"), own(ready), "{name}");
+        assert_eq!(
+            (decision.status.images, decision.status.nodes.total),
+            (7, 3)
+        );
+    }
+}
+
+#[test]
+fn what_is_made_and_made_anew() {
+    let delete = || Action::DeleteJob("init".to_owned(), "uid-init".to_owned());
+    assert!(case(|_| ()).actions.is_empty());
+    assert_eq!(
+        case(|case| case.init = None).actions,
+        [Action::CreateJob(Work::Init)]
+    );
+    assert_eq!(
+        case(|case| case.init = init_job(running(), "other")).actions,
+        [delete()]
+    );
+    assert_eq!(
+        case(|case| case.installer = None).actions,
+        [Action::ApplyInstaller]
+    );
+    let old = || InstallerView {
+        inputs: "old".to_owned(),
+        ..installer()
+    };
+    assert_eq!(
+        case(|case| case.installer = Some(old())).actions,
+        [Action::ApplyInstaller]
+    );
+    let bare = json!({"metadata": {"finalizers": []}});
+    assert_eq!(
+        case(|case| case.cluster = cluster(&bare)).actions,
+        [Action::ClusterFinalizer(true)]
+    );
+}
+
+#[test]
+fn the_store_is_tried_again_with_growing_pauses() {
+    // It failed at 50, and NfsReady has been false since `since`.
+    let tried = |since: i64, now: i64| {
+        case(|case| {
+            let conditions = json!([condition("NfsReady", "False", "StoreFailed", since)]);
+            case.cluster = cluster(&json!({"status": {"conditions": conditions}}));
+            case.init = init_job(failed(1, false, false), "store");
+            case.now = at(now);
+        })
+    };
+    for (since, pause) in [(50, 5), (20, 10), (-10_000, 300)] {
+        let early = tried(since, 50 + pause - 1);
+        assert!(early.actions.is_empty(), "{since}");
+        assert_eq!(early.again, Some(SignedDuration::from_millis(1050)));
+        assert_eq!(tried(since, 50 + pause).actions.len(), 1, "{since}");
+    }
+}
+
+#[test]
+fn space_is_swept_on_schedule() {
+    let hour = 3600;
+    let sweeps = |decision: &Decision| decision.actions.contains(&Action::CreateJob(Work::Sweep));
+    let early = case(|case| case.now = at(hour - 1));
+    assert!(!sweeps(&early));
+    assert_eq!(early.again, Some(SignedDuration::from_millis(1050)));
+    assert!(sweeps(&case(|case| case.now = at(hour))));
+    // Not while images are being deleted: they sweep themselves.
+    let busy = case(|case| {
+        case.now = at(hour);
+        case.deleting_images = true;
+    });
+    assert!(!sweeps(&busy) && busy.again.is_some());
+    // Not while the store is not ready.
+    let lost = case(|case| {
+        case.now = at(hour);
+        case.reach = (0, 1);
+    });
+    assert!(!sweeps(&lost));
+    let told = json!({"status": {"lastSweep": at(hour).to_string()}});
+    assert!(!sweeps(&case(|case| {
+        case.cluster = cluster(&told);
+        case.now = at(2 * hour - 1);
+    })));
+    // The Job of the last sweep makes room for the next.
+    let done = (
+        job("sweep", JobEnd::Complete(at(9))),
+        JobState::Succeeded(at(9)),
+    );
+    let next = case(|case| {
+        case.sweep = Some(done);
+        case.now = at(hour + 9);
+    });
+    assert_eq!(
+        next.actions,
+        [Action::DeleteJob(
+            "sweep".to_owned(),
+            "uid-sweep".to_owned()
+        )]
+    );
+    let failure = (
+        job("sweep", JobEnd::Failed(at(50), String::new())),
+        failed(1, false, true),
+    );
+    let failed = case(|case| case.sweep = Some(failure));
+    assert_eq!(
+        shows(&failed, "Swept"),
+        ("False".to_owned(), "SweepFailed".to_owned())
+    );
+    assert!(
+        failed
+            .notes
+            .iter()
+            .any(|note| note.warning && note.reason == "SweepFailed")
+    );
+}
+
+#[test]
+fn the_same_state_is_told_once() {
+    let first = case(|case| {
+        fresh(case);
+        case.init = init_job(failed(1, false, false), "store");
+    });
+    assert!(first.notes.iter().any(|note| note.reason == "StoreFailed"));
+    let again = case(|case| {
+        case.cluster
+            .status
+            .conditions
+            .clone_from(&first.status.conditions);
+        case.init = init_job(failed(1, false, false), "store");
+        case.now = at(54);
+    });
+    assert!(again.notes.is_empty(), "{:?}", again.notes);
+    assert_eq!(again.status, first.status);
+}

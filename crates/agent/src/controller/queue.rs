@@ -1,0 +1,253 @@
+//! The work queue: each key is in it once, waits until it is due, and is worked on by one worker
+//! at a time.
+//!
+//! **Guarantees.** A key that is added while it is worked on is given out again afterwards. A key
+//! that fails comes back with a growing pause (0.2 s to 2 minutes); one that succeeds starts anew.
+//! The queue is as long as there are keys, and keys are objects.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::Hash;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// The first pause after a failure.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// The longest.
+const LONGEST_PAUSE: Duration = Duration::from_secs(120);
+
+#[derive(Debug)]
+struct State<K> {
+    due: BTreeSet<(Instant, K)>,
+    when: HashMap<K, Instant>,
+    // Being worked on, and whether it is to come back at once and when.
+    busy: BTreeMap<K, Option<Instant>>,
+    failures: HashMap<K, u32>,
+}
+
+/// Keys that wait for a worker.
+#[derive(Debug)]
+pub struct Queue<K> {
+    state: Mutex<State<K>>,
+    changed: Notify,
+}
+
+impl<K: Clone + Ord + Hash> Default for Queue<K> {
+    fn default() -> Self {
+        Self {
+            state: Mutex::new(State {
+                due: BTreeSet::new(),
+                when: HashMap::new(),
+                busy: BTreeMap::new(),
+                failures: HashMap::new(),
+            }),
+            changed: Notify::new(),
+        }
+    }
+}
+
+impl<K: Clone + Ord + Hash> Queue<K> {
+    fn state(&self) -> MutexGuard<'_, State<K>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a key that is due after `pause`; one that waits already keeps its earlier time.
+    pub fn add(&self, key: K, pause: Duration) {
+        let at = Instant::now() + pause;
+        let mut state = self.state();
+        if let Some(again) = state.busy.get_mut(&key) {
+            *again = Some(again.map_or(at, |old| old.min(at)));
+            return;
+        }
+        state.push(key, at);
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// The next key that is due; waits for it. It must be given back by [`Self::done`] or
+    /// [`Self::failed`].
+    pub async fn next(&self) -> K {
+        loop {
+            let wait = {
+                let mut state = self.state();
+                let now = Instant::now();
+                match state.due.first().cloned() {
+                    Some((at, key)) if at <= now => {
+                        state.due.remove(&(at, key.clone()));
+                        state.when.remove(&key);
+                        state.busy.insert(key.clone(), None);
+                        if !state.due.is_empty() {
+                            self.changed.notify_one();
+                        }
+                        return key;
+                    }
+                    Some((at, _)) => Some(at),
+                    None => None,
+                }
+            };
+            match wait {
+                Some(at) => tokio::select! {
+                    () = tokio::time::sleep_until(at) => {}
+                    () = self.changed.notified() => {}
+                },
+                None => self.changed.notified().await,
+            }
+        }
+    }
+
+    /// The work on that key was done; it is due again after `again`, if that is given.
+    pub fn done(&self, key: &K, again: Option<Duration>) {
+        self.finish(key, again, true);
+    }
+
+    /// The work on that key failed: it is due again after its pause.
+    pub fn failed(&self, key: &K) -> Duration {
+        let mut state = self.state();
+        let failures = state.failures.entry(key.clone()).or_default();
+        *failures = failures.saturating_add(1);
+        let pause = FIRST_PAUSE
+            .saturating_mul(1 << (*failures - 1).min(16))
+            .min(LONGEST_PAUSE);
+        drop(state);
+        self.finish(key, Some(pause), false);
+        pause
+    }
+
+    fn finish(&self, key: &K, again: Option<Duration>, success: bool) {
+        let mut state = self.state();
+        if success {
+            state.failures.remove(key);
+        }
+        let wanted = state.busy.remove(key).flatten();
+        let again = again.map(|pause| Instant::now() + pause);
+        // What changed meanwhile does not shorten the pause after a failure.
+        let at = match (wanted, again, success) {
+            (Some(wanted), Some(again), true) => Some(wanted.min(again)),
+            (wanted, None, _) => wanted,
+            (_, again, _) => again,
+        };
+        if let Some(at) = at {
+            state.push(key.clone(), at);
+            drop(state);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Forgets everything that waits.
+    pub fn clear(&self) {
+        let mut state = self.state();
+        state.due.clear();
+        state.when.clear();
+        state.busy.clear();
+        state.failures.clear();
+    }
+
+    /// How many keys wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.state().due.len()
+    }
+
+    /// Whether none waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<K: Clone + Ord + Hash> State<K> {
+    fn push(&mut self, key: K, at: Instant) {
+        if let Some(old) = self.when.get(&key).copied() {
+            if old <= at {
+                return;
+            }
+            self.due.remove(&(old, key.clone()));
+        }
+        self.when.insert(key.clone(), at);
+        self.due.insert((at, key));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::ZERO;
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_come_once_and_in_the_order_of_their_time() {
+        let queue = Queue::default();
+        queue.add("late", Duration::from_secs(5));
+        queue.add("soon", Duration::from_secs(1));
+        queue.add("late", Duration::from_secs(3));
+        queue.add("soon", Duration::from_secs(9));
+        let start = Instant::now();
+        assert_eq!(queue.next().await, "soon");
+        assert_eq!(start.elapsed(), Duration::from_secs(1));
+        assert_eq!(queue.next().await, "late");
+        assert_eq!(start.elapsed(), Duration::from_secs(3));
+        assert!(queue.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_in_work_is_not_given_to_another_worker() {
+        let queue = Queue::default();
+        queue.add("a", NOW);
+        assert_eq!(queue.next().await, "a");
+        queue.add("a", NOW);
+        let other = tokio::time::timeout(Duration::from_secs(60), queue.next()).await;
+        assert!(other.is_err());
+        queue.done(&"a", None);
+        assert_eq!(queue.next().await, "a");
+        queue.done(&"a", None);
+        assert!(queue.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_make_pauses_that_grow_and_success_ends_them() {
+        let queue = Queue::default();
+        queue.add("a", NOW);
+        let mut pauses = Vec::new();
+        for _ in 0..12 {
+            assert_eq!(queue.next().await, "a");
+            queue.add("a", NOW);
+            pauses.push(queue.failed(&"a"));
+        }
+        assert_eq!(pauses[0], FIRST_PAUSE);
+        assert_eq!(pauses[3], FIRST_PAUSE * 8);
+        assert_eq!(pauses[11], LONGEST_PAUSE);
+        assert_eq!(queue.next().await, "a");
+        queue.done(&"a", Some(NOW));
+        assert_eq!(queue.next().await, "a");
+        assert_eq!(queue.failed(&"a"), FIRST_PAUSE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_workers_share_the_keys() {
+        let queue = std::sync::Arc::new(Queue::default());
+        let worker = |queue: std::sync::Arc<Queue<u32>>| async move {
+            let mut mine = Vec::new();
+            while let Ok(key) = tokio::time::timeout(Duration::from_secs(1), queue.next()).await {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                queue.done(&key, None);
+                mine.push(key);
+            }
+            mine
+        };
+        let one = tokio::spawn(worker(queue.clone()));
+        let other = tokio::spawn(worker(queue.clone()));
+        for key in 0..10 {
+            queue.add(key, NOW);
+        }
+        let (mut one, other) = (
+            one.await.unwrap_or_default(),
+            other.await.unwrap_or_default(),
+        );
+        assert!(!one.is_empty() && !other.is_empty());
+        one.extend(other);
+        one.sort_unstable();
+        assert_eq!(one, (0..10).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,351 @@
+//! From a key to what is done: looks at the world, decides, and does it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, stream};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use tracing::Instrument as _;
+use uimgacc_objects::{ImageAccelerationSpec, Phase};
+
+use super::build::{self, Work};
+use super::context::Shared;
+use super::decide::job::{JobState, state};
+use super::decide::{Action, Note, cluster, deletion, disable, image, nodes, places};
+use super::execute::{ExecuteError, Executor};
+use super::metrics::{Kind, Outcome};
+use super::view::{ClusterView, ImageView, JobView};
+use super::world::{Key, World};
+
+/// How many nodes are written to at once.
+const ASKED_AT_ONCE: usize = 8;
+
+/// Works on keys until it is dropped.
+pub async fn work(shared: Arc<Shared>, executor: Executor) {
+    let _running = shared.worker();
+    loop {
+        let key = shared.queue.next().await;
+        let kind = key.kind();
+        let begun = std::time::Instant::now();
+        let span = tracing::debug_span!("reconcile", ?key);
+        let result = reconcile(&shared, &executor, &key).instrument(span).await;
+        let seconds = begun.elapsed().as_secs_f64();
+        shared
+            .metrics
+            .seconds
+            .get_or_create(&Kind { kind })
+            .observe(seconds);
+        let result = match result {
+            Ok(again) => {
+                shared.queue.done(&key, again);
+                "done"
+            }
+            Err(error) => {
+                let pause = shared.queue.failed(&key);
+                // A conflict is ordinary: the next look has the newer object.
+                if matches!(error, ExecuteError::Changed(_)) {
+                    tracing::debug!(?key, %error, "again");
+                } else {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(?key, error, ?pause, "again after a pause");
+                }
+                "failed"
+            }
+        };
+        shared
+            .metrics
+            .reconciles
+            .get_or_create(&Outcome { kind, result })
+            .inc();
+    }
+}
+
+async fn reconcile(
+    shared: &Shared,
+    executor: &Executor,
+    key: &Key,
+) -> Result<Option<Duration>, ExecuteError> {
+    let again = match key {
+        Key::Image(name) => reconcile_image(shared, executor, name).await?,
+        Key::Cluster => reconcile_cluster(shared, executor).await?,
+        Key::Nodes => {
+            let (actions, again) = {
+                let world = shared.world();
+                let exists = |name: &str| world.nodes.get(name).is_some();
+                let disabling = world
+                    .cluster()
+                    .is_none_or(|one| one.meta.deleting.is_some());
+                if disabling {
+                    (Vec::new(), None)
+                } else {
+                    let released = world.released();
+                    nodes::decide(world.leases.all(), exists, &released, Timestamp::now())
+                }
+            };
+            let asking = stream::iter(actions).map(|action| executor.act(action));
+            let asked: Vec<_> = asking.buffer_unordered(ASKED_AT_ONCE).collect().await;
+            asked.into_iter().collect::<Result<(), _>>()?;
+            again
+        }
+        Key::Places => {
+            let starts = starts(&shared.world(), Timestamp::now());
+            let mut first = Ok(());
+            for work in &starts {
+                let result = start(shared, executor, work).await;
+                if result.as_ref().is_err_and(ExecuteError::is_deposed) {
+                    return result.map(|()| None);
+                }
+                first = first.and(result);
+            }
+            first?;
+            None
+        }
+    };
+    Ok(again.map(|pause| Duration::try_from(pause).unwrap_or(Duration::ZERO)))
+}
+
+/// Makes the Job of a work, and tells of it.
+async fn start(shared: &Shared, executor: &Executor, work: &Work) -> Result<(), ExecuteError> {
+    executor.act(Action::CreateJob(work.clone())).await?;
+    let image = work.image().and_then(|name| {
+        let world = shared.world();
+        world.images.get(name).map(|image| image.meta.clone())
+    });
+    if let (Some(meta), Work::Convert { attempt, .. }) = (image, work) {
+        let note = Note {
+            warning: false,
+            reason: "Converting",
+            text: format!("attempt {attempt}, by the Job {}", work.job_name()),
+        };
+        executor.tell("AcceleratedImage", &meta, &note).await;
+    }
+    Ok(())
+}
+
+/// Does all of them though one fails; the first failure is reported.
+async fn act_all(executor: &Executor, actions: Vec<Action>) -> Result<(), ExecuteError> {
+    let mut first = Ok(());
+    for action in actions {
+        let result = executor.act(action).await;
+        if result.as_ref().is_err_and(ExecuteError::is_deposed) {
+            return result;
+        }
+        first = first.and(result);
+    }
+    first
+}
+
+async fn reconcile_image(
+    shared: &Shared,
+    executor: &Executor,
+    name: &str,
+) -> Result<Option<SignedDuration>, ExecuteError> {
+    let looked = {
+        let world = shared.world();
+        let image = world.images.get(name).cloned();
+        image.map(|image| {
+            let decision = decide_image(&world, &image, Timestamp::now());
+            (image, decision)
+        })
+    };
+    let Some((image, decision)) = looked else {
+        return Ok(None);
+    };
+    if decision.status != image::Status::of(&image) || !image.has_status {
+        executor.image_status(&image.meta, &decision.status).await?;
+    }
+    if let Some(note) = &decision.note {
+        executor.tell("AcceleratedImage", &image.meta, note).await;
+    }
+    act_all(executor, decision.actions).await?;
+    Ok(decision.again)
+}
+
+async fn reconcile_cluster(
+    shared: &Shared,
+    executor: &Executor,
+) -> Result<Option<SignedDuration>, ExecuteError> {
+    let looked = {
+        let world = shared.world();
+        let cluster = world.cluster().cloned();
+        cluster.map(|cluster| (decide_cluster(&world, &cluster, &shared.namespace), cluster))
+    };
+    let Some((decision, cluster)) = looked else {
+        return leftovers(shared, executor).await;
+    };
+    if decision.status != cluster::Status::of(&cluster) {
+        executor
+            .cluster_status(&cluster.meta, &decision.status)
+            .await?;
+    }
+    for note in &decision.notes {
+        executor
+            .tell("ImageAcceleration", &cluster.meta, note)
+            .await;
+    }
+    act_all(executor, decision.actions).await?;
+    Ok(decision.again)
+}
+
+/// Without an `ImageAcceleration` (somebody took its finalizer away) nothing of ours may run.
+async fn leftovers(
+    shared: &Shared,
+    executor: &Executor,
+) -> Result<Option<SignedDuration>, ExecuteError> {
+    let mut actions = Vec::new();
+    {
+        let world = shared.world();
+        for set in world.installers.all().values() {
+            if set.meta.deleting.is_none() {
+                actions.push(Action::DeleteInstaller(set.meta.uid.clone()));
+            }
+        }
+        for job in world.jobs.all().values() {
+            if job.meta.deleting.is_none() {
+                let (name, uid) = (job.meta.name.clone(), job.meta.uid.clone());
+                actions.push(Action::DeleteJob(name, uid));
+            }
+        }
+    }
+    act_all(executor, actions).await?;
+    Ok(None)
+}
+
+/// The Job of that component for that image.
+fn job_of<'a>(world: &'a World, component: &str, image: Option<&str>) -> Option<&'a JobView> {
+    world
+        .jobs
+        .get(&build::job::job_name(component, image))
+        .map(|job| &**job)
+}
+
+fn state_of(
+    world: &World,
+    job: Option<&JobView>,
+    work: &Work,
+    spec: Option<&ImageAccelerationSpec>,
+    image: Option<&ImageView>,
+    now: Timestamp,
+) -> JobState {
+    let Some(found) = job else {
+        return JobState::None;
+    };
+    let inputs = spec.map(|spec| {
+        let image = image.map(|image| (&image.spec, image.meta.uid.as_str()));
+        build::job(work, spec, image, "").1
+    });
+    let inputs = inputs.unwrap_or_else(|| found.inputs.clone());
+    state(job, world.pod_of(&found.meta.name), &inputs, now)
+}
+
+fn decide_image(world: &World, image: &ImageView, now: Timestamp) -> image::Decision {
+    let cluster = world.cluster().map(|cluster| &**cluster);
+    let spec = cluster.map(|cluster| &cluster.spec);
+    let store_ready = cluster.is_some_and(cluster::is_store_ready);
+    let name = image.meta.name.clone();
+    let find = |work: &Work| {
+        let job = job_of(world, work.component(), Some(&name));
+        let state = state_of(world, job, work, spec, Some(image), now);
+        let uid = job.map_or("", |job| job.meta.uid.as_str());
+        (work.job_name(), uid, state)
+    };
+    let convert = find(&Work::Convert {
+        image: name.clone(),
+        attempt: 1,
+    });
+    let convert = (convert.0.as_str(), convert.1, convert.2);
+    if image.meta.deleting.is_none() {
+        return image::decide(&image::Input {
+            image,
+            cluster,
+            store_ready,
+            twin: world.twin(image),
+            job: convert,
+            now,
+        });
+    }
+    let delete = find(&Work::Delete {
+        image: name.clone(),
+        attempt: 1,
+        force: image.forced,
+    });
+    deletion::decide(&deletion::Input {
+        image,
+        cluster,
+        store_ready,
+        convert,
+        delete: (delete.0.as_str(), delete.1, delete.2),
+        users: world.users(image, true),
+        holders: world.holders(image),
+        shared: world.is_shared(image),
+        now,
+    })
+}
+
+fn decide_cluster(world: &World, cluster: &ClusterView, namespace: &str) -> cluster::Decision {
+    let now = Timestamp::now();
+    let installer = world.installers.all().values().next().map(|set| &**set);
+    if cluster.meta.deleting.is_some() {
+        let images = world.images.all().values();
+        let users = images
+            .clone()
+            .flat_map(|image| world.users(image, false))
+            .collect::<std::collections::BTreeSet<_>>();
+        return disable::decide(&disable::Input {
+            cluster,
+            users: users.into_iter().collect(),
+            jobs: world.jobs.all().values().map(|job| &**job).collect(),
+            leases: world
+                .leases
+                .all()
+                .iter()
+                .map(|(name, lease)| (&**lease, world.nodes.get(name).is_some()))
+                .collect(),
+            installer,
+            images: images
+                .filter(|image| image.finalizer)
+                .map(|image| image.meta.name.as_str())
+                .collect(),
+            now,
+        });
+    }
+    let spec = Some(&cluster.spec);
+    let find = |work: &Work| {
+        let job = job_of(world, work.component(), None);
+        (job, state_of(world, job, work, spec, None, now))
+    };
+    cluster::decide(&cluster::Input {
+        cluster,
+        init: find(&Work::Init),
+        sweep: find(&Work::Sweep),
+        installer,
+        installer_inputs: &build::installer(&cluster.spec, namespace).1,
+        store: &build::store_inputs(&cluster.spec.store),
+        nodes: world.node_totals(),
+        images: world.ready_images(),
+        reach: world.reach(),
+        deleting_images: world.running("delete") > 0,
+        now,
+    })
+}
+
+/// Which work starts now.
+fn starts(world: &World, now: Timestamp) -> Vec<Work> {
+    let Some(cluster) = world.cluster().filter(|one| one.meta.deleting.is_none()) else {
+        return Vec::new();
+    };
+    let most = usize::try_from(cluster.spec.max_conversions).unwrap_or(usize::MAX);
+    let conversions = world.running("convert");
+    let deletions = world.running("delete");
+    if conversions >= most && deletions >= most {
+        return Vec::new();
+    }
+    let waiting = world
+        .images
+        .all()
+        .values()
+        .filter(|image| image.status.phase != Phase::Ready || image.meta.deleting.is_some())
+        .filter_map(|image| decide_image(world, image, now).wants)
+        .collect();
+    places::decide(waiting, conversions, deletions, most)
+}

@@ -1,0 +1,135 @@
+//! `get` on a cluster.
+
+use std::ops::ControlFlow;
+
+use comfy_table::Table;
+use uimgacc_console::{Printer, bytes};
+use uimgacc_control::{ClusterImages, Connect, ImageView};
+
+use super::Get;
+use crate::arguments::{TableFormat, print};
+use crate::cluster::{run, state};
+
+impl Get {
+    pub(super) fn run_cluster(&self, connect: &Connect, printer: Printer) -> anyhow::Result<()> {
+        if self.watch {
+            return self.watch_cluster(connect, printer);
+        }
+        let image = self.image.as_deref();
+        let all = run(
+            connect,
+            |cluster| async move { Ok(cluster.get(image).await?) },
+        )?;
+        if self.output == TableFormat::Table {
+            printer.say(&headline(&all));
+            if all.images.is_empty() && all.enable {
+                printer.say("no images; `uimgacc create` makes one");
+            }
+        }
+        print(printer, self.output, &all, || table(&all.images))
+    }
+
+    fn watch_cluster(&self, connect: &Connect, printer: Printer) -> anyhow::Result<()> {
+        let image = self.image.as_deref();
+        let output = self.output;
+        let watched = run(connect, |cluster| async move {
+            let mut failure = None;
+            let show = |view: &ImageView, is_gone: bool| match line(view, is_gone, output)
+                .and_then(|line| Ok(printer.data(&line)?))
+            {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(error) => {
+                    failure = Some(error);
+                    ControlFlow::Break(())
+                }
+            };
+            cluster.watch(image, show).await?;
+            failure.map_or(Ok(()), Err)
+        });
+        match watched {
+            // The usual end of a watch.
+            Err(error) if error.is::<crate::exit::Refused>() => Ok(()),
+            other => other,
+        }
+    }
+}
+
+/// One change as a line.
+fn line(view: &ImageView, is_gone: bool, output: TableFormat) -> anyhow::Result<String> {
+    Ok(match output {
+        TableFormat::Table => {
+            let state = if is_gone {
+                "Deleted".to_owned()
+            } else {
+                state(view)
+            };
+            format!("{:<20} {} {}", state, view.target_image, view.error)
+                .trim_end()
+                .to_owned()
+        }
+        TableFormat::Json | TableFormat::Yaml => {
+            let mut value = serde_json::to_value(view)?;
+            if is_gone && let Some(value) = value.as_object_mut() {
+                value.insert("Deleted".to_owned(), true.into());
+            }
+            if output == TableFormat::Json {
+                serde_json::to_string(&value)?
+            } else {
+                format!("---\n{}", serde_norway::to_string(&value)?)
+            }
+        }
+    })
+}
+
+/// How the cluster is, in a line.
+fn headline(all: &ClusterImages) -> String {
+    if !all.enable {
+        return "image acceleration is not enabled; `uimgacc enable --nfs ADDR` enables it"
+            .to_owned();
+    }
+    let is = |ready: bool| if ready { "ready" } else { "not ready" };
+    let mut text = format!(
+        "store {}, agent {}, {} of {} nodes ready",
+        is(all.nfs_ready),
+        is(all.agent_ready),
+        all.ready_nodes,
+        all.nodes
+    );
+    if !all.nfs_ready || !all.agent_ready {
+        text.push_str("; `uimgacc status` says why");
+    }
+    text
+}
+
+fn table(images: &[ImageView]) -> String {
+    if images.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::NOTHING).set_header([
+        "ORIGINAL IMAGE",
+        "TARGET IMAGE",
+        "SIZE",
+        "LAYERS",
+        "STATUS",
+        "CREATED",
+    ]);
+    for image in images {
+        table.add_row([
+            image.original_image.clone(),
+            image.target_image.clone(),
+            image.size.map(bytes).unwrap_or_default(),
+            image
+                .layers
+                .map(|count| count.to_string())
+                .unwrap_or_default(),
+            state(image),
+            image.created.clone(),
+        ]);
+    }
+    let mut text = table.trim_fmt();
+    for image in images.iter().filter(|image| !image.error.is_empty()) {
+        text.push_str(&format!("\n{}: {}", image.target_image, image.error));
+    }
+    text
+}

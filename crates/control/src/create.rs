@@ -1,0 +1,303 @@
+//! `create`: asks for an accelerated image and waits for it.
+
+use std::time::Duration;
+
+use kube::ResourceExt as _;
+use kube::api::{Patch, PatchParams, PostParams};
+use serde_json::json;
+use tokio::time::Instant;
+use uimgacc_objects::{AcceleratedImage, AcceleratedImageSpec, Phase, SecretReference, names};
+use uimgacc_types::ImageReference;
+
+use crate::error::Error;
+use crate::images::{ImageView, normalised, not_enabled, object_name, phase};
+use crate::{Cluster, Progress, observe};
+
+/// How long an agent may take to notice that it is to try again.
+const RETRY_NOTICE: Duration = Duration::from_secs(30);
+
+/// What is to be made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CreateRequest {
+    /// Reference of the original.
+    pub original: String,
+    /// Reference of the accelerated image: a tag, no digest.
+    pub target: String,
+    /// `os/arch[/variant]`; empty: that of the nodes.
+    pub platform: String,
+    /// Secret in kube-system with the credentials for both; without it the cluster's.
+    pub pull_secret: Option<String>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Created {
+    /// The image.
+    pub image: ImageView,
+    /// Whether the same had been asked for before.
+    pub existed: bool,
+}
+
+/// The object that a request means.
+fn object(request: &CreateRequest) -> Result<AcceleratedImage, Error> {
+    let original: ImageReference = request.original.parse()?;
+    let target: ImageReference = request.target.parse()?;
+    if target.digest().is_some() {
+        return Err(Error::Invalid {
+            message: format!("the target {target} must have a tag, not a digest"),
+            hint: "leave out the digest".to_owned(),
+        });
+    }
+    if original == target {
+        return Err(Error::Invalid {
+            message: format!("the target {target} is the original itself"),
+            hint: "give the target another tag or repository".to_owned(),
+        });
+    }
+    Ok(AcceleratedImage::new(
+        &object_name(&target),
+        AcceleratedImageSpec {
+            original_image: original.to_string(),
+            target_image: target.to_string(),
+            platform: request.platform.clone(),
+            pull_secret: request
+                .pull_secret
+                .clone()
+                .map(|name| SecretReference { name }),
+        },
+    ))
+}
+
+/// Whether what stands there is what is asked for.
+fn compare(new: &AcceleratedImageSpec, old: &AcceleratedImage) -> Result<(), Error> {
+    let (original, other) = (&new.original_image, normalised(&old.spec.original_image));
+    let target = new.target_image.clone();
+    if *original != other {
+        return Err(Error::TargetTaken {
+            target,
+            original: original.clone(),
+            other,
+        });
+    }
+    if old.metadata.deletion_timestamp.is_some() {
+        return Err(Error::BeingDeleted { target });
+    }
+    if new.platform != old.spec.platform {
+        let of = |platform: &str| match platform {
+            "" => "the nodes' platform".to_owned(),
+            platform => platform.to_owned(),
+        };
+        return Err(Error::Invalid {
+            message: format!(
+                "{target} was made for {}, not for {}",
+                of(&old.spec.platform),
+                of(&new.platform)
+            ),
+            hint: "delete it first, or choose another target".to_owned(),
+        });
+    }
+    Ok(())
+}
+
+impl Cluster {
+    /// Asks for an image and returns at once; its status is `Creating` by then. The same again
+    /// changes nothing, but has the agent try again at once where it had failed.
+    ///
+    /// # Errors
+    /// The request makes no sense, the cluster is not enabled, or the target is that of another
+    /// original.
+    pub async fn create(&self, request: &CreateRequest) -> Result<Created, Error> {
+        let new = object(request)?;
+        let acceleration = self.acceleration().await?.ok_or(Error::NotEnabled)?;
+        if acceleration.metadata.deletion_timestamp.is_some() {
+            return Err(Error::Invalid {
+                message: "image acceleration is being disabled".to_owned(),
+                hint: "wait for it, then `uimgacc enable` again".to_owned(),
+            });
+        }
+        let images = self.all::<AcceleratedImage>();
+        let action = format!("create the image {}", new.spec.target_image);
+        let params = PostParams {
+            field_manager: Some(names::FIELD_MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        // One of another name may stand there, by kubectl.
+        let target: ImageReference = new.spec.target_image.parse()?;
+        let old = match self.find_image(&target.to_string()).await {
+            Ok(old) if normalised(&old.spec.target_image) == new.spec.target_image => Some(old),
+            Ok(_) | Err(Error::NotFound { .. } | Error::Ambiguous { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        let old = match old {
+            Some(old) => old,
+            None => match images.create(&params, &new).await {
+                Ok(image) => {
+                    return Ok(Created {
+                        image: ImageView::new(&image),
+                        existed: false,
+                    });
+                }
+                // Somebody was quicker by a moment.
+                Err(kube::Error::Api(status)) if status.is_already_exists() => images
+                    .get(&new.name_any())
+                    .await
+                    .map_err(self.failed(&action))?,
+                Err(error) => return Err(not_enabled(self.failed(&action)(error))),
+            },
+        };
+        compare(&new.spec, &old)?;
+        if phase(&old) == Phase::CreateError {
+            self.retry(&old).await?;
+        }
+        Ok(Created {
+            image: ImageView::new(&old),
+            existed: true,
+        })
+    }
+
+    /// Marks an image so that the agent tries again now.
+    async fn retry(&self, image: &AcceleratedImage) -> Result<(), Error> {
+        let version = image.resource_version().unwrap_or_default();
+        // Any value does that was not there before.
+        let patch = json!({"metadata": {"annotations": {names::RETRY_ANNOTATION: version}}});
+        self.all::<AcceleratedImage>()
+            .patch(
+                &image.name_any(),
+                &PatchParams::default(),
+                &Patch::Merge(&patch),
+            )
+            .await
+            .map_err(self.failed(&format!("try {} again", image.spec.target_image)))?;
+        Ok(())
+    }
+
+    /// Waits until an image is ready.
+    ///
+    /// # Errors
+    /// The conversion failed, the image was deleted, or it did not come about in time.
+    pub async fn wait_ready(
+        &self,
+        created: &Created,
+        within: Duration,
+        progress: &dyn Progress,
+    ) -> Result<ImageView, Error> {
+        let started = Instant::now();
+        let target = &created.image.target_image;
+        let name = &created.image.name;
+        let action = "watch the image";
+        let api = || self.all::<AcceleratedImage>();
+        if created.image.status == Phase::CreateError {
+            // An old failure is told again only where the agent takes no notice of the new attempt.
+            let old = &created.image;
+            let noticed = |image: Option<&AcceleratedImage>| {
+                let now = image.map(ImageView::new);
+                let is_same = now.is_some_and(|now| {
+                    (now.status, &now.error, now.failures) == (old.status, &old.error, old.failures)
+                });
+                (!is_same).then_some(Ok(()))
+            };
+            let notice = within.min(RETRY_NOTICE);
+            if observe::until(self, api(), name, notice, action, noticed)
+                .await?
+                .is_none()
+            {
+                return Err(failed(old));
+            }
+        }
+        let mut last: Option<ImageView> = None;
+        let rest = within.saturating_sub(started.elapsed());
+        let decide = |image: Option<&AcceleratedImage>| {
+            let Some(image) = image else {
+                return Some(Err(Error::CreateFailed {
+                    target: target.clone(),
+                    message: "somebody deleted it".to_owned(),
+                }));
+            };
+            let view = ImageView::new(image);
+            if last.as_ref() != Some(&view) {
+                progress.image(&view);
+                last = Some(view.clone());
+            }
+            match view.status {
+                Phase::Ready => Some(Ok(view)),
+                Phase::CreateError => Some(Err(failed(&view))),
+                Phase::Deleting | Phase::DeleteError => Some(Err(Error::BeingDeleted {
+                    target: target.clone(),
+                })),
+                Phase::Creating => None,
+            }
+        };
+        let answer = observe::until(self, api(), name, rest, action, decide).await?;
+        answer.ok_or_else(|| Error::Timeout {
+            what: format!("{target} is not ready"),
+            after: within,
+            missing: last.iter().map(explain).collect(),
+        })
+    }
+}
+
+fn failed(view: &ImageView) -> Error {
+    Error::CreateFailed {
+        target: view.target_image.clone(),
+        message: view.error.clone(),
+    }
+}
+
+fn explain(view: &ImageView) -> String {
+    match &view.progress {
+        Some(progress) => format!("{}: {} %", progress.stage, progress.percent),
+        None => "the conversion has not started yet".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(original: &str, target: &str) -> CreateRequest {
+        CreateRequest {
+            original: original.to_owned(),
+            target: target.to_owned(),
+            ..CreateRequest::default()
+        }
+    }
+
+    #[test]
+    fn objects() {
+        let image = object(&request("nginx", "r.io/a/nginx:fast")).unwrap();
+        assert_eq!(image.spec.original_image, "docker.io/library/nginx:latest");
+        assert_eq!(image.spec.target_image, "r.io/a/nginx:fast");
+        assert!(image.name_any().starts_with("nginx-fast-"));
+        for (original, target) in [
+            ("nginx", "docker.io/library/nginx:latest"),
+            ("nginx", "UPPER CASE"),
+            ("", "a"),
+            (
+                "nginx",
+                "a@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+            ),
+        ] {
+            assert!(
+                object(&request(original, target)).is_err(),
+                "{original} {target}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_stands_there() {
+        let old = object(&request("nginx", "r.io/x:1")).unwrap();
+        let same = object(&request("docker.io/nginx:latest", "r.io/x:1")).unwrap();
+        compare(&same.spec, &old).unwrap();
+        let other = object(&request("redis", "r.io/x:1")).unwrap();
+        let error = compare(&other.spec, &old).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "r.io/x:1 is the target of docker.io/library/nginx:latest already, not of docker.io/library/redis:latest"
+        );
+        let mut arm = request("nginx", "r.io/x:1");
+        arm.platform = "linux/arm64".to_owned();
+        let error = compare(&object(&arm).unwrap().spec, &old).unwrap_err();
+        assert!(error.to_string().contains("not for linux/arm64"), "{error}");
+    }
+}

@@ -1,0 +1,303 @@
+//! `disable`: takes everything away again, node by node.
+//!
+//! Order: Pods that use target images are looked for; with `purge` the images are deleted; the
+//! `ImageAcceleration` is deleted, upon which the agent uninstalls the nodes one by one and lets it
+//! go; agent, roles and Secret are deleted; the definitions too, where no image is left. The store
+//! keeps its data unless `purge` is asked for. The same again goes on where it was cut short.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt as _;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::json;
+use tokio::time::Instant;
+use uimgacc_objects::{ImageAcceleration, find_condition, names};
+
+use crate::error::Error;
+use crate::holders::references;
+use crate::images::ImageView;
+use crate::manifests::{self, DEFAULT_IMAGE, Manifest, PART_OF_LABEL};
+use crate::observe::next_before;
+use crate::world::{SAID, World};
+use crate::{Cluster, Progress};
+
+/// How to disable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DisableRequest {
+    /// Although Pods use target images.
+    pub force: bool,
+    /// Delete all images too, and what they have in the store.
+    pub purge: bool,
+    /// How long it may take.
+    pub within: Duration,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DisableReport {
+    /// It was enabled before.
+    pub was_enabled: bool,
+    /// Images that stay in the store; their objects and the definitions stay too.
+    pub images_left: usize,
+}
+
+impl Cluster {
+    /// Disables the cluster.
+    ///
+    /// # Errors
+    /// Pods use target images (nothing is changed then), an image cannot be deleted, or nodes do
+    /// not come to an end in time; the error names them.
+    pub async fn disable(
+        &self,
+        request: &DisableRequest,
+        progress: &dyn Progress,
+    ) -> Result<DisableReport, Error> {
+        let deadline = Instant::now() + request.within;
+        let acceleration = self.acceleration().await?;
+        let images = match self.list_images().await {
+            Err(Error::NotEnabled) => Vec::new(),
+            other => other?,
+        };
+        if !request.force {
+            let holders = self.holders(&references(&images, false)).await?;
+            if !holders.is_empty() {
+                return Err(Error::InUse {
+                    what: "image acceleration".to_owned(),
+                    holders,
+                });
+            }
+        }
+        if request.purge && !images.is_empty() {
+            if acceleration.is_none() {
+                return Err(Error::Invalid {
+                    message: format!(
+                        "{} images are left, and there is no agent to delete them",
+                        images.len()
+                    ),
+                    hint: "`uimgacc enable` again, then disable with --purge".to_owned(),
+                });
+            }
+            self.purge(request, deadline, progress).await?;
+        }
+        if let Some(acceleration) = &acceleration {
+            self.delete_acceleration(acceleration, request, deadline, progress)
+                .await?;
+        }
+        let statics = manifests::static_objects(DEFAULT_IMAGE)?;
+        for manifest in statics.iter().rev() {
+            self.delete_manifest(manifest).await?;
+        }
+        self.delete_secret().await?;
+        progress.say("agent, roles and Secret are deleted");
+        let images_left = match self.list_images().await {
+            Err(Error::NotEnabled) => 0,
+            other => other?.len(),
+        };
+        if images_left == 0 {
+            for manifest in manifests::definitions()? {
+                self.delete_manifest(&manifest).await?;
+            }
+            progress.say("definitions are deleted");
+        }
+        Ok(DisableReport {
+            was_enabled: acceleration.is_some(),
+            images_left,
+        })
+    }
+
+    async fn purge(
+        &self,
+        request: &DisableRequest,
+        deadline: Instant,
+        progress: &dyn Progress,
+    ) -> Result<(), Error> {
+        let images = self.list_images().await?;
+        for image in &images {
+            if request.force {
+                self.force(image).await?;
+            }
+            let deleted = self
+                .all::<uimgacc_objects::AcceleratedImage>()
+                .delete(&image.name_any(), &DeleteParams::background())
+                .await;
+            match deleted {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.is_not_found() => {}
+                Err(error) => {
+                    let action = format!("delete {}", image.spec.target_image);
+                    return Err(self.failed(&action)(error));
+                }
+            }
+        }
+        for image in &images {
+            let view = ImageView::new(image);
+            let rest = deadline.saturating_duration_since(Instant::now());
+            self.wait_deleted(&view, rest, &crate::Silent).await?;
+            progress.say(&format!("{} is deleted from the store", view.target_image));
+        }
+        Ok(())
+    }
+
+    async fn delete_acceleration(
+        &self,
+        acceleration: &ImageAcceleration,
+        request: &DisableRequest,
+        deadline: Instant,
+        progress: &dyn Progress,
+    ) -> Result<(), Error> {
+        let api = self.all::<ImageAcceleration>();
+        if request.force {
+            let patch = json!({"metadata": {"annotations": {names::FORCE_ANNOTATION: "true"}}});
+            api.patch(
+                names::DEFAULT,
+                &PatchParams::default(),
+                &Patch::Merge(&patch),
+            )
+            .await
+            .map_err(self.failed("force the end of the ImageAcceleration"))?;
+        }
+        if acceleration.metadata.deletion_timestamp.is_none() {
+            match api
+                .delete(names::DEFAULT, &DeleteParams::background())
+                .await
+            {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(()),
+                Err(error) => return Err(self.failed("delete the ImageAcceleration")(error)),
+            }
+        }
+        let mut changes = World::watch(self);
+        let mut world = World::default();
+        let mut said: Vec<String> = Vec::new();
+        while let Some(change) = next_before(&mut changes, deadline).await? {
+            world.apply(change);
+            if !world.is_listed() {
+                continue;
+            }
+            let is_gone = world
+                .enabled()
+                .is_none_or(|now| now.metadata.uid != acceleration.metadata.uid);
+            if is_gone {
+                progress.say("all nodes are as they were");
+                return Ok(());
+            }
+            let left = left(&world);
+            for line in left.iter().filter(|line| !said.contains(line)).take(SAID) {
+                progress.say(&format!("waiting: {line}"));
+            }
+            said = left;
+        }
+        Err(Error::Timeout {
+            what: "image acceleration is not disabled".to_owned(),
+            after: request.within,
+            missing: said,
+        })
+    }
+
+    async fn delete_manifest(&self, manifest: &Manifest) -> Result<(), Error> {
+        let api = self.dynamic(&manifest.resource, manifest.namespace());
+        match api
+            .delete(manifest.name(), &DeleteParams::background())
+            .await
+        {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Err(error) => Err(self.failed(&format!("delete {}", manifest.title()))(error)),
+        }
+    }
+
+    /// The Secret that `enable` made; one of the user's own stays.
+    async fn delete_secret(&self) -> Result<(), Error> {
+        let secrets = self.ours::<Secret>();
+        let secret = secrets
+            .get_opt(names::REGISTRY_SECRET)
+            .await
+            .map_err(self.failed("read the registry's Secret"))?;
+        let is_ours = secret.is_some_and(|secret| {
+            secret.labels().get(PART_OF_LABEL).map(String::as_str) == Some(names::PART_OF)
+        });
+        if is_ours {
+            secrets
+                .delete(names::REGISTRY_SECRET, &DeleteParams::background())
+                .await
+                .map_err(self.failed("delete the registry's Secret"))?;
+        }
+        Ok(())
+    }
+}
+
+/// What holds up the end of the `ImageAcceleration`.
+fn left(world: &World) -> Vec<String> {
+    let mut left = Vec::new();
+    let (ready, _) = world
+        .agent
+        .get(names::AGENT)
+        .map_or((0, 0), crate::world::replicas);
+    if ready == 0 {
+        // Nobody else takes things off nodes.
+        left.push("the agent does not run, so nodes cannot be uninstalled".to_owned());
+        left.extend(world.pod_problems(names::AGENT));
+    }
+    let status = world.status();
+    if let Some(condition) = find_condition(&status.conditions, "Ready")
+        && condition.status != "True"
+        && !condition.message.is_empty()
+    {
+        left.push(condition.message.clone());
+    }
+    for node in world.nodes.iter() {
+        let status = node.status.clone().unwrap_or_default();
+        let installed = find_condition(&status.conditions, "Installed");
+        if installed.is_some_and(|condition| condition.reason == "Uninstalled") {
+            continue;
+        }
+        let why = match (node.spec.uninstall, status.error) {
+            (_, Some(error)) => error,
+            (true, None) => "is being uninstalled".to_owned(),
+            (false, None) => "waits for its turn".to_owned(),
+        };
+        left.push(format!("node {}: {why}", node.name_any()));
+    }
+    left
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::Table;
+
+    #[test]
+    fn what_holds_it_up() {
+        let node = |name: &str, uninstall: bool, status: serde_json::Value| {
+            serde_json::from_value(json!({
+                "apiVersion": "uimgacc.io/v1", "kind": "AccelerationNode",
+                "metadata": {"name": name}, "spec": {"uninstall": uninstall}, "status": status,
+            }))
+            .unwrap()
+        };
+        let world = World {
+            nodes: Table::of(vec![
+                node(
+                    "a",
+                    true,
+                    json!({"conditions": [{"type": "Installed", "status": "False",
+                    "reason": "Uninstalled", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}),
+                ),
+                node("b", true, json!({})),
+                node("c", true, json!({"error": "containerd does not come back"})),
+                node("d", false, json!({})),
+            ]),
+            ..World::default()
+        };
+        assert_eq!(
+            left(&world),
+            [
+                "the agent does not run, so nodes cannot be uninstalled",
+                "node b: is being uninstalled",
+                "node c: containerd does not come back",
+                "node d: waits for its turn",
+            ]
+        );
+    }
+}

@@ -1,0 +1,170 @@
+//! Pods that use images.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
+use kube::api::ListParams;
+use serde::Serialize;
+use uimgacc_objects::AcceleratedImage;
+
+use crate::Cluster;
+use crate::error::Error;
+use crate::images::normalised;
+
+/// Names that a message lists at most.
+const LISTED: usize = 10;
+
+/// A Pod that uses an image.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Holder {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub pod: String,
+    /// Its node; empty before it is scheduled.
+    pub node: String,
+    /// The image, as the Pod names it.
+    pub image: String,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.pod)?;
+        if !self.node.is_empty() {
+            write!(f, " on {}", self.node)?;
+        }
+        Ok(())
+    }
+}
+
+/// `a/b on c, d/e on f and 3 more`.
+pub(crate) fn list(holders: &[Holder]) -> String {
+    let shown: Vec<String> = holders
+        .iter()
+        .take(LISTED)
+        .map(ToString::to_string)
+        .collect();
+    let more = holders.len().saturating_sub(LISTED);
+    if more > 0 {
+        format!("{} and {more} more", shown.join(", "))
+    } else {
+        shown.join(", ")
+    }
+}
+
+/// How a Pod uses one of `images` (normalised); `None` where it does not or has ended.
+fn holder(pod: &Pod, images: &BTreeSet<String>) -> Option<Holder> {
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
+    if matches!(phase, Some("Succeeded" | "Failed")) {
+        return None;
+    }
+    let spec = pod.spec.as_ref()?;
+    let init = spec.init_containers.iter().flatten();
+    let ephemeral = spec.ephemeral_containers.iter().flatten();
+    let image = spec
+        .containers
+        .iter()
+        .chain(init)
+        .filter_map(|container| container.image.clone())
+        .chain(ephemeral.filter_map(|container| container.image.clone()))
+        .find(|image| images.contains(&normalised(image)))?;
+    Some(Holder {
+        namespace: pod.namespace().unwrap_or_default(),
+        pod: pod.name_any(),
+        node: spec.node_name.clone().unwrap_or_default(),
+        image,
+    })
+}
+
+/// The references by which Pods use these images; the originals too where `originals` says so.
+pub(crate) fn references<'a>(
+    images: impl IntoIterator<Item = &'a AcceleratedImage>,
+    originals: bool,
+) -> BTreeSet<String> {
+    let mut references = BTreeSet::new();
+    for image in images {
+        references.insert(normalised(&image.spec.target_image));
+        if originals {
+            references.insert(normalised(&image.spec.original_image));
+        }
+    }
+    references
+}
+
+impl Cluster {
+    /// The Pods that use one of these references (normalised) and have not ended.
+    pub(crate) async fn holders(
+        &self,
+        references: &BTreeSet<String>,
+    ) -> Result<Vec<Holder>, Error> {
+        if references.is_empty() {
+            return Ok(Vec::new());
+        }
+        let unfinished =
+            ListParams::default().fields("status.phase!=Succeeded,status.phase!=Failed");
+        let pods = self
+            .list(&self.all::<Pod>(), unfinished, "the Pods of all namespaces")
+            .await?;
+        let mut holders: Vec<Holder> = pods
+            .iter()
+            .filter_map(|pod| holder(pod, references))
+            .collect();
+        holders.sort();
+        Ok(holders)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(json: serde_json::Value) -> Pod {
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn who_uses_what() {
+        let images = BTreeSet::from(["docker.io/library/nginx:fast".to_owned()]);
+        let running = pod(serde_json::json!({
+            "metadata": {"name": "web", "namespace": "shop"},
+            "spec": {"nodeName": "n1", "containers": [{"name": "a", "image": "redis"}],
+                     "initContainers": [{"name": "b", "image": "nginx:fast"}]},
+        }));
+        let found = holder(&running, &images).unwrap();
+        assert_eq!(found.to_string(), "shop/web on n1");
+        assert_eq!(found.image, "nginx:fast");
+        let mut ended = running.clone();
+        ended.status = Some(k8s_openapi::api::core::v1::PodStatus {
+            phase: Some("Succeeded".to_owned()),
+            ..Default::default()
+        });
+        assert_eq!(holder(&ended, &images), None);
+        let other = pod(serde_json::json!({
+            "metadata": {"name": "web"}, "spec": {"containers": [{"name": "a", "image": "nginx"}]},
+        }));
+        assert_eq!(holder(&other, &images), None);
+    }
+
+    #[test]
+    fn long_lists_are_cut() {
+        let holders: Vec<Holder> = (0..13)
+            .map(|index| Holder {
+                namespace: "a".to_owned(),
+                pod: format!("p{index}"),
+                node: String::new(),
+                image: String::new(),
+            })
+            .collect();
+        assert!(
+            list(&holders).ends_with("a/p9 and 3 more"),
+            "{}",
+            list(&holders)
+        );
+    }
+}

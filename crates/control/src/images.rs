@@ -1,0 +1,252 @@
+//! Accelerated images as people name and see them.
+
+use kube::ResourceExt as _;
+use kube::api::ListParams;
+use serde::Serialize;
+use uimgacc_objects::{AcceleratedImage, Phase, names};
+use uimgacc_types::{Digest, ImageReference};
+
+use crate::Cluster;
+use crate::error::Error;
+
+/// An image as `get -o json` prints it: the API's fields, then ours. Lengths in bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ImageView {
+    /// Normalised reference of the original.
+    pub original_image: String,
+    /// Normalised reference of the accelerated image.
+    pub target_image: String,
+    /// Bytes of all files; unknown before it is ready.
+    pub size: Option<u64>,
+    /// Layers; unknown before it is ready.
+    pub layers: Option<u32>,
+    /// Where it stands.
+    pub status: Phase,
+    /// What holds it up.
+    pub error: String,
+    /// How often the conversion has failed in a row.
+    pub failures: u32,
+    /// Name of the `AcceleratedImage`.
+    pub name: String,
+    /// How far the conversion is, while it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<ImageProgress>,
+    /// Bytes in the store that only this image needed when it was made.
+    #[serde(rename = "UniquePackBytes", skip_serializing_if = "Option::is_none")]
+    pub unique_bytes: Option<u64>,
+    /// `os/arch[/variant]`; empty: that of the nodes.
+    pub platform: String,
+    /// When it was asked for, RFC 3339.
+    pub created: String,
+    /// Digest of the original's manifest when it was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub original_digest: Option<String>,
+    /// Digest of the target's manifest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_digest: Option<String>,
+    /// Chain ID of the top layer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chain_id: Option<String>,
+}
+
+/// How far a conversion is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ImageProgress {
+    /// Compressed bytes that were read.
+    pub done_bytes: u64,
+    /// Compressed bytes to read.
+    pub total_bytes: u64,
+    /// 0 to 100.
+    pub percent: u32,
+    /// What is being done, in a few words.
+    pub stage: String,
+}
+
+/// A reference written out; as it stands where it is none, as `kubectl` can make such objects.
+pub(crate) fn normalised(reference: &str) -> String {
+    reference
+        .parse::<ImageReference>()
+        .map_or_else(|_| reference.to_owned(), |parsed| parsed.to_string())
+}
+
+/// The name of the object for a target.
+pub(crate) fn object_name(target: &ImageReference) -> String {
+    let text = target.to_string();
+    names::image_name(&text, &Digest::of(text.as_bytes()).hex())
+}
+
+/// Where an image stands: one that has an end is being deleted, whatever the agent has written yet.
+pub(crate) fn phase(image: &AcceleratedImage) -> Phase {
+    let phase = image.status.as_ref().map_or(Phase::Creating, |s| s.phase);
+    if image.metadata.deletion_timestamp.is_some() && phase != Phase::DeleteError {
+        Phase::Deleting
+    } else {
+        phase
+    }
+}
+
+impl ImageView {
+    pub(crate) fn new(image: &AcceleratedImage) -> Self {
+        let status = image.status.clone().unwrap_or_default();
+        let phase = phase(image);
+        Self {
+            original_image: normalised(&image.spec.original_image),
+            target_image: normalised(&image.spec.target_image),
+            size: status.size,
+            layers: status.layers,
+            status: phase,
+            error: status.error.unwrap_or_default(),
+            failures: status.failures,
+            name: image.name_any(),
+            progress: status
+                .progress
+                .filter(|_| phase == Phase::Creating)
+                .map(|progress| ImageProgress {
+                    done_bytes: progress.done_bytes,
+                    total_bytes: progress.total_bytes,
+                    percent: progress.percent,
+                    stage: progress.stage,
+                }),
+            unique_bytes: status.unique_bytes,
+            platform: image.spec.platform.clone(),
+            created: image
+                .metadata
+                .creation_timestamp
+                .as_ref()
+                .map(|time| time.0.to_string())
+                .unwrap_or_default(),
+            original_digest: status.original_digest,
+            target_digest: status.target_digest,
+            chain_id: status.chain_id,
+        }
+    }
+}
+
+/// The one among `images` that `name` means: by target, else the only one of that original.
+pub(crate) fn find<'a>(
+    images: &'a [AcceleratedImage],
+    name: &ImageReference,
+) -> Result<&'a AcceleratedImage, Error> {
+    let wanted = name.to_string();
+    if let Some(image) = images
+        .iter()
+        .find(|image| normalised(&image.spec.target_image) == wanted)
+    {
+        return Ok(image);
+    }
+    let of_original: Vec<_> = images
+        .iter()
+        .filter(|image| normalised(&image.spec.original_image) == wanted)
+        .collect();
+    match of_original.as_slice() {
+        [image] => Ok(image),
+        [] => Err(Error::NotFound { image: wanted }),
+        several => Err(Error::Ambiguous {
+            image: wanted,
+            targets: several
+                .iter()
+                .map(|image| normalised(&image.spec.target_image))
+                .collect(),
+        }),
+    }
+}
+
+impl Cluster {
+    /// All images; [`Error::NotEnabled`] where the cluster does not know the kind.
+    pub(crate) async fn list_images(&self) -> Result<Vec<AcceleratedImage>, Error> {
+        self.list(
+            &self.all::<AcceleratedImage>(),
+            ListParams::default(),
+            "the accelerated images",
+        )
+        .await
+        .map_err(not_enabled)
+    }
+
+    /// The image that `name` means.
+    pub(crate) async fn find_image(&self, name: &str) -> Result<AcceleratedImage, Error> {
+        let reference: ImageReference = name.parse()?;
+        let by_name = self
+            .find(
+                &self.all::<AcceleratedImage>(),
+                &object_name(&reference),
+                &format!("get the image {reference}"),
+            )
+            .await?;
+        match by_name {
+            Some(image) if normalised(&image.spec.target_image) == reference.to_string() => {
+                Ok(image)
+            }
+            _ => find(&self.list_images().await?, &reference).cloned(),
+        }
+    }
+}
+
+/// A kind that the server does not know is one that `enable` has not brought yet.
+pub(crate) fn not_enabled(error: Error) -> Error {
+    match error {
+        Error::Api { code: 404, .. } => Error::NotEnabled,
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uimgacc_objects::AcceleratedImageSpec;
+
+    fn image(original: &str, target: &str) -> AcceleratedImage {
+        let reference: ImageReference = target.parse().unwrap();
+        AcceleratedImage::new(
+            &object_name(&reference),
+            AcceleratedImageSpec {
+                original_image: original.to_owned(),
+                target_image: target.to_owned(),
+                platform: String::new(),
+                pull_secret: None,
+            },
+        )
+    }
+
+    #[test]
+    fn by_target_or_original() {
+        let images = [
+            image("nginx", "r.io/nginx:fast"),
+            image("docker.io/library/redis:latest", "r.io/redis:a"),
+            image("redis", "r.io/redis:b"),
+        ];
+        let find = |name: &str| find(&images, &name.parse().unwrap());
+        for name in ["r.io/nginx:fast", "docker.io/library/nginx"] {
+            assert_eq!(find(name).unwrap().spec, images[0].spec);
+        }
+        assert!(
+            matches!(find("redis"), Err(Error::Ambiguous { targets, .. }) if targets.len() == 2)
+        );
+        assert!(matches!(find("mongo"), Err(Error::NotFound { .. })));
+    }
+
+    #[test]
+    fn one_name_for_all_forms_of_a_reference() {
+        let name = |text: &str| object_name(&text.parse().unwrap());
+        assert_eq!(name("nginx"), name("docker.io/library/nginx:latest"));
+        assert_ne!(name("nginx"), name("nginx:1"));
+        assert!(
+            name("nginx").starts_with("nginx-latest-"),
+            "{}",
+            name("nginx")
+        );
+    }
+
+    #[test]
+    fn an_image_with_an_end_is_deleting() {
+        let mut one = image("a", "b");
+        assert_eq!(phase(&one), Phase::Creating);
+        one.metadata.deletion_timestamp =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+                k8s_openapi::jiff::Timestamp::UNIX_EPOCH,
+            ));
+        assert_eq!(phase(&one), Phase::Deleting);
+    }
+}

@@ -1,0 +1,137 @@
+//! Reading tables of contents and indexes of the store, each whole.
+
+use std::io;
+use std::path::Path;
+
+use uimgacc_erofs::tree::Tree;
+use uimgacc_types::{Digest, PackId};
+
+use crate::reader::{ReadError, list_fanned};
+use crate::session::SessionError;
+use crate::toc::{self, Toc};
+use crate::{Layout, StoreReader};
+
+/// No index of a sane image is longer; read whole, it must fit in memory.
+pub(crate) const MAX_INDEX_BYTES: u64 = 4 << 30;
+
+/// A table that gc takes away gets this suffix (up to 0.1; newer ones leave it).
+const DOOMED: &str = "doomed";
+
+/// Every table of contents whose pack is there as a whole, with the pack's id.
+///
+/// A damaged table is told and passed over: what is in its pack is then simply written again.
+pub(crate) fn read_tocs(reader: &StoreReader) -> Result<Vec<(PackId, Toc)>, ReadError> {
+    let mut tocs = Vec::new();
+    for path in list_fanned(&reader.layout().root().join("packs"), "toc")? {
+        match read_toc(&path) {
+            Ok(Some((id, toc))) if has_pack(reader.layout(), id, &toc) => tocs.push((id, toc)),
+            Ok(Some((id, _))) => {
+                tracing::warn!("the pack {id} is missing or cut short (run `store verify`)");
+            }
+            Ok(None) => {}
+            Err(error @ ReadError::Damaged { .. }) => {
+                tracing::warn!("{error} (run `store verify`)");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(tocs)
+}
+
+fn has_pack(layout: &Layout, id: PackId, toc: &Toc) -> bool {
+    std::fs::metadata(layout.pack(id)).is_ok_and(|pack| pack.len() == toc.pack_bytes)
+}
+
+/// The table of one pack, where table and pack are there and whole.
+pub(crate) fn toc_of(layout: &Layout, id: PackId) -> Result<Option<Toc>, ReadError> {
+    let path = layout.toc(id);
+    for path in [path.with_extension(DOOMED), path] {
+        match read_toc(&path) {
+            Ok(Some((_, toc))) if has_pack(layout, id, &toc) => return Ok(Some(toc)),
+            Ok(_) => {}
+            Err(error @ ReadError::Damaged { .. }) => {
+                tracing::warn!("{error} (run `store verify`)");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+/// One table of contents; `None` where it is gone.
+pub(crate) fn read_toc(path: &Path) -> Result<Option<(PackId, Toc)>, ReadError> {
+    let damaged = |reason: String| ReadError::Damaged {
+        path: path.to_owned(),
+        reason,
+    };
+    let id = path
+        .file_stem()
+        .and_then(|stem| stem.to_str())
+        .and_then(|stem| PackId::from_hex(stem).ok())
+        .ok_or_else(|| damaged("its name is no pack id".to_owned()))?;
+    let Some(bytes) = read_whole(path)? else {
+        return Ok(None);
+    };
+    let toc = toc::parse(&bytes, id).map_err(damaged)?;
+    Ok(Some((id, toc)))
+}
+
+/// An index of the store: its tree, digest and length; `None` where there is none.
+pub(crate) fn read_index(path: &Path) -> Result<Option<(Tree, Digest, u64)>, SessionError> {
+    let size = match std::fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other
+            .map_err(|source| ReadError::Io {
+                path: path.to_owned(),
+                source,
+            })?
+            .len(),
+    };
+    if size > MAX_INDEX_BYTES {
+        return Err(ReadError::Damaged {
+            path: path.to_owned(),
+            reason: format!("longer than {MAX_INDEX_BYTES} bytes"),
+        }
+        .into());
+    }
+    let Some(bytes) = read_whole(path)? else {
+        return Ok(None);
+    };
+    let tree =
+        uimgacc_erofs::read(&bytes, &uimgacc_erofs::Limits::default()).map_err(|source| {
+            SessionError::DamagedIndex {
+                path: path.to_owned(),
+                source,
+            }
+        })?;
+    Ok(Some((tree, Digest::of(&bytes), bytes.len() as u64)))
+}
+
+/// Like [`read_index`], but a damaged one is told and counts as not there.
+pub(crate) fn read_sound_index(path: &Path) -> Result<Option<(Tree, Digest, u64)>, SessionError> {
+    match read_index(path) {
+        Err(
+            error @ (SessionError::DamagedIndex { .. }
+            | SessionError::Read(ReadError::Damaged { .. })),
+        ) => {
+            tracing::warn!("{error} (run `store verify`)");
+            Ok(None)
+        }
+        other => other,
+    }
+}
+
+/// Digest and length of a file; `None` where there is none.
+pub(crate) fn digest_of(path: &Path) -> Result<Option<(Digest, u64)>, ReadError> {
+    Ok(read_whole(path)?.map(|bytes| (Digest::of(&bytes), bytes.len() as u64)))
+}
+
+fn read_whole(path: &Path) -> Result<Option<Vec<u8>>, ReadError> {
+    match std::fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some).map_err(|source| ReadError::Io {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}

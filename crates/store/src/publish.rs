@@ -1,0 +1,323 @@
+//! What a session reads of layers and indexes, and how it brings its own ones into the store.
+//!
+//! Guarantees: names of layers and indexes stay with the first to come, unless what has the name
+//! is damaged or names packs that are gone: that is replaced, never removed, so others' work is
+//! whole at each moment.
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::Path;
+
+use sha2::{Digest as _, Sha256};
+use uimgacc_erofs::tree::{Device, Tree};
+use uimgacc_types::{ChainId, DiffId, Digest, chain_ids};
+
+use crate::commit::{CommitError, Published, failed, publish, publish_json, replace, replace_json};
+use crate::index_file::{MAX_INDEX_BYTES, digest_of, read_sound_index};
+use crate::reader::ReadError;
+use crate::session::{Hashing, Session, SessionError, pack_of};
+use crate::{ChainLayer, ChainRecord, ImageRecord, IndexRecord, machine};
+
+impl Session {
+    /// The tree of a layer that is in the store with all of its packs.
+    ///
+    /// # Errors
+    /// The file system's error.
+    pub fn layer(&self, diff_id: DiffId) -> Result<Option<(Tree, ChainLayer)>, SessionError> {
+        let path = self.reader().layout().layer(diff_id);
+        let Some((tree, index_digest, _)) = read_sound_index(&path)? else {
+            return Ok(None);
+        };
+        if !self.is_whole(&tree)? {
+            // A layer whose packs were lost is converted again and then takes this one's place.
+            return Ok(None);
+        }
+        Ok(Some((
+            tree,
+            ChainLayer {
+                diff_id,
+                index_digest,
+            },
+        )))
+    }
+
+    /// The flattened index of a chain that is in the store with all that it needs.
+    ///
+    /// # Errors
+    /// The file system's error.
+    pub fn index(&self, chain_id: ChainId) -> Result<Option<(Tree, IndexRecord)>, SessionError> {
+        let layout = self.reader().layout();
+        let Some(chain) = self.sound_chain(chain_id)? else {
+            return Ok(None);
+        };
+        let Some(record) = chain.index else {
+            return Ok(None);
+        };
+        let path = layout.index(chain_id);
+        let Some((tree, digest, _)) = read_sound_index(&path)? else {
+            return Ok(None);
+        };
+        if digest != record.digest {
+            tracing::warn!(
+                "{} has the digest {digest} instead of {}: it is made again",
+                path.display(),
+                record.digest
+            );
+            return Ok(None);
+        }
+        for layer in &chain.layers {
+            let digest = digest_of(&layout.layer(layer.diff_id))?.map(|(digest, _)| digest);
+            if digest != Some(layer.index_digest) {
+                return Ok(None);
+            }
+        }
+        if !self.is_whole(&tree)? {
+            return Ok(None);
+        }
+        Ok(Some((tree, record)))
+    }
+
+    /// Whether every pack of an index of the store is there.
+    fn is_whole(&self, tree: &Tree) -> Result<bool, ReadError> {
+        for device in &tree.devices {
+            match pack_of(device) {
+                Some(id) if self.knows_pack(id)? => {}
+                _ => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    /// A chain's record; a damaged one is told and counts as not there.
+    fn sound_chain(&self, chain_id: ChainId) -> Result<Option<ChainRecord>, ReadError> {
+        match self.reader().chain(chain_id) {
+            Err(error @ ReadError::Damaged { .. }) => {
+                tracing::warn!("{error}");
+                Ok(None)
+            }
+            other => other,
+        }
+    }
+
+    /// Writes a layer's index. All packs must be sealed and the tree settled.
+    ///
+    /// # Errors
+    /// The tree cannot be written, or the store cannot.
+    pub fn publish_layer(&self, diff_id: DiffId, tree: &Tree) -> Result<ChainLayer, SessionError> {
+        let path = self.reader().layout().layer(diff_id);
+        let (_, index_digest, _) = self.publish_index_file(&path, tree)?;
+        Ok(ChainLayer {
+            diff_id,
+            index_digest,
+        })
+    }
+
+    /// Writes the flattened index of a chain.
+    ///
+    /// # Errors
+    /// The tree cannot be written, or the store cannot.
+    pub fn publish_index(
+        &self,
+        chain_id: ChainId,
+        tree: &Tree,
+    ) -> Result<IndexRecord, SessionError> {
+        let path = self.reader().layout().index(chain_id);
+        let (devices, digest, size) = self.publish_index_file(&path, tree)?;
+        Ok(IndexRecord {
+            digest,
+            size,
+            packs: devices.iter().filter_map(pack_of).collect(),
+        })
+    }
+
+    /// Writes an index unless its name is taken by a whole one; gives the devices, digest and
+    /// length of the one that has the name in the end.
+    fn publish_index_file(
+        &self,
+        path: &Path,
+        tree: &Tree,
+    ) -> Result<(Vec<Device>, Digest, u64), SessionError> {
+        let unfit = |source| SessionError::Index {
+            path: path.to_owned(),
+            source,
+        };
+        uimgacc_erofs::check(tree, &self.limits).map_err(unfit)?;
+        let id = machine::random_id().map_err(failed("name a temporary file for", path))?;
+        let write = |temporary: &Path| -> Result<(Digest, u64), SessionError> {
+            let file = File::create_new(temporary).map_err(failed("create", temporary))?;
+            let mut out = Hashing {
+                inner: BufWriter::with_capacity(1 << 20, file),
+                hasher: Sha256::new(),
+                written: 0,
+            };
+            uimgacc_erofs::write(tree, &mut out).map_err(unfit)?;
+            let file = out
+                .inner
+                .into_inner()
+                .map_err(|error| failed("write", temporary)(error.into_error()))?;
+            file.sync_all().map_err(failed("sync", temporary))?;
+            if out.written > MAX_INDEX_BYTES {
+                return Err(SessionError::IndexTooLarge {
+                    path: path.to_owned(),
+                    found_bytes: out.written,
+                });
+            }
+            Ok((
+                Digest::from_bytes(out.hasher.finalize().into()),
+                out.written,
+            ))
+        };
+        let temporary = self.shared.dir.join(format!("index-{id}"));
+        let (digest, written) = write(&temporary)?;
+        if publish(&temporary, path)? == Published::New {
+            return Ok((tree.devices.clone(), digest, written));
+        }
+        if let Some((there, digest, size)) = read_sound_index(path)?
+            && self.is_whole(&there)?
+        {
+            return Ok((there.devices, digest, size));
+        }
+        let temporary = self.shared.dir.join(format!("index-{id}-again"));
+        let (digest, written) = write(&temporary)?;
+        replace(&temporary, path)?;
+        Ok((tree.devices.clone(), digest, written))
+    }
+
+    /// Writes a chain record. One without an index never takes the place of one with the same
+    /// layers.
+    ///
+    /// # Errors
+    /// The store cannot be read or written.
+    pub fn publish_chain(&self, record: &ChainRecord) -> Result<(), SessionError> {
+        let layout = self.reader().layout();
+        let path = layout.chain(record.chain_id);
+        // A second look where somebody else was faster; what stands then is replaced.
+        for _ in 0..2 {
+            let is_free = !path.exists();
+            match self.sound_chain(record.chain_id)? {
+                None if is_free => {
+                    if publish_json(layout, &path, record)? == Published::New {
+                        return Ok(());
+                    }
+                }
+                Some(there) if there == *record => return Ok(()),
+                Some(there) if record.index.is_none() && there.layers == record.layers => {
+                    return Ok(());
+                }
+                Some(there) if record.index.is_none() => {
+                    let record = ChainRecord {
+                        index: there.index,
+                        ..record.clone()
+                    };
+                    return Ok(replace_json(layout, &path, &record)?);
+                }
+                _ => break,
+            }
+        }
+        Ok(replace_json(layout, &path, record)?)
+    }
+
+    /// Writes the image record: the commit point. What it leads to must be there; chain records
+    /// that are not are written again.
+    ///
+    /// # Errors
+    /// Something it needs is gone, or the store cannot be written.
+    pub fn publish_image(&self, record: &ImageRecord) -> Result<(), SessionError> {
+        let layout = self.reader().layout();
+        self.check_alive()?;
+        for id in &record.index.packs {
+            if !layout.pack(*id).exists() {
+                return Err(SessionError::PackGone(*id));
+            }
+        }
+        let path = layout.index(record.chain_id);
+        if digest_of(&path)? != Some((record.index.digest, record.index.size)) {
+            return Err(SessionError::Vanished { path });
+        }
+        for id in &record.diff_ids {
+            let path = layout.layer(*id);
+            if !path.exists() {
+                return Err(SessionError::Vanished { path });
+            }
+        }
+        self.complete_chains(record)?;
+        Ok(replace_json(layout, &layout.image(&record.target), record)?)
+    }
+
+    /// Writes the chain records of an image that are missing.
+    fn complete_chains(&self, image: &ImageRecord) -> Result<(), SessionError> {
+        let layout = self.reader().layout();
+        let mut layers: Vec<ChainLayer> = Vec::new();
+        for (length, chain_id) in (1..).zip(chain_ids(&image.diff_ids)) {
+            let index = (length == image.diff_ids.len()).then(|| image.index.clone());
+            let is_there = self
+                .sound_chain(chain_id)?
+                .is_some_and(|there| index.is_none() || there.index == index);
+            if is_there {
+                continue;
+            }
+            for diff_id in image.diff_ids.get(layers.len()..length).unwrap_or_default() {
+                let path = layout.layer(*diff_id);
+                let Some((index_digest, _)) = digest_of(&path)? else {
+                    return Err(SessionError::Vanished { path });
+                };
+                layers.push(ChainLayer {
+                    diff_id: *diff_id,
+                    index_digest,
+                });
+            }
+            self.publish_chain(&ChainRecord {
+                chain_id,
+                layers: layers.clone(),
+                index,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Fails where somebody took this session for dead.
+    fn check_alive(&self) -> Result<(), CommitError> {
+        if self.intent.stands() {
+            return Ok(());
+        }
+        Err(CommitError::TakenForDead {
+            dir: self.shared.dir.clone(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uimgacc_erofs::tree::{Inode, Kind};
+
+    use super::*;
+
+    #[test]
+    fn what_nobody_could_read_again_is_not_published() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = crate::init(folder.path()).unwrap();
+        let mut session = Session::begin(store.clone()).unwrap();
+        let mut tree = Tree::new();
+        let fifo = tree
+            .add(Inode {
+                kind: Kind::Fifo,
+                ..Inode::empty_directory()
+            })
+            .unwrap();
+        let entries = tree.inode_mut(Tree::ROOT).entries_mut().unwrap();
+        for name in [*b"a", *b"b", *b"c"] {
+            entries.insert(name.into(), fifo);
+        }
+        let diff_id = DiffId::from_bytes([1; 32]);
+        let chain_id = ChainId::from_bytes([1; 32]);
+        session.limits.max_names = 2;
+        let refused = session.publish_layer(diff_id, &tree).unwrap_err();
+        assert!(matches!(refused, SessionError::Index { .. }), "{refused}");
+        session.publish_index(chain_id, &tree).unwrap_err();
+        assert!(!store.layout().layer(diff_id).exists());
+        assert!(!store.layout().index(chain_id).exists());
+        session.limits.max_names = 3;
+        session.publish_layer(diff_id, &tree).unwrap();
+        assert!(store.layout().layer(diff_id).exists());
+    }
+}

@@ -1,0 +1,7 @@
+//! The store on a real folder.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod deleting;
+mod sessions;
+mod support;
+mod sweeping;
