@@ -53,6 +53,8 @@ fn a_node_from_its_installation_to_its_end() {
     told("labels follow the store");
     releases(&stage);
     told("the chain was released");
+    refuses_without_the_store(&stage);
+    told("no pull without the store");
     uninstalls(&stage, &config);
     told("uninstalled");
     assert_eq!(stage.container("ordinary"), ordinary);
@@ -227,6 +229,26 @@ fn releases(stage: &Stage) {
     assert!(!images.contains("app:fast"), "{images}");
     assert!(images.contains("plain:1"), "{images}");
     stage.ask(&json!({"release": []}));
+}
+
+/// With `fallback: Fail` a target image is not pulled while the store is away.
+fn refuses_without_the_store(stage: &Stage) {
+    let before = stage.layer_downloads();
+    let away = stage.store().with_extension("away");
+    fs::rename(stage.store(), &away).unwrap();
+    stage.wait_said("StoreReachable", "False", "Unreachable");
+    stage.start_pod("refused", &stage.target);
+    stage.cluster.wait_until("the pull is refused", MINUTE, || {
+        let pod = stage.cluster.get(&["pod", "refused"]);
+        let waiting = &pod["status"]["containerStatuses"][0]["state"]["waiting"];
+        let message = waiting["message"].as_str().unwrap_or_default();
+        message.contains("`fallback` says not to pull")
+    });
+    fs::rename(&away, stage.store()).unwrap();
+    stage.wait_pod("refused");
+    assert_eq!(stage.layer_downloads(), before);
+    stage.delete_pod("refused");
+    stage.wait_said("Ready", "True", "Ready");
 }
 
 fn uninstalls(stage: &Stage, config: &[u8]) {
