@@ -151,7 +151,8 @@ impl Agent {
 
     /// Waits for the work of the moment, so that containerd is not left half restarted.
     async fn finish(&mut self) {
-        let Some((work, _)) = self.work else {
+        // What only prepares goes on without us, or is done again.
+        let Some((work @ (Work::Install | Work::Uninstall), _)) = self.work else {
             return;
         };
         tracing::info!(?work, "stopping; what is under way is waited for");

@@ -11,7 +11,7 @@ use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 use uimgacc_mount::Methods;
 use uimgacc_types::StoreSource;
 
-use crate::node::OriginalImages;
+use crate::node::{Fallback, OriginalImages};
 
 /// Where the file is looked for where none is named.
 pub const DEFAULT_PATH: &str = "/etc/uimgacc/snapshotter.toml";
@@ -74,6 +74,8 @@ pub struct Config {
     pub mount_timeout: Option<u64>,
     /// What is done with images pulled by their original name.
     pub original_images: Option<OriginalImages>,
+    /// What is done with target images while the store cannot be reached.
+    pub fallback: Option<Fallback>,
 }
 
 impl Config {
@@ -202,6 +204,7 @@ mod tests {
             store_timeout = 3
             mount_timeout = 30
             original_images = "unpack"
+            fallback = "fail"
             "#,
         );
         let expected = Config {
@@ -215,6 +218,7 @@ mod tests {
             store_timeout: Some(3),
             mount_timeout: Some(30),
             original_images: Some(OriginalImages::Unpack),
+            fallback: Some(Fallback::Fail),
         };
         assert_eq!(config, Ok(expected));
         assert_eq!(parse(""), Ok(Config::default()));

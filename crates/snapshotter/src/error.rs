@@ -57,6 +57,16 @@ pub enum Error {
         /// Why.
         source: Box<StoreError>,
     },
+    /// The store is away, and the image is not to be pulled instead.
+    #[error(
+        "chain {chain} cannot be taken from the store ({reason}), and `fallback` says not to pull it instead"
+    )]
+    Away {
+        /// What was wanted.
+        chain: ChainId,
+        /// Why the store does not answer.
+        reason: String,
+    },
     /// The store lacks what a snapshot lies on.
     #[error("chain {0} is no longer in the store; remove the image and pull it again")]
     Gone(ChainId),
@@ -141,9 +151,11 @@ impl Error {
             },
             Self::InStore(_) => Code::AlreadyExists,
             Self::Filter(_) | Self::Invalid(_) => Code::InvalidArgument,
-            Self::Store { .. } | Self::Mounting { .. } | Self::Stopping | Self::DatabaseClosed => {
-                Code::Unavailable
-            }
+            Self::Store { .. }
+            | Self::Away { .. }
+            | Self::Mounting { .. }
+            | Self::Stopping
+            | Self::DatabaseClosed => Code::Unavailable,
             Self::Gone(_) | Self::OtherIndex { .. } => Code::FailedPrecondition,
             Self::Shared(error) => error.code(),
             Self::Io { .. } | Self::Database { .. } | Self::Index { .. } | Self::Mount(_) => {

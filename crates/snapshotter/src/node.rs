@@ -58,6 +58,19 @@ pub struct NodeSettings {
     pub mounts: MountSettings,
     /// Which images are taken from the store.
     pub original_images: OriginalImages,
+    /// What is done with target images while the store cannot be reached.
+    pub fallback: Fallback,
+}
+
+/// What is done with target images while the store cannot be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fallback {
+    /// They are pulled and unpacked as ever.
+    #[default]
+    Registry,
+    /// Their pull fails, so that it is tried again later.
+    Fail,
 }
 
 /// What is done with images that are in the store but were pulled by their original name.
@@ -88,6 +101,7 @@ pub struct Node {
     leases: Leases,
     overlay_options: Vec<String>,
     original_images: OriginalImages,
+    fallback: Fallback,
     trash: std::sync::mpsc::SyncSender<PathBuf>,
     chains_changed: Notify,
     broken: Notify,
@@ -121,6 +135,7 @@ impl Node {
             leases: Leases::new(&settings.root),
             overlay_options: overlay_options(),
             original_images: settings.original_images,
+            fallback: settings.fallback,
             trash,
             chains_changed: Notify::new(),
             broken: Notify::new(),
@@ -305,11 +320,21 @@ impl Node {
         if wanted
             && let Some(target) = labels.get(TARGET_LABEL)
             && let Ok(chain) = target.parse::<ChainId>()
-            && self
-                .take_from_store(chain, parent.as_deref(), &labels)
-                .await?
         {
-            return Err(Error::InStore(chain));
+            let parent = parent.as_deref();
+            if self.take_from_store(chain, parent, &labels).await? {
+                return Err(Error::InStore(chain));
+            }
+            let health = self.store.health();
+            if self.fallback == Fallback::Fail
+                && !health.reachable
+                && Promise::of(&labels).is_some()
+            {
+                return Err(Error::Away {
+                    chain,
+                    reason: health.error.unwrap_or_else(|| "no answer yet".to_owned()),
+                });
+            }
         }
         self.create(Kind::Active, key, parent, labels).await
     }

@@ -136,6 +136,7 @@ impl Options {
                     ),
                 },
                 original_images: config.original_images.unwrap_or_default(),
+                fallback: config.fallback.unwrap_or_default(),
             },
             status_address: status_address.unwrap_or_else(|| default_address(&address)),
             address,

@@ -42,6 +42,8 @@ fn a_node_from_its_installation_to_its_end() {
     told("rolled back");
     installs(&stage, &config);
     told("installed");
+    hands_volumes_over(&stage);
+    told("a volume was handed to the host");
     assert_eq!(stage.container("ordinary"), ordinary);
     runs_from_the_store(&stage);
     told("a Pod runs from the store");
@@ -51,6 +53,8 @@ fn a_node_from_its_installation_to_its_end() {
     told("labels follow the store");
     releases(&stage);
     told("the chain was released");
+    refuses_without_the_store(&stage);
+    told("no pull without the store");
     uninstalls(&stage, &config);
     told("uninstalled");
     assert_eq!(stage.container("ordinary"), ordinary);
@@ -117,6 +121,27 @@ fn installs(stage: &Stage, config: &[u8]) {
         plugin.is_some_and(|line| line.trim_end().ends_with("ok")),
         "{plugins}"
     );
+}
+
+/// A volume of a Pod, as the claim that is the store, stays with the host when the Pod is gone.
+fn hands_volumes_over(stage: &Stage) {
+    let node = stage.node();
+    let there = node.path("/run/attached");
+    stage.run_on_host(
+        "attaches",
+        &["--attach", "/store", "/run/attached"],
+        "echo kept >/run/attached/file",
+    );
+    assert_eq!(fs::read_to_string(there.join("file")).unwrap(), "kept\n");
+    let mounts = |text: String| text.matches(" /run/attached ").count();
+    assert_eq!(mounts(node.mounts()), 1);
+    // Another Pod has another volume.
+    stage.run_on_host("again", &["--attach", "/store", "/run/attached"], "true");
+    assert!(!there.join("file").exists());
+    assert_eq!(mounts(node.mounts()), 1);
+    stage.run_on_host("detaches", &["--detach", "/run/attached"], "true");
+    assert!(!there.exists());
+    assert_eq!(mounts(node.mounts()), 0);
 }
 
 fn runs_from_the_store(stage: &Stage) {
@@ -204,6 +229,26 @@ fn releases(stage: &Stage) {
     assert!(!images.contains("app:fast"), "{images}");
     assert!(images.contains("plain:1"), "{images}");
     stage.ask(&json!({"release": []}));
+}
+
+/// With `fallback: Fail` a target image is not pulled while the store is away.
+fn refuses_without_the_store(stage: &Stage) {
+    let before = stage.layer_downloads();
+    let away = stage.store().with_extension("away");
+    fs::rename(stage.store(), &away).unwrap();
+    stage.wait_said("StoreReachable", "False", "Unreachable");
+    stage.start_pod("refused", &stage.target);
+    stage.cluster.wait_until("the pull is refused", MINUTE, || {
+        let pod = stage.cluster.get(&["pod", "refused"]);
+        let waiting = &pod["status"]["containerStatuses"][0]["state"]["waiting"];
+        let message = waiting["message"].as_str().unwrap_or_default();
+        message.contains("`fallback` says not to pull")
+    });
+    fs::rename(&away, stage.store()).unwrap();
+    stage.wait_pod("refused");
+    assert_eq!(stage.layer_downloads(), before);
+    stage.delete_pod("refused");
+    stage.wait_said("Ready", "True", "Ready");
 }
 
 fn uninstalls(stage: &Stage, config: &[u8]) {

@@ -143,6 +143,8 @@ subjects: [{{kind: ServiceAccount, name: {node}, namespace: {namespace}}}]
                             "args": [
                                 "node",
                                 "--store", self.store(),
+                                "--fallback", "fail",
+                                "--originals", "targets-only",
                                 "--patience", PATIENCE.as_secs().to_string(),
                                 "--containerd-binary", containerd,
                                 "--containerd-restart", restart,
@@ -246,6 +248,16 @@ subjects: [{{kind: ServiceAccount, name: {node}, namespace: {namespace}}}]
 
     /// Starts a Pod that sleeps, and waits until it runs.
     pub(crate) fn run_pod(&self, name: &str, image: &str) {
+        self.start_pod(name, image);
+        self.wait_pod(name);
+    }
+
+    pub(crate) fn wait_pod(&self, name: &str) {
+        let target = format!("pod/{name}");
+        self.cluster.wait("condition=Ready", &[&target], MINUTE);
+    }
+
+    pub(crate) fn start_pod(&self, name: &str, image: &str) {
         self.cluster.apply(
             &json!({
                 "apiVersion": "v1",
@@ -258,8 +270,33 @@ subjects: [{{kind: ServiceAccount, name: {node}, namespace: {namespace}}}]
             })
             .to_string(),
         );
-        let target = format!("pod/{name}");
-        self.cluster.wait("condition=Ready", &[&target], MINUTE);
+    }
+
+    /// Runs a script by `uimgacc-agent on-host`, in a Pod with a volume at `/store` that is gone with it.
+    pub(crate) fn run_on_host(&self, name: &str, options: &[&str], script: &str) {
+        let words = [&["on-host"], options, &["--", "/bin/sh", "-c", script]].concat();
+        self.cluster.apply(
+            &json!({
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": name},
+                "spec": {
+                    "restartPolicy": "Never",
+                    "hostPID": true,
+                    "volumes": [{"name": "store", "emptyDir": {"medium": "Memory"}}],
+                    "containers": [{
+                        "name": "main",
+                        "image": self.image,
+                        "args": words,
+                        "securityContext": {"privileged": true, "runAsUser": 0},
+                        "volumeMounts": [{"name": "store", "mountPath": "/store"}],
+                    }],
+                },
+            })
+            .to_string(),
+        );
+        assert_eq!(self.cluster.finished(name, MINUTE), "");
+        self.delete_pod(name);
     }
 
     pub(crate) fn delete_pod(&self, name: &str) {
