@@ -1,6 +1,7 @@
 //! containerd on this host: its version, what it makes of a configuration, and whether it answers.
 
 use std::collections::BTreeSet;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -15,9 +16,27 @@ use crate::version::ContainerdVersion;
 /// How long a call may take.
 const CALL: Duration = Duration::from_secs(5);
 
+/// containerd's binary. A bare name that is nowhere in `PATH` (k3s keeps its own elsewhere) means
+/// that of the process that answers the socket.
+fn program(settings: &Settings) -> PathBuf {
+    let name = &settings.containerd;
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let is_found = name.components().count() > 1
+        || std::env::split_paths(&folders).any(|folder| folder.join(name).is_file());
+    let of_socket = || {
+        let socket = UnixStream::connect(&settings.containerd_socket).ok()?;
+        let peer = rustix::net::sockopt::socket_peercred(&socket).ok()?;
+        std::fs::read_link(format!("/proc/{}/exe", peer.pid)).ok()
+    };
+    if is_found {
+        return name.clone();
+    }
+    of_socket().unwrap_or_else(|| name.clone())
+}
+
 /// The version of the binary, or of the one that runs where there is no such binary.
 pub(crate) fn version(settings: &Settings) -> Result<ContainerdVersion, NodeError> {
-    let printed = command::run(Command::new(&settings.containerd).arg("--version"));
+    let printed = command::run(Command::new(program(settings)).arg("--version"));
     let text = printed
         .or_else(|error| grpc::version(&settings.containerd_socket, CALL).map_err(|_| error))?;
     Ok(ContainerdVersion::parse(&text)?)
@@ -25,7 +44,7 @@ pub(crate) fn version(settings: &Settings) -> Result<ContainerdVersion, NodeErro
 
 /// What containerd makes of a configuration file.
 pub(crate) fn dump(settings: &Settings, file: &Path) -> Result<Result<String, String>, NodeError> {
-    let mut command = Command::new(&settings.containerd);
+    let mut command = Command::new(program(settings));
     command.arg("--config").arg(file).args(["config", "dump"]);
     let output = command::output(&mut command)?;
     Ok(if output.status.success() {

@@ -17,7 +17,7 @@ use uimgacc_testkit::cluster::Service;
 use uimgacc_testkit::containerd::ContainerdVersion;
 use uimgacc_testkit::{Need, ready};
 
-use stage::{MINUTE, PATIENCE, Stage};
+use stage::{MINUTE, PATIENCE, SELECTOR, Stage};
 
 #[test]
 fn a_node_from_its_installation_to_its_end() {
@@ -166,7 +166,7 @@ fn outlives_the_pod(stage: &Stage) {
         .run(&["cat", &format!("/proc/{supervisor}/cgroup")]);
     assert!(!cgroups.contains("pod"), "{cgroups}");
     let name = || {
-        let words = ["pods", "-n", names::NAMESPACE, "-l", "app=node"];
+        let words = ["pods", "-n", names::NAMESPACE, "-l", SELECTOR];
         let pods = stage.cluster.get(&words);
         pods["items"][0]["metadata"]["name"].clone()
     };

@@ -6,7 +6,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use uimgacc_objects::names;
+use uimgacc_agent::controller::build::installer;
+use uimgacc_objects::{ImageAccelerationSpec, names};
 use uimgacc_testkit::cluster::{Cluster, Node, Options};
 use uimgacc_testkit::containerd::ContainerdVersion;
 use uimgacc_testkit::image::{self, Compression, Pushed};
@@ -14,6 +15,8 @@ use uimgacc_testkit::process::run;
 use uimgacc_testkit::tar::TarBuilder;
 
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
+/// The Pods of the DaemonSet.
+pub(crate) const SELECTOR: &str = "app.kubernetes.io/component=node";
 /// How long the node may be unfit before its labels go.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(6);
 
@@ -86,7 +89,7 @@ impl Stage {
         stage
     }
 
-    /// Kinds and rights, as the static manifests have them.
+    /// Kinds and rights, of the static manifests.
     fn apply_objects(&self) {
         let definitions: Vec<String> = uimgacc_objects::definitions()
             .iter()
@@ -95,72 +98,25 @@ impl Stage {
         self.cluster.apply(&definitions.join("\n---\n"));
         let kind = "crd/accelerationnodes.uimgacc.io";
         self.cluster.wait("condition=Established", &[kind], MINUTE);
-        self.cluster.apply(&format!(
-            "apiVersion: v1
-kind: ServiceAccount
-metadata: {{name: {node}, namespace: {namespace}}}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: {{name: {node}}}
-rules:
-- {{apiGroups: [''], resources: [nodes], verbs: [get, list, watch, patch]}}
-- {{apiGroups: [{group}], resources: [accelerationnodes], verbs: [get, list, watch, create]}}
-- {{apiGroups: [{group}], resources: [accelerationnodes/status], verbs: [patch]}}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {{name: {node}}}
-roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: {node}}}
-subjects: [{{kind: ServiceAccount, name: {node}, namespace: {namespace}}}]
-",
-            node = names::NODE,
-            namespace = names::NAMESPACE,
-            group = names::GROUP,
-        ));
+        self.cluster
+            .apply(include_str!("../../../../deploy/base/rbac.yaml"));
     }
 
     /// The DaemonSet as the controller makes it, with this command to restart containerd.
     pub(crate) fn apply_daemon_set(&self, restart: &str) {
         let containerd = self.node().containerd_version().bin().join("containerd");
-        let object = json!({
-            "apiVersion": "apps/v1",
-            "kind": "DaemonSet",
-            "metadata": {"name": names::NODE, "namespace": names::NAMESPACE},
-            "spec": {
-                "selector": {"matchLabels": {"app": "node"}},
-                "template": {
-                    "metadata": {"labels": {"app": "node"}},
-                    "spec": {
-                        "serviceAccountName": names::NODE,
-                        "hostPID": true,
-                        "priorityClassName": "system-node-critical",
-                        "terminationGracePeriodSeconds": 90,
-                        "tolerations": [{"operator": "Exists"}],
-                        "containers": [{
-                            "name": "node",
-                            "image": self.image,
-                            "args": [
-                                "node",
-                                "--store", self.store(),
-                                "--fallback", "fail",
-                                "--originals", "targets-only",
-                                "--patience", PATIENCE.as_secs().to_string(),
-                                "--containerd-binary", containerd,
-                                "--containerd-restart", restart,
-                            ],
-                            "env": [{"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}],
-                            "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}},
-                            "securityContext": {
-                                "privileged": true,
-                                "runAsUser": 0,
-                                "readOnlyRootFilesystem": true,
-                            },
-                        }],
-                    },
-                },
-            },
-        });
+        let spec: ImageAccelerationSpec = serde_json::from_value(json!({
+            "image": self.image,
+            "store": {"hostPath": {"path": self.store()}},
+            "fallback": "Fail",
+            "originals": "TargetsOnly",
+            "nodePaths": {"containerdBinary": containerd, "containerdRestart": [restart]},
+        }))
+        .unwrap();
+        let (mut object, _) = installer(&spec, names::NAMESPACE);
+        let arguments = &mut object["spec"]["template"]["spec"]["containers"][0]["args"];
+        let more = [json!("--patience"), json!(PATIENCE.as_secs().to_string())];
+        arguments.as_array_mut().unwrap().extend(more);
         self.cluster.apply(&object.to_string());
     }
 
@@ -217,14 +173,7 @@ subjects: [{{kind: ServiceAccount, name: {node}, namespace: {namespace}}}]
     }
 
     pub(crate) fn agent_log(&self) -> String {
-        let words = [
-            "logs",
-            "-n",
-            names::NAMESPACE,
-            "-l",
-            "app=node",
-            "--tail=200",
-        ];
+        let words = ["logs", "-n", names::NAMESPACE, "-l", SELECTOR, "--tail=200"];
         let output = self.cluster.kubectl(&words);
         let daemon = self.node().path("/var/log/uimgacc-snapshotter.log");
         let daemon = std::fs::read_to_string(daemon).unwrap_or_default();

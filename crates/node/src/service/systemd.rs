@@ -174,6 +174,13 @@ mod tests {
             assert!(!unit.contains(word), "{word}");
         }
         assert!(
+            unit.contains("--config /etc/uimgacc/snapshotter.toml"),
+            "{unit}"
+        );
+        let mut settings = Settings::new("nfs://10.0.0.1/x?vers=3&nolock");
+        settings.daemon_options = crate::DaemonOptions::Flags;
+        let unit = service_unit(&settings);
+        assert!(
             unit.contains("--store \"nfs://10.0.0.1/x?vers=3&nolock\""),
             "{unit}"
         );
