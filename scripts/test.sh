@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # All checks and tests, on a fresh Debian 12 or 13 as root with Rust by rustup and nothing else.
 #
-# What they need is installed by scripts/parts.sh into the system and into one cache folder outside the tree; cargo-deny is built
-# into that folder too, once. No test is skipped: one that cannot run fails (UIMGACC_CI=1).
+# What they need is installed by scripts/parts.sh, parts-uml.sh and parts-kubernetes.sh into the system and into one cache folder
+# outside the tree; cargo-deny is built into that folder too, once. No test is skipped: one that cannot run fails (UIMGACC_CI=1).
 #
 # Usage: scripts/test.sh [--ci]     --ci: refuse a Cargo.lock that is out of date, no colours, no incremental builds
 set -euo pipefail
@@ -26,10 +26,13 @@ esac
 export PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
 export UIMGACC_CI=1
 
-background=
+background=()
 log=$(mktemp -d)
 cleanup() {
-  [[ -z $background ]] || kill -- "-$background" 2>/dev/null || true
+  local group
+  for group in ${background[@]+"${background[@]}"}; do
+    kill -- "-$group" 2>/dev/null || true
+  done
   rm -rf -- "$log"
 }
 trap cleanup EXIT
@@ -66,12 +69,21 @@ build_deny() {
   mv -- "$new" "$deny_root"
 }
 
-deny() {
-  if ! wait "$background"; then
-    cat "$log/deny"
+# Waits for the background process $1; shows its log $2 where it failed.
+finished() {
+  if ! wait "$1"; then
+    tail -n 100 "$2"
     return 1
   fi
-  background=
+}
+
+# Our own image, of static programs: what the cluster of the tests runs.
+image() {
+  scripts/image.sh --profile dev "$UIMGACC_IMAGE"
+}
+
+deny() {
+  finished "$deny_build" "$log/deny" || return 1
   local deny="$deny_root/bin/cargo-deny"
   "$deny" check --hide-inclusion-graph bans licenses sources || return 1
   # The list of advisories lies in a git repository; a machine that cannot reach it has checked all but that.
@@ -104,14 +116,22 @@ for module in overlay erofs loop fuse; do
 done
 
 step 'toolchain' toolchain
-# In a process group of its own, so that an interrupt ends all of it.
+# In process groups of their own, so that an interrupt ends all of them.
 set -m
+nice scripts/parts-kubernetes.sh >"$log/kubernetes" 2>&1 &
+kubernetes_build=$!
 build_deny >"$log/deny" 2>&1 &
-background=$!
+deny_build=$!
+background=("$kubernetes_build" "$deny_build")
 set +m
+step 'kernels' scripts/parts-uml.sh
 step 'format' cargo fmt --all --check
 step 'shellcheck' shell
 step 'clippy' cargo clippy "${locked[@]}" --workspace --all-targets -- -D warnings
+UIMGACC_IMAGE=$(realpath -m -- "${CARGO_TARGET_DIR:-target}/image")
+export UIMGACC_IMAGE
+step 'image' image
+step 'kubernetes' finished "$kubernetes_build" "$log/kubernetes"
 step 'tests' tests
 step 'cargo-deny' deny
 

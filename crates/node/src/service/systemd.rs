@@ -65,6 +65,7 @@ pub fn service_unit(settings: &Settings) -> String {
          Type=notify\n\
          NotifyAccess=main\n\
          ExecStart={start}\n\
+         ExecReload=/bin/kill -HUP $MAINPID\n\
          Restart=always\n\
          RestartSec=1\n\
          KillMode=process\n\
