@@ -38,6 +38,10 @@ fn an_upgrade_replaces_the_daemon_and_stops_nothing() {
             && now.is_some()
             && now != before.1
     });
+    let rollout = ["rollout", "status", "-n", "kube-system", "--timeout=60s"];
+    for set in ["deployment/uimgacc-agent", "daemonset/uimgacc-node"] {
+        world.cluster.kubectl_ok(&[&rollout[..], &[set]].concat());
+    }
     world.wait_until("labels", MINUTE, || world.labels(node.name()) == LABELS);
     assert_eq!(node.pid(Service::Containerd), before.0);
     let agents = world.cluster.get(&[
