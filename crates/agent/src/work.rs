@@ -12,6 +12,7 @@ mod delete;
 pub mod failure;
 mod init;
 mod leases;
+mod patience;
 mod presence;
 mod progress;
 mod report;

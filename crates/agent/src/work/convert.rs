@@ -14,6 +14,7 @@ use uimgacc_store::StoreReader;
 use uimgacc_types::ImageReference;
 
 use super::failure::Failure;
+use super::patience::patiently;
 use super::progress::Counter;
 use super::{blocking, report};
 
@@ -43,8 +44,7 @@ pub(super) async fn run(
     options: &Options,
 ) -> Result<(), Failure> {
     let images: Api<AcceleratedImage> = Api::all(kube.clone());
-    let image = images
-        .get(&options.image)
+    let image = patiently(|| images.get(&options.image))
         .await
         .with_context(|| format!("cannot read the AcceleratedImage {}", options.image))
         .map_err(Failure::retried)?;

@@ -11,6 +11,7 @@ use uimgacc_store::{DeleteError, StoreReader};
 use uimgacc_types::ImageReference;
 
 use super::failure::Failure;
+use super::patience::patiently;
 use super::{blocking, leases, report, sweep};
 
 /// Options.
@@ -30,8 +31,7 @@ pub(super) async fn run(
     options: &Options,
 ) -> Result<(), Failure> {
     let images: Api<AcceleratedImage> = Api::all(kube.clone());
-    let image = images
-        .get(&options.image)
+    let image = patiently(|| images.get(&options.image))
         .await
         .with_context(|| format!("cannot read the AcceleratedImage {}", options.image))
         .map_err(Failure::retried)?;

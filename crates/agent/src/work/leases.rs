@@ -11,19 +11,19 @@ use uimgacc_types::ChainId;
 
 use super::blocking;
 use super::failure::Failure;
+use super::patience::patiently;
 
 /// Writes the leases of this cluster's nodes, and removes those of nodes that are gone.
 pub(super) async fn write(kube: &Kube, store: &StoreReader) -> Result<(), Failure> {
     // Tells the leases of several clusters on one store apart.
     let accelerations: Api<ImageAcceleration> = Api::all(kube.clone());
-    let acceleration = accelerations
-        .get(names::DEFAULT)
+    let acceleration = patiently(|| accelerations.get(names::DEFAULT))
         .await
         .map_err(Failure::retried)?;
     let cluster = acceleration.metadata.uid.unwrap_or_default();
     let nodes: Api<AccelerationNode> = Api::all(kube.clone());
-    let nodes = nodes
-        .list(&ListParams::default())
+    let all = ListParams::default();
+    let nodes = patiently(|| nodes.list(&all))
         .await
         .map_err(Failure::retried)?;
     let held: BTreeMap<String, Vec<ChainId>> = nodes

@@ -15,6 +15,7 @@ use uimgacc_store::StoreReader;
 
 use super::blocking;
 use super::failure::Failure;
+use super::patience::patiently;
 
 /// How often it is looked for those that are gone.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -32,8 +33,7 @@ impl Presence {
     /// Of this process.
     pub(super) async fn new(kube: &Kube) -> Result<Self, Failure> {
         let accelerations: Api<ImageAcceleration> = Api::all(kube.clone());
-        let acceleration = accelerations
-            .get(names::DEFAULT)
+        let acceleration = patiently(|| accelerations.get(names::DEFAULT))
             .await
             .map_err(Failure::retried)?;
         let variable = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());

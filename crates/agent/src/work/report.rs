@@ -1,8 +1,6 @@
 //! What Jobs write into the status of objects: by merge patch, tried again while the API server is
 //! away.
 
-use std::time::Duration;
-
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, Resource};
 use serde_json::{Value, json};
@@ -10,10 +8,7 @@ use uimgacc_objects::{AcceleratedImage, ImageAcceleration, Progress, names};
 use uimgacc_store::{ImageRecord, StoreReader};
 
 use super::failure::Failure;
-
-/// How long results are offered to an API server that is away, with a pause in between.
-const TRIES: u32 = 120;
-const PAUSE: Duration = Duration::from_secs(5);
+use super::patience::patiently;
 
 fn parameters() -> PatchParams {
     PatchParams {
@@ -22,31 +17,14 @@ fn parameters() -> PatchParams {
     }
 }
 
-/// Whether the API server may take the same request later.
-fn is_transient(error: &kube::Error) -> bool {
-    match error {
-        kube::Error::Api(status) => status.code == 429 || status.code >= 500 || status.code == 401,
-        _ => true,
-    }
-}
-
 async fn patch<K>(api: &Api<K>, name: &str, status: &Value) -> Result<(), Failure>
 where
     K: Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug,
 {
     let patch = Patch::Merge(json!({ "status": status }));
-    let mut left = TRIES;
-    loop {
-        match api.patch_status(name, &parameters(), &patch).await {
-            Ok(_) => return Ok(()),
-            Err(error) if left > 0 && is_transient(&error) => {
-                tracing::warn!(%error, "the API server does not take the result; it is offered again");
-                left -= 1;
-                tokio::time::sleep(PAUSE).await;
-            }
-            Err(error) => return Err(Failure::retried(error)),
-        }
-    }
+    let parameters = parameters();
+    let patched = patiently(|| api.patch_status(name, &parameters, &patch)).await;
+    patched.map(|_| ()).map_err(Failure::retried)
 }
 
 /// How far an image is. Once: the next report says more.

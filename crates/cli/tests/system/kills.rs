@@ -3,6 +3,7 @@
 //! The moments follow from a seed, which is printed; `UIMGACC_SEED` sets it.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant, SystemTime};
@@ -16,7 +17,8 @@ use crate::world::{LABELS, MINUTE, World, app_of, pod, ready, succeeded};
 
 /// Bytes of each of the three layers of an image: a conversion takes a second or two.
 const LAYER_BYTES: u32 = 8 << 20;
-const IMAGES: u32 = 5;
+/// Images, in two halves that are worked with at once.
+const IMAGES: u32 = 6;
 /// How often each part is killed.
 const ROUNDS: usize = 2;
 /// How long a Job's work is waited for.
@@ -46,7 +48,13 @@ fn all_converges_whatever_is_killed() {
             let _over = SetOnDrop(&over);
             kill_all(&world, &mut Random(seed));
         });
-        let wanted = work(&world, &mut Random(seed ^ 0x5eed), &over);
+        let halves = [0..IMAGES / 2, IMAGES / 2..IMAGES].map(|half| {
+            let mut random = Random(seed ^ u64::from(half.end));
+            let (world, over) = (&world, &over);
+            threads.spawn(move || work(world, &mut random, over, half))
+        });
+        let wanted = halves.into_iter().flat_map(|half| half.join().unwrap());
+        let wanted: BTreeMap<u32, bool> = wanted.collect();
         killer.join().unwrap();
         wanted
     });
@@ -105,7 +113,7 @@ enum Victim {
     Service(Service),
 }
 
-const VICTIMS: [Victim; 9] = [
+const VICTIMS: [Victim; 10] = [
     Victim::Ours(Part::Leader),
     Victim::Ours(Part::Work),
     Victim::ApiServer,
@@ -115,6 +123,7 @@ const VICTIMS: [Victim; 9] = [
     Victim::Service(Service::Containerd),
     Victim::Ours(Part::Work),
     Victim::Ours(Part::Supervisor),
+    Victim::Ours(Part::Installer),
 ];
 
 fn kill_all(world: &World, random: &mut Random) {
@@ -179,11 +188,17 @@ fn told(process: Option<Process<'_>>, part: Part) -> String {
 }
 
 /// Creates and deletes images until it is `over`; returns which are to be there.
-fn work(world: &World, random: &mut Random, over: &AtomicBool) -> BTreeMap<u32, bool> {
-    let mut wanted: BTreeMap<u32, bool> = (0..IMAGES).map(|number| (number, false)).collect();
+fn work(
+    world: &World,
+    random: &mut Random,
+    over: &AtomicBool,
+    images: Range<u32>,
+) -> BTreeMap<u32, bool> {
+    let mut wanted: BTreeMap<u32, bool> = images.clone().map(|number| (number, false)).collect();
     let mut done = [0, 0];
     while !over.load(Ordering::Relaxed) {
-        let number = u32::try_from(random.below(IMAGES.into())).unwrap();
+        let count = u64::from(images.end - images.start);
+        let number = images.start + u32::try_from(random.below(count)).unwrap();
         let is_wanted = wanted.get_mut(&number).unwrap();
         *is_wanted = !*is_wanted;
         if *is_wanted {

@@ -13,6 +13,8 @@ pub(crate) enum Part {
     Leader,
     /// A Job's work.
     Work,
+    /// What sets up the node.
+    Installer,
     /// The snapshotter.
     Daemon,
     /// What keeps the snapshotter running.
@@ -30,6 +32,7 @@ impl Part {
         match self {
             Self::Leader => is_agent && first == Some("controller"),
             Self::Work => is_agent && first == Some("work"),
+            Self::Installer => is_agent && first == Some("node"),
             Self::Daemon => is_snapshotter && first != Some("supervise"),
             Self::Supervisor => is_snapshotter && first == Some("supervise"),
         }
