@@ -42,6 +42,9 @@ enum Command {
         /// Socket for containerd's proxy plugin
         #[arg(long, value_name = "SOCKET", default_value = DEFAULT_ADDRESS)]
         address: PathBuf,
+        /// Where the supervisor is killed, the daemon starts another before it ends
+        #[arg(long)]
+        succeeded: bool,
         /// The daemon's own options, after `--`
         #[arg(last = true, value_name = "OPTIONS")]
         arguments: Vec<OsString>,
@@ -52,7 +55,11 @@ fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     match arguments.command {
         Some(Command::CheckConfig { file }) => check_config(&file),
-        Some(Command::Supervise { address, arguments }) => keep_running(&address, arguments),
+        Some(Command::Supervise {
+            address,
+            succeeded,
+            arguments,
+        }) => keep_running(&address, arguments, succeeded),
         None => run_daemon(arguments.options),
     }
 }
@@ -70,7 +77,7 @@ fn log_to_stderr(filter: &str) -> anyhow::Result<()> {
 
 /// `supervise`: the daemon's program is this one, by the name that it was called by, so that a
 /// newer program under that name is used once it is there.
-fn keep_running(address: &Path, arguments: Vec<OsString>) -> anyhow::Result<()> {
+fn keep_running(address: &Path, arguments: Vec<OsString>, succeeded: bool) -> anyhow::Result<()> {
     log_to_stderr("info")?;
     let called = std::env::args_os().next().map(PathBuf::from);
     let program = match called.filter(|path| path.components().count() > 1) {
@@ -87,13 +94,13 @@ fn keep_running(address: &Path, arguments: Vec<OsString>) -> anyhow::Result<()> 
         all.extend([OsString::from("--address"), address.clone().into()]);
     }
     runtime.block_on(uimgacc_snapshotter::supervise::supervise(
-        &address, &program, &all,
+        &address, &program, &all, succeeded,
     ))?;
     Ok(())
 }
 
 fn run_daemon(options: Options) -> anyhow::Result<()> {
-    uimgacc_snapshotter::supervise::end_with_supervisor()?;
+    let heir = uimgacc_snapshotter::supervise::end_with_supervisor()?;
     let Settings {
         node,
         address,
@@ -115,6 +122,9 @@ fn run_daemon(options: Options) -> anyhow::Result<()> {
     });
     // Threads that hang in a dead store must not keep the process.
     runtime.shutdown_background();
+    if let Some(heir) = heir {
+        heir.succeed().context("cannot start another supervisor")?;
+    }
     result
 }
 

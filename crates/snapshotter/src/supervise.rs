@@ -7,11 +7,14 @@
 //! Guarantees: a daemon that ends is started again, at once and then with growing pauses while
 //! it does not stay up. `SIGTERM` and `SIGINT` end both, `SIGHUP` is handed on, `SIGUSR1` replaces
 //! the daemon in an orderly way (its program may be a newer one by then). A daemon ends with its
-//! supervisor, whatever ends that.
+//! supervisor, whatever ends that; where asked for, it leaves another supervisor behind if its own
+//! was killed: on a node nobody else might be able to start one, for the installer's Pod needs the
+//! snapshotter itself.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -26,6 +29,8 @@ use crate::server;
 
 /// Tells the daemon that it is to end with its parent.
 const SUPERVISED: &str = "UIMGACC_SUPERVISED";
+/// What [`SUPERVISED`] says where the daemon is to leave another supervisor behind.
+const HEIR: &str = "heir";
 /// Where systemd's protocol has the first socket.
 const FIRST_FD: i32 = 3;
 /// A daemon that ran so long did not fail at its start.
@@ -69,20 +74,69 @@ fn pause(failures: u32) -> Duration {
     }
 }
 
+/// How a supervisor was started, kept by its daemon to start another.
+#[derive(Debug)]
+pub struct Heir {
+    supervisor: Option<Pid>,
+    words: Vec<OsString>,
+}
+
+impl Heir {
+    /// At the end of the daemon: starts another supervisor where its own is gone.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn succeed(self) -> io::Result<()> {
+        // One that ends the daemon in an orderly way waits for it.
+        if rustix::process::getppid() == self.supervisor {
+            return Ok(());
+        }
+        let Some((program, arguments)) = self.words.split_first() else {
+            return Ok(());
+        };
+        let child = std::process::Command::new(program)
+            .args(arguments)
+            .env_remove("LISTEN_FDS")
+            .env_remove(SUPERVISED)
+            .spawn()?;
+        tracing::warn!(
+            pid = child.id(),
+            "the supervisor was killed; another is started"
+        );
+        Ok(())
+    }
+}
+
 /// Called by the daemon: where a supervisor started it, it ends with that. By `SIGTERM`, so that
-/// requests under way are answered.
+/// requests under way are answered. Gives what to do at the end, where that was asked for.
 ///
 /// # Errors
 /// The system's error.
-pub fn end_with_supervisor() -> io::Result<()> {
-    if std::env::var_os(SUPERVISED).is_some() {
-        rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
+pub fn end_with_supervisor() -> io::Result<Option<Heir>> {
+    let Some(supervised) = std::env::var_os(SUPERVISED) else {
+        return Ok(None);
+    };
+    rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
+    if supervised != HEIR {
+        return Ok(None);
     }
-    Ok(())
+    let supervisor = rustix::process::getppid();
+    let line = supervisor
+        .and_then(|pid| std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).ok())
+        .unwrap_or_default();
+    let words: Vec<OsString> = line
+        .strip_suffix(b"\0")
+        .unwrap_or(&line)
+        .split(|byte| *byte == 0)
+        .map(|word| OsStr::from_bytes(word).to_owned())
+        .collect();
+    // It may have been killed already: then that is another process.
+    let is_supervisor = words.get(1).is_some_and(|word| word == "supervise");
+    Ok(is_supervisor.then_some(Heir { supervisor, words }))
 }
 
 /// Holds the socket `address` and keeps `program` with `arguments` running on it, until told to
-/// stop.
+/// stop. If it `is_succeeded`, the daemon starts another supervisor where this one is killed.
 ///
 /// # Errors
 /// See [`SuperviseError`]. A daemon that fails is none: it is started again.
@@ -90,6 +144,7 @@ pub async fn supervise(
     address: &Path,
     program: &Path,
     arguments: &[OsString],
+    is_succeeded: bool,
 ) -> Result<(), SuperviseError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -102,7 +157,7 @@ pub async fn supervise(
     let mut failures = 0u32;
     'starts: loop {
         let started = Instant::now();
-        let mut child = match spawn(program, arguments, &listener) {
+        let mut child = match spawn(program, arguments, &listener, is_succeeded) {
             Ok(child) => Some(child),
             // A program that was never there is a mistake; one that is being replaced comes back.
             Err(source) if failures == 0 => {
@@ -142,14 +197,19 @@ pub async fn supervise(
     }
 }
 
-fn spawn(program: &Path, arguments: &[OsString], listener: &UnixListener) -> io::Result<Child> {
+fn spawn(
+    program: &Path,
+    arguments: &[OsString],
+    listener: &UnixListener,
+    is_succeeded: bool,
+) -> io::Result<Child> {
     let mut command = std::process::Command::new(program);
     command
         .args(arguments)
         .env("LISTEN_FDS", "1")
         // Whose process ID cannot be known before it runs; without it any process may take them.
         .env_remove("LISTEN_PID")
-        .env(SUPERVISED, "1")
+        .env(SUPERVISED, if is_succeeded { HEIR } else { "1" })
         .fd_mappings(vec![FdMapping {
             parent_fd: OwnedFd::from(listener.try_clone()?),
             child_fd: FIRST_FD,

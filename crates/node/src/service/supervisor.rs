@@ -55,6 +55,7 @@ pub(super) fn start(settings: &Settings, is_changed: bool) -> Result<(), NodeErr
         .arg("supervise")
         .arg("--address")
         .arg(settings.address())
+        .arg("--succeeded")
         .arg("--")
         .args(settings.supervised_arguments())
         .current_dir("/")
