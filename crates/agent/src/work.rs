@@ -12,6 +12,7 @@ mod delete;
 pub mod failure;
 mod init;
 mod leases;
+mod presence;
 mod progress;
 mod report;
 mod sweep;
@@ -26,6 +27,7 @@ use uimgacc_store::StoreReader;
 use uimgacc_types::StoreSource;
 
 use failure::Failure;
+use presence::Presence;
 
 /// Options.
 #[derive(Debug, Args)]
@@ -91,11 +93,22 @@ async fn work(options: &Options) -> Result<(), Failure> {
     }
     let store = blocking(move || StoreReader::open(&root).map_err(Failure::retried)).await?;
     let client = client().await?;
-    match &options.work {
-        Work::Convert(options) => convert::run(&client, &store, options).await,
-        Work::Delete(options) => delete::run(&client, &store, options).await,
-        Work::Sweep(options) => sweep::run(&client, &store, options).await,
-        Work::Init => Ok(()),
+    let presence = Presence::new(&client).await?;
+    let store = match presence.actor() {
+        Some(actor) => store.acting_as(&actor),
+        None => store,
+    };
+    let work = async {
+        match &options.work {
+            Work::Convert(options) => convert::run(&client, &store, options).await,
+            Work::Delete(options) => delete::run(&client, &store, options).await,
+            Work::Sweep(options) => sweep::run(&client, &store, options).await,
+            Work::Init => Ok(()),
+        }
+    };
+    tokio::select! {
+        done = work => done,
+        () = presence.clear_gone(&client, &store) => Ok(()),
     }
 }
 

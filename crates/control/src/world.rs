@@ -237,14 +237,17 @@ impl World {
     }
 }
 
-/// Whether all replicas are of the newest template and at least one serves.
+/// Whether all replicas are of the newest template, none of an older one is left, and at least one
+/// serves.
 pub(crate) fn is_rolled_out(agent: &Deployment) -> bool {
     let Some(status) = &agent.status else {
         return false;
     };
     let (ready, wanted) = replicas(agent);
+    let updated = status.updated_replicas.unwrap_or(0);
     status.observed_generation >= agent.metadata.generation
-        && status.updated_replicas.unwrap_or(0) >= wanted
+        && updated >= wanted
+        && status.replicas.unwrap_or(0) <= updated
         && ready >= 1
 }
 
@@ -411,6 +414,24 @@ mod tests {
                 "node n2: the node installer has not reported yet",
             ]
         );
+    }
+
+    #[test]
+    fn what_is_rolled_out() {
+        for (updated, all, ready, expected) in [
+            (2, 2, 1, true),
+            (2, 2, 0, false),
+            (1, 2, 2, false),
+            (2, 3, 2, false),
+        ] {
+            let agent = serde_json::from_value(json!({
+                "metadata": {"name": "uimgacc-agent", "generation": 1},
+                "spec": {"replicas": 2, "selector": {}, "template": {}},
+                "status": {"observedGeneration": 1, "replicas": all, "updatedReplicas": updated, "readyReplicas": ready},
+            }))
+            .unwrap();
+            assert_eq!(is_rolled_out(&agent), expected, "{updated} {all} {ready}");
+        }
     }
 
     #[test]

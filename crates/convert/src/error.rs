@@ -2,7 +2,7 @@
 
 use uimgacc_registry::Error as RegistryError;
 use uimgacc_store::flatten::FlattenError;
-use uimgacc_store::{CommitError, ReadError, SessionError};
+use uimgacc_store::{CommitError, PutError, ReadError, SessionError};
 use uimgacc_types::{DiffId, Digest};
 
 use crate::layer::LayerError;
@@ -98,6 +98,21 @@ pub enum LayerFailure {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] SessionError),
+}
+
+impl LayerFailure {
+    /// Whether it is the store's failure and not the layer's: it may be mended, as by more space.
+    #[must_use]
+    pub fn is_of_store(&self) -> bool {
+        matches!(
+            self,
+            Self::Store(_)
+                | Self::Layer(LayerError::Content {
+                    source: PutError::Store(_),
+                    ..
+                })
+        )
+    }
 }
 
 impl From<CommitError> for LayerFailure {

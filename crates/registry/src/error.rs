@@ -351,6 +351,7 @@ fn advice_for_refusal(status: u16, errors: &[ApiError]) -> Option<&'static str> 
     match status {
         401 | 403 => Some(ADVICE_LOGIN),
         404 => Some("check the name and the tag"),
+        405 => Some("it takes no pushes: it is read-only or a mirror, choose another or open it"),
         429 => Some("wait, or log in for a higher limit"),
         _ => None,
     }

@@ -8,13 +8,29 @@ use uimgacc_types::{ChainId, DiffId, Digest, PackId};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
     root: PathBuf,
+    actor: Option<String>,
 }
 
 impl Layout {
     /// The paths of the store in `root`.
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self {
+            root: root.into(),
+            actor: None,
+        }
+    }
+
+    /// The same for somebody of that name: what works on the store says so there, and
+    /// [`crate::clear_gone`] asks about it.
+    #[must_use]
+    pub fn acting_as(mut self, actor: &str) -> Self {
+        self.actor = Some(actor.to_owned());
+        self
+    }
+
+    pub(crate) fn actor(&self) -> Option<&str> {
+        self.actor.as_deref()
     }
 
     /// The store's folder.

@@ -30,6 +30,7 @@ pub use commit::{CommitError, Published};
 pub use dedup::{PackRef, Placement};
 pub use delete::{DeleteError, delete, holders};
 pub use gc::{Swept, sweep, unique_pack_bytes};
+pub use intent::clear_gone;
 pub use layout::Layout;
 pub use lease::{Lease, leases, remove_lease, write_lease};
 pub use pack::{PackWriter, PutError};

@@ -85,6 +85,13 @@ impl StoreReader {
         Ok(Self { layout, record })
     }
 
+    /// The same for somebody of that name: see [`Layout::acting_as`].
+    #[must_use]
+    pub fn acting_as(mut self, actor: &str) -> Self {
+        self.layout = self.layout.acting_as(actor);
+        self
+    }
+
     /// The paths of the store.
     #[must_use]
     pub fn layout(&self) -> &Layout {

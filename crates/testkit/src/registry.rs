@@ -42,7 +42,33 @@ impl Registry {
     /// Starts one with basic authentication for one user, for reading as well as for writing.
     #[must_use]
     pub fn start_with_htpasswd(user: &str, password: &str) -> Self {
-        Self::start_with(Ipv4Addr::LOCALHOST, Some((user, password)))
+        Self::start_with_htpasswd_on(Ipv4Addr::LOCALHOST, user, password)
+    }
+
+    /// The same on another address of this machine, for clients with a network of their own.
+    #[must_use]
+    pub fn start_with_htpasswd_on(ip: Ipv4Addr, user: &str, password: &str) -> Self {
+        Self::start_with(ip, Some((user, password)))
+    }
+
+    /// Starts it again on the same port, so that it refuses writes from now on, or takes them again.
+    ///
+    /// # Panics
+    /// Where it does not come back; the end of its log is shown.
+    pub fn set_read_only(&mut self, is_read_only: bool) {
+        self.daemon.stop();
+        let config = self.dir.path().join("config.yml");
+        let text = fs::read_to_string(&config).expect("the configuration was written");
+        let text = text.replace(&read_only(!is_read_only), &read_only(is_read_only));
+        fs::write(&config, text).expect("the configuration can be written");
+        self.daemon = spawn(&config, &self.dir.path().join("log"));
+        let (ip, port) = (self.ip, self.port);
+        let up = self.daemon.wait_ready(|| net::answers(ip, port));
+        assert!(
+            up,
+            "the registry does not come back\n{}",
+            self.daemon.log_tail()
+        );
     }
 
     fn start_with(ip: Ipv4Addr, login: Option<(&str, &str)>) -> Self {
@@ -64,13 +90,7 @@ impl Registry {
                 configuration(&dir.path().join("storage"), ip, port, auth.as_deref()),
             )
             .expect("the configuration can be written");
-            let mut command = Command::new(parts::program("docker-registry"));
-            command
-                .arg("serve")
-                .arg(&config)
-                .env("OTEL_TRACES_EXPORTER", "none");
-            let mut daemon =
-                Daemon::spawn("docker-registry", &mut command, &dir.path().join("log"));
+            let mut daemon = spawn(&config, &dir.path().join("log"));
             if daemon.wait_ready(|| net::answers(ip, port)) && daemon.exit_status().is_none() {
                 return Self {
                     daemon,
@@ -151,6 +171,19 @@ impl Registry {
     }
 }
 
+fn spawn(config: &Path, log: &Path) -> Daemon {
+    let mut command = Command::new(parts::program("docker-registry"));
+    command
+        .arg("serve")
+        .arg(config)
+        .env("OTEL_TRACES_EXPORTER", "none");
+    Daemon::spawn("docker-registry", &mut command, log)
+}
+
+fn read_only(is_read_only: bool) -> String {
+    format!("readonly:\n      enabled: {is_read_only}\n")
+}
+
 fn configuration(storage: &Path, ip: Ipv4Addr, port: u16, htpasswd: Option<&Path>) -> String {
     let auth = htpasswd.map_or_else(String::new, |file| {
         format!(
@@ -161,8 +194,9 @@ fn configuration(storage: &Path, ip: Ipv4Addr, port: u16, htpasswd: Option<&Path
     format!(
         "version: 0.1\n\
          log:\n  level: info\n  accesslog:\n    disabled: false\n\
-         storage:\n  delete:\n    enabled: true\n  filesystem:\n    rootdirectory: {}\n\
+         storage:\n  delete:\n    enabled: true\n  maintenance:\n    {}  filesystem:\n    rootdirectory: {}\n\
          http:\n  addr: {ip}:{port}\n  secret: test\n{auth}",
+        read_only(false),
         storage.display()
     )
 }

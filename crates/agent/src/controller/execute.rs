@@ -273,7 +273,7 @@ impl Executor {
                 return Ok(());
             }
             cluster.map(|cluster| {
-                let image = image.as_ref().map(|one| (&one.spec, one.meta.uid.as_str()));
+                let image = image.as_deref().map(Into::into);
                 build::job(work, &cluster.spec, image, &self.shared.namespace).0
             })
         };

@@ -230,10 +230,7 @@ fn state_of(
     let Some(found) = job else {
         return JobState::None;
     };
-    let inputs = spec.map(|spec| {
-        let image = image.map(|image| (&image.spec, image.meta.uid.as_str()));
-        build::job(work, spec, image, "").1
-    });
+    let inputs = spec.map(|spec| build::job(work, spec, image.map(Into::into), "").1);
     let inputs = inputs.unwrap_or_else(|| found.inputs.clone());
     state(job, world.pod_of(&found.meta.name), &inputs, now)
 }

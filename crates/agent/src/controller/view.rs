@@ -108,6 +108,8 @@ pub struct ImageView {
     pub finalizers: Vec<String>,
     /// Whether it may be deleted although Pods use it.
     pub forced: bool,
+    /// The mark of whoever wanted another attempt last.
+    pub retry: Option<String>,
     /// Spec.
     pub spec: AcceleratedImageSpec,
     /// The original's normalised reference, or why it is none.
@@ -131,6 +133,7 @@ impl From<AcceleratedImage> for ImageView {
             finalizer: image.finalizers().iter().any(|one| one == names::FINALIZER),
             finalizers: image.finalizers().to_vec(),
             forced: is_forced(&image),
+            retry: annotation(&image, names::RETRY_ANNOTATION).map(str::to_owned),
             original: parse(&image.spec.original_image),
             target: parse(&image.spec.target_image),
             spec: image.spec,
@@ -140,13 +143,13 @@ impl From<AcceleratedImage> for ImageView {
     }
 }
 
+fn annotation<'a, K: Resource>(object: &'a K, key: &str) -> Option<&'a str> {
+    let annotations = object.meta().annotations.as_ref()?;
+    annotations.get(key).map(String::as_str)
+}
+
 fn is_forced<K: Resource>(object: &K) -> bool {
-    object
-        .meta()
-        .annotations
-        .as_ref()
-        .and_then(|annotations| annotations.get(names::FORCE_ANNOTATION))
-        .is_some_and(|value| value == "true")
+    annotation(object, names::FORCE_ANNOTATION) == Some("true")
 }
 
 /// The `ImageAcceleration`.

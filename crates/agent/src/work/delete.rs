@@ -11,7 +11,7 @@ use uimgacc_store::{DeleteError, StoreReader};
 use uimgacc_types::ImageReference;
 
 use super::failure::Failure;
-use super::{blocking, leases, report};
+use super::{blocking, leases, report, sweep};
 
 /// Options.
 #[derive(Debug, Args)]
@@ -45,15 +45,16 @@ pub(super) async fn run(
     };
     leases::write(kube, store).await?;
     let (reader, force) = (store.clone(), options.force);
-    let freed = blocking(move || {
+    blocking(move || {
         match uimgacc_store::delete(&reader, &target.to_string(), force) {
             // Deleted by a Job that was cut short before it could say so, or never made.
             Ok(_) | Err(DeleteError::NoImage(_)) => {}
             Err(error) => return Err(Failure::retried(error)),
         }
-        uimgacc_store::sweep(&reader, Duration::ZERO, false).map_err(Failure::retried)
+        Ok(())
     })
     .await?;
+    let freed = sweep::run_alone(store, Duration::ZERO).await?;
     tracing::info!(files = freed.files, bytes = freed.bytes, waiting_for = ?freed.waiting_for, "deleted");
     report::store(kube, store).await
 }

@@ -83,8 +83,7 @@ impl From<CreateError> for Failure {
             CreateError::Registry(error) => may_change(error),
             CreateError::Layer { source, .. } => match source.as_ref() {
                 LayerFailure::Fetch(error) => may_change(error),
-                LayerFailure::Store(_) => true,
-                _ => false,
+                failure => failure.is_of_store(),
             },
             CreateError::Store(_) | CreateError::Worker(_) => true,
             _ => false,
@@ -110,6 +109,9 @@ fn may_change(error: &RegistryError) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use uimgacc_convert::layer::LayerError;
+    use uimgacc_store::{CommitError, PutError};
+
     use super::*;
 
     #[test]
@@ -130,5 +132,27 @@ mod tests {
     fn what_is_tried_again() {
         let damaged = CreateError::NoLayers;
         assert!(!Failure::from(damaged).retry);
+    }
+
+    #[test]
+    fn a_full_store_may_get_space() {
+        let is_retried = |source: PutError| {
+            let path = "a".to_owned();
+            let content = LayerError::Content { path, source };
+            let layer = CreateError::Layer {
+                number: 1,
+                count: 1,
+                digest: uimgacc_types::Digest::of(b""),
+                source: Box::new(content.into()),
+            };
+            Failure::from(layer).retry
+        };
+        let full = CommitError::Io {
+            action: "write",
+            path: "pack".into(),
+            source: std::io::ErrorKind::StorageFull.into(),
+        };
+        assert!(is_retried(full.into()));
+        assert!(!is_retried(PutError::Short { missing: 1 }));
     }
 }

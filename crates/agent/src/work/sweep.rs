@@ -4,10 +4,15 @@ use std::time::Duration;
 
 use clap::Args;
 use kube::Client as Kube;
-use uimgacc_store::StoreReader;
+use tokio::time::Instant;
+use uimgacc_store::{StoreReader, Swept};
 
 use super::failure::Failure;
 use super::{blocking, leases, report};
+
+/// How long a sweep waits for conversions: until what killed ones left is cleared away.
+const PATIENCE: Duration = Duration::from_secs(45);
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// Options.
 #[derive(Debug, Args)]
@@ -24,12 +29,25 @@ pub(super) async fn run(
 ) -> Result<(), Failure> {
     leases::write(kube, store).await?;
     let grace = Duration::from_secs(options.grace_minutes.saturating_mul(60));
-    let reader = store.clone();
-    let swept =
-        blocking(move || uimgacc_store::sweep(&reader, grace, false).map_err(Failure::retried))
-            .await?;
+    let swept = run_alone(store, grace).await?;
     tracing::info!(files = swept.files, bytes = swept.bytes, waiting_for = ?swept.waiting_for, "swept");
     report::store(kube, store).await?;
     let now = k8s_openapi::jiff::Timestamp::now();
     report::swept(kube, &now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()).await
+}
+
+/// Sweeps once nobody else works on the store, or gives up after a while: conversions may take
+/// hours, and what is left is swept on schedule.
+pub(super) async fn run_alone(store: &StoreReader, grace: Duration) -> Result<Swept, Failure> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let reader = store.clone();
+        let swept =
+            blocking(move || uimgacc_store::sweep(&reader, grace, false).map_err(Failure::retried))
+                .await?;
+        if swept.waiting_for.is_empty() || Instant::now() >= deadline {
+            return Ok(swept);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
 }

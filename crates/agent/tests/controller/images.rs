@@ -139,6 +139,24 @@ fn a_failure_is_told_and_not_repeated(stage: &Stage) {
     stage.wait("one", "two failures", || {
         stage.image("absent")["status"]["failures"] == 2
     });
+
+    // So does whoever leaves a mark on the image, and the count begins anew.
+    let mark = ["annotate", "accimg", "absent", "uimgacc.io/retry=1"];
+    stage.cluster.kubectl_ok(&mark);
+    stage.wait("one", "a new Job", || {
+        let job = stage.object(&["job", "-n", "kube-system", "uimgacc-convert-absent"]);
+        job["metadata"]["annotations"]["uimgacc.io/attempt"] == "1"
+    });
+    stage.end_job(
+        "one",
+        "uimgacc-convert-absent",
+        1,
+        "Error",
+        &left.to_string(),
+    );
+    stage.wait("one", "one failure", || {
+        stage.image("absent")["status"]["failures"] == 1
+    });
 }
 
 fn what_died_goes_on(stage: &Stage) {

@@ -10,5 +10,8 @@
 
 mod failures;
 mod kills;
+mod parts;
+mod steady;
+mod upgrade;
 mod verbs;
 mod world;

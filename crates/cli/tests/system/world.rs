@@ -11,7 +11,7 @@ use uimgacc_testkit::containerd::ContainerdVersion;
 use uimgacc_testkit::image::{Compression, ImageBuilder, busybox_layer};
 use uimgacc_testkit::process::run;
 use uimgacc_testkit::tar::TarBuilder;
-use uimgacc_testkit::{Need, image, parts};
+use uimgacc_testkit::{Need, Registry, image, parts};
 
 /// Both labels of a node that can run accelerated images.
 pub(crate) const LABELS: [&str; 2] = [
@@ -60,14 +60,25 @@ impl World {
         self.folder.path().join("store")
     }
 
-    /// The command against this cluster.
-    pub(crate) fn uimgacc(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_uimgacc"))
+    /// The reference of our own image.
+    pub(crate) fn image(&self) -> &str {
+        &self.image
+    }
+
+    /// The command against this cluster, to be started.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_uimgacc"));
+        command
             .args(arguments)
             .env("KUBECONFIG", self.cluster.kubeconfig())
-            .env_remove("UIMGACC_STORE")
-            .output()
-            .expect("the command starts")
+            .env_remove("UIMGACC_STORE");
+        command
+    }
+
+    /// The command against this cluster.
+    pub(crate) fn uimgacc(&self, arguments: &[&str]) -> Output {
+        let output = self.command(arguments).output();
+        output.expect("the command starts")
     }
 
     /// Standard output of a command that must succeed.
@@ -97,6 +108,19 @@ impl World {
         );
         assert!(!text.contains("panicked"), "{text}");
         text
+    }
+
+    /// Waits until `holds` says so.
+    pub(crate) fn wait_until(&self, what: &str, within: Duration, mut holds: impl FnMut() -> bool) {
+        let deadline = Instant::now() + within;
+        while !holds() {
+            assert!(
+                Instant::now() < deadline,
+                "not within {within:?}: {what}\n{}",
+                self.dump()
+            );
+            std::thread::sleep(Duration::from_millis(200));
+        }
     }
 
     pub(crate) fn json(&self, arguments: &[&str]) -> Value {
@@ -215,8 +239,18 @@ impl World {
 
 /// An image of three layers with a program and some megabytes that do not compress.
 pub(crate) fn app(world: &World, name: &str, seed: u32) -> image::Pushed {
+    app_in(world.cluster.registry(), name, seed)
+}
+
+/// The same in another registry.
+pub(crate) fn app_in(registry: &Registry, name: &str, seed: u32) -> image::Pushed {
+    app_of(registry, name, seed, 1_500_000)
+}
+
+/// The same with so many bytes in each layer.
+pub(crate) fn app_of(registry: &Registry, name: &str, seed: u32, bytes: u32) -> image::Pushed {
     let noise = |number: u32| -> Vec<u8> {
-        (0..1_500_000u32)
+        (0..bytes)
             .map(|at| {
                 (at ^ (number << 20) ^ (seed << 12))
                     .wrapping_mul(2_654_435_761)
@@ -235,7 +269,7 @@ pub(crate) fn app(world: &World, name: &str, seed: u32) -> image::Pushed {
             },
         )
         .cmd(&["/bin/busybox", "cat", "/data/name-2"])
-        .push(world.cluster.registry(), name)
+        .push(registry, name)
 }
 
 /// A Pod as the guide has it: with the affinity to nodes that can run accelerated images.

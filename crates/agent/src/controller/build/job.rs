@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use uimgacc_objects::{AcceleratedImageSpec, ImageAccelerationSpec, names};
 
 use super::super::view::{
-    ATTEMPT_ANNOTATION, COMPONENT_LABEL, IMAGE_ANNOTATION, INPUTS_ANNOTATION, PART_OF_LABEL,
-    STORE_ANNOTATION,
+    ATTEMPT_ANNOTATION, COMPONENT_LABEL, IMAGE_ANNOTATION, INPUTS_ANNOTATION, ImageView,
+    PART_OF_LABEL, STORE_ANNOTATION,
 };
 use super::{fitting, host_label, inputs, store, store_inputs};
 
@@ -92,16 +92,37 @@ pub fn job_name(component: &str, image: Option<&str>) -> String {
     }
 }
 
+/// The image that a Job is for.
+#[derive(Debug, Clone, Copy)]
+pub struct ImageInputs<'a> {
+    /// Its spec.
+    pub spec: &'a AcceleratedImageSpec,
+    /// Its uid.
+    pub uid: &'a str,
+    /// The mark of whoever wanted another attempt last: another mark makes another Job.
+    pub retry: Option<&'a str>,
+}
+
+impl<'a> From<&'a ImageView> for ImageInputs<'a> {
+    fn from(image: &'a ImageView) -> Self {
+        Self {
+            spec: &image.spec,
+            uid: &image.meta.uid,
+            retry: image.retry.as_deref(),
+        }
+    }
+}
+
 /// The Job, and the digest of what it is made from.
 ///
-/// `image` is the spec and the uid of the image that it is for. The Job of a conversion is owned by
+/// The Job of a conversion is owned by
 /// its image; others are not, because a deletion of an owner in the foreground would remove the
 /// very Job that it waits for.
 #[must_use]
 pub fn job(
     work: &Work,
     spec: &ImageAccelerationSpec,
-    image: Option<(&AcceleratedImageSpec, &str)>,
+    image: Option<ImageInputs<'_>>,
     namespace: &str,
 ) -> (Value, String) {
     let mut labels = json!({
@@ -119,7 +140,7 @@ pub fn job(
         "parallelism": 1,
         "template": {
             "metadata": {"labels": labels},
-            "spec": pod(work, spec, image.map(|(image, _)| image)),
+            "spec": pod(work, spec, image.map(|image| image.spec)),
         },
     });
     if let Some(deadline) = work.deadline() {
@@ -129,7 +150,11 @@ pub fn job(
         // Where its image is gone, nobody else removes it.
         body["ttlSecondsAfterFinished"] = json!(3600);
     }
-    let digest = inputs(&body);
+    let retry = image.and_then(|image| image.retry);
+    let digest = match (work, retry) {
+        (Work::Convert { .. }, Some(retry)) => inputs(&json!([body, retry])),
+        _ => inputs(&body),
+    };
     let mut annotations = json!({
         INPUTS_ANNOTATION: digest,
         STORE_ANNOTATION: store_inputs(&spec.store),
@@ -144,12 +169,12 @@ pub fn job(
         "labels": labels,
         "annotations": annotations,
     });
-    if let (Work::Convert { image: name, .. }, Some((_, uid))) = (work, image) {
+    if let (Work::Convert { image: name, .. }, Some(image)) = (work, image) {
         metadata["ownerReferences"] = json!([{
             "apiVersion": "uimgacc.io/v1",
             "kind": "AcceleratedImage",
             "name": name,
-            "uid": uid,
+            "uid": image.uid,
             "controller": true,
         }]);
     }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use uimgacc_objects::{AcceleratedImageSpec, ImageAccelerationSpec};
 
 use super::job::job_name;
-use super::{Work, fitting, host_label, installer, job};
+use super::{ImageInputs, Work, fitting, host_label, installer, job};
 
 fn spec(store: &Value) -> ImageAccelerationSpec {
     serde_json::from_value(json!({
@@ -32,6 +32,14 @@ fn folder() -> ImageAccelerationSpec {
 
 fn image() -> AcceleratedImageSpec {
     serde_json::from_value(json!({"originalImage": "a:1", "targetImage": "a:2"})).unwrap()
+}
+
+fn from(spec: &AcceleratedImageSpec) -> ImageInputs<'_> {
+    ImageInputs {
+        spec,
+        uid: "uid-app",
+        retry: None,
+    }
 }
 
 fn convert() -> Work {
@@ -67,7 +75,7 @@ fn golden(name: &str, object: &Value) {
 #[test]
 fn objects_are_as_in_the_files() {
     let image = image();
-    let image = Some((&image, "uid-app"));
+    let image = Some(from(&image));
     golden("installer-nfs", &installer(&nfs(), "kube-system").0);
     golden("installer-claim", &installer(&claim(), "kube-system").0);
     golden("installer-folder", &installer(&folder(), "kube-system").0);
@@ -120,7 +128,7 @@ fn only_conversions_know_the_password() {
     }
     let mut image = image();
     let secret = |image: &AcceleratedImageSpec| {
-        let (object, _) = job(&convert(), &nfs(), Some((image, "u")), "kube-system");
+        let (object, _) = job(&convert(), &nfs(), Some(from(image)), "kube-system");
         object["spec"]["template"]["spec"]["volumes"][1]["secret"]["secretName"].clone()
     };
     assert_eq!(secret(&image), "uimgacc-registry");
@@ -148,6 +156,24 @@ fn the_digest_changes_with_what_matters_only() {
         attempt: 3,
     };
     assert_eq!(digest(&base, &convert()), digest(&base, &next));
+}
+
+#[test]
+fn whoever_wants_another_attempt_gets_another_conversion() {
+    let image = image();
+    let digest = |work: &Work, retry: Option<&str>| {
+        let image = ImageInputs {
+            retry,
+            ..from(&image)
+        };
+        job(work, &nfs(), Some(image), "kube-system").1
+    };
+    let marks = [None, Some("1"), Some("2")];
+    for (work, distinct) in [(convert(), 3), (delete(), 1)] {
+        let digests: std::collections::BTreeSet<_> =
+            marks.iter().map(|mark| digest(&work, *mark)).collect();
+        assert_eq!(digests.len(), distinct, "{work:?}");
+    }
 }
 
 #[test]

@@ -292,7 +292,7 @@ fn failed(
             decision,
             input,
             "Waiting",
-            "the settings changed, so it is tried again",
+            "it is tried again, as asked for or for changed settings",
         );
         decision.actions.push(job);
         return;
@@ -300,7 +300,10 @@ fn failed(
     decision.status.failures = failure.attempt;
     decision.status.job = Some(name.to_owned());
     if !failure.retry {
-        let message = format!("{} (to try again, delete the Job {name})", failure.message);
+        let message = format!(
+            "{} (to try again, run `uimgacc create` as before, or delete the Job {name})",
+            failure.message
+        );
         fail(decision, "Failed", &message, failure.at);
         return;
     }
