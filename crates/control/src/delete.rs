@@ -8,7 +8,6 @@ use serde_json::json;
 use uimgacc_objects::{AcceleratedImage, Phase, names};
 
 use crate::error::Error;
-use crate::holders::references;
 use crate::images::ImageView;
 use crate::{Cluster, Progress, observe};
 
@@ -36,7 +35,7 @@ impl Cluster {
             self.force(&image).await?;
         } else if image.metadata.deletion_timestamp.is_none() {
             // The agent refuses too; but a deletion that has begun cannot be taken back.
-            let holders = self.holders(&references([&image], true)).await?;
+            let holders = self.holders_of(&image).await?;
             if !holders.is_empty() {
                 return Err(Error::InUse {
                     what: target.clone(),
@@ -132,11 +131,8 @@ impl Cluster {
             }),
             // Pods that came since: say who.
             Err(failed @ Error::DeleteFailed { .. }) => {
-                let used = std::collections::BTreeSet::from([
-                    image.target_image.clone(),
-                    image.original_image.clone(),
-                ]);
-                let holders = self.holders(&used).await?;
+                let object = self.find_image(&image.target_image).await?;
+                let holders = self.holders_of(&object).await?;
                 if holders.is_empty() {
                     Err(failed)
                 } else {

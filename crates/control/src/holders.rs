@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use kube::api::ListParams;
 use serde::Serialize;
-use uimgacc_objects::AcceleratedImage;
+use uimgacc_objects::{AcceleratedImage, AccelerationNode};
 
 use crate::Cluster;
 use crate::error::Error;
@@ -98,6 +98,48 @@ pub(crate) fn references<'a>(
 }
 
 impl Cluster {
+    /// The Pods that use this image: its target, and its original where containers of the Pod's
+    /// node lie on the image's chain. One that was started before the node was set up does not.
+    pub(crate) async fn holders_of(&self, image: &AcceleratedImage) -> Result<Vec<Holder>, Error> {
+        let targets = references([image], false);
+        let mut holders = self.holders(&references([image], true)).await?;
+        if holders
+            .iter()
+            .all(|holder| targets.contains(&normalised(&holder.image)))
+        {
+            return Ok(holders);
+        }
+        let nodes = self.nodes_that_read(image).await?;
+        holders.retain(|holder| {
+            targets.contains(&normalised(&holder.image)) || nodes.contains(&holder.node)
+        });
+        Ok(holders)
+    }
+
+    /// The nodes whose containers lie on the image's chain.
+    async fn nodes_that_read(&self, image: &AcceleratedImage) -> Result<BTreeSet<String>, Error> {
+        let chain = image
+            .status
+            .as_ref()
+            .and_then(|status| status.chain_id.as_ref());
+        let nodes = self
+            .list(
+                &self.all::<AccelerationNode>(),
+                ListParams::default(),
+                "what nodes hold",
+            )
+            .await?;
+        let reads = |node: &AccelerationNode| {
+            let mut chains = node.status.iter().flat_map(|status| &status.chains);
+            chains.any(|held| Some(&held.chain_id) == chain && held.containers > 0)
+        };
+        Ok(nodes
+            .iter()
+            .filter(|node| reads(node))
+            .map(kube::ResourceExt::name_any)
+            .collect())
+    }
+
     /// The Pods that use one of these references (normalised) and have not ended.
     pub(crate) async fn holders(
         &self,

@@ -5,7 +5,9 @@
 //! keys that had another value that value back.
 //!
 //! What is written, by the `version` of the file and that of containerd:
-//! - `proxy_plugins.<name>` with `type` and `address`, always.
+//! - `proxy_plugins.<name>` with `type` and `address`, always; with `exports.root` from 1.7.16 on,
+//!   without which the kubelet looks for a folder that is not there and cannot tell how full the
+//!   disk is.
 //! - CRI's `snapshotter` and `disable_snapshot_annotations = false`: in
 //!   `io.containerd.grpc.v1.cri` for files of version 2, in `io.containerd.cri.v1.images` for later
 //!   ones. A containerd 2.x that reads a file of version 2 gets both: its migration drops the
@@ -40,6 +42,8 @@ pub struct Wanted {
     pub name: String,
     /// Its socket.
     pub address: String,
+    /// Its folder: what the kubelet counts and cleans as the file system of images.
+    pub root: String,
 }
 
 /// Why a configuration cannot be edited.
@@ -278,6 +282,13 @@ fn wanted_values(
     add(&["proxy_plugins", &wanted.name, "type"], "snapshot".into());
     let address = wanted.address.as_str();
     add(&["proxy_plugins", &wanted.name, "address"], address.into());
+    if containerd.has_exports() {
+        let root = wanted.root.as_str();
+        add(
+            &["proxy_plugins", &wanted.name, "exports", "root"],
+            root.into(),
+        );
+    }
     let mut cri = |table: &[&str]| {
         add(
             &[table, &["snapshotter"]].concat(),

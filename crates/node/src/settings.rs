@@ -126,6 +126,7 @@ impl Settings {
         Wanted {
             name: self.name.clone(),
             address: text(&self.address()),
+            root: text(&self.root),
         }
     }
 

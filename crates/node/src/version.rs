@@ -54,6 +54,11 @@ impl ContainerdVersion {
         matches!((self.major, self.minor), (1, 6 | 7) | (2, 0..=4))
     }
 
+    /// Whether proxy plugins can have `exports` (containerd's pull request 10096).
+    pub(crate) fn has_exports(self) -> bool {
+        self >= Self::new(1, 7, 16)
+    }
+
     /// Whether it has the transfer service.
     pub(crate) fn has_transfer_service(self) -> bool {
         self >= Self::new(1, 7, 0)

@@ -162,7 +162,9 @@ impl World {
 
     /// Pods that use the image, as `namespace/name on node`.
     ///
-    /// The original counts too where nodes start originals from the store, on nodes that are set up.
+    /// The original counts too where nodes start originals from the store, on nodes where containers
+    /// lie on the image's chain: one that was started before the node was set up reads nothing of
+    /// the store.
     #[must_use]
     pub fn users(&self, image: &ImageView, with_original: bool) -> Vec<String> {
         let (Ok(target), Ok(original)) = (&image.target, &image.original) else {
@@ -184,16 +186,20 @@ impl World {
             .filter_map(|pod| self.pods.get(pod))
             .filter(|pod| !pod.finished)
             .filter(|pod| {
-                let set_up = || {
-                    let node = pod.node.as_ref();
-                    node.is_some_and(|node| self.leases.get(node).is_some())
+                let from_store = || {
+                    let node = pod.node.as_ref().and_then(|node| self.leases.get(node));
+                    let chain = image.status.chain_id.as_ref();
+                    node.is_some_and(|node| {
+                        let mut chains = node.status.chains.iter();
+                        chains.any(|held| Some(&held.chain_id) == chain && held.containers > 0)
+                    })
                 };
                 pod.images.iter().any(|used| {
                     is_same(used, target, target_digest)
                         || (with_original
                             && accelerated
                             && is_same(used, original, original_digest)
-                            && set_up())
+                            && from_store())
                 })
             })
             .map(|pod| match &pod.node {

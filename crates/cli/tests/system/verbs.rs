@@ -114,9 +114,23 @@ fn delete_is_refused_while_a_pod_runs(world: &World) {
         message.contains("holder") && message.contains(node),
         "{message}"
     );
-    // It stays asked for: the object says who is in the way, and it goes on by itself.
-    let described = cluster.kubectl_ok(&["describe", "acceleratedimages"]);
-    assert!(described.contains("holder"), "{described}");
+    // By kubectl it stays asked for: the object says who is in the way, and goes by itself.
+    let images = cluster.get(&["acceleratedimages"]);
+    let name = images["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|image| image["spec"]["targetImage"] == target.as_str())
+        .unwrap()["metadata"]["name"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    cluster.kubectl_ok(&["delete", "acceleratedimage", &name, "--wait=false"]);
+    cluster.wait_until("the reason", MINUTE, || {
+        cluster
+            .kubectl_ok(&["describe", "acceleratedimage", &name])
+            .contains("default/holder on")
+    });
     cluster.kubectl_ok(&["delete", "pod", "holder", "joined", "--wait"]);
     cluster.wait_until("the image's end", 2 * MINUTE, || {
         cluster.get(&["acceleratedimages"])["items"]

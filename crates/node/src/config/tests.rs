@@ -13,6 +13,7 @@ fn wanted() -> Wanted {
     Wanted {
         name: "uimgacc".to_owned(),
         address: "/run/uimgacc/s.sock".to_owned(),
+        root: "/var/lib/uimgacc".to_owned(),
     }
 }
 
@@ -90,6 +91,9 @@ fn a_file_that_is_not_there_or_empty() {
 [proxy_plugins.uimgacc]
 type = "snapshot"
 address = "/run/uimgacc/s.sock"
+
+[proxy_plugins.uimgacc.exports]
+root = "/var/lib/uimgacc"
 
 [plugins."io.containerd.cri.v1.images"]
 snapshotter = "uimgacc"
@@ -294,7 +298,10 @@ fn drop_ins_that_take_our_keys_away() {
     let proxy = "version = 2\n[proxy_plugins.uimgacc]\ntype = \"snapshot\"\naddress = \"/else\"\n";
     assert_eq!(
         overridden(proxy, V2_1, &wanted()).unwrap(),
-        ["proxy_plugins.uimgacc.address"]
+        [
+            "proxy_plugins.uimgacc.address",
+            "proxy_plugins.uimgacc.exports.root"
+        ]
     );
     assert_eq!(
         imports("imports = ['a', \"conf.d/*.toml\"]\n").unwrap(),

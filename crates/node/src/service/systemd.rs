@@ -65,6 +65,7 @@ pub fn service_unit(settings: &Settings) -> String {
          Type=notify\n\
          NotifyAccess=main\n\
          ExecStart={start}\n\
+         ExecReload=/bin/kill -HUP $MAINPID\n\
          Restart=always\n\
          RestartSec=1\n\
          KillMode=process\n\
@@ -173,6 +174,13 @@ mod tests {
         for word in forbidden {
             assert!(!unit.contains(word), "{word}");
         }
+        assert!(
+            unit.contains("--config /etc/uimgacc/snapshotter.toml"),
+            "{unit}"
+        );
+        let mut settings = Settings::new("nfs://10.0.0.1/x?vers=3&nolock");
+        settings.daemon_options = crate::DaemonOptions::Flags;
+        let unit = service_unit(&settings);
         assert!(
             unit.contains("--store \"nfs://10.0.0.1/x?vers=3&nolock\""),
             "{unit}"

@@ -81,7 +81,8 @@ fn references_are_compared_as_they_are_meant() {
 #[test]
 fn users_are_pods_that_run_or_will() {
     let mut world = world();
-    let one = image("one", "r.example/app:fast", json!({}));
+    let chain = json!({"status": {"phase": "Ready", "chainId": "sha256:c"}});
+    let one = image("one", "r.example/app:fast", chain);
     world.image(Event::Apply(one));
     let view = world.images.get("one").unwrap().clone();
     world.pod(pod("runs", "r.example/app:fast", Some("n1"), "Running"));
@@ -90,8 +91,18 @@ fn users_are_pods_that_run_or_will() {
     world.pod(pod("original", "r.example/app:1", Some("n1"), "Running"));
     let targets = ["default/runs on n1", "default/waits on no node yet"];
     assert_eq!(world.users(&view, true), targets, "the node is not set up");
-    let lease = object("AccelerationNode", "n1", json!({}));
-    world.lease(Event::Apply(lease));
+    let lease = |containers: u32| {
+        let held = json!({"chainId": "sha256:c", "containers": containers});
+        let status = json!({"chains": [held]});
+        Event::Apply(object("AccelerationNode", "n1", json!({"status": status})))
+    };
+    world.lease(lease(0));
+    assert_eq!(
+        world.users(&view, true),
+        targets,
+        "nothing lies on the chain"
+    );
+    world.lease(lease(1));
     let all = ["default/original on n1", targets[0], targets[1]];
     assert_eq!(world.users(&view, true), all);
     assert_eq!(world.users(&view, false), targets);
