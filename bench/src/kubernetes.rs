@@ -46,7 +46,7 @@ pub(crate) struct Options {
     #[arg(long, default_value = "2.1")]
     containerd: Containerd,
     /// How often the image is removed and pulled
-    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "COUNT", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
     pulls: u32,
 }
 

@@ -64,7 +64,7 @@ fn run(options: &Options, interrupt: &Interrupt) -> anyhow::Result<()> {
         Bench::Kubernetes(kubernetes) => kubernetes::run(
             kubernetes,
             &programs,
-            options.rounds.unwrap_or(9),
+            options.rounds.unwrap_or(5),
             interrupt,
         ),
     }
