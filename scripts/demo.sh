@@ -6,6 +6,8 @@
 # cache folder of scripts/parts.sh.
 #
 # Usage: scripts/demo.sh [--keep-image-cache=no]     with "no" the image is built again and not kept
+#        scripts/demo.sh --kubernetes [OPTION...]    on a cluster, from bare to bare; options are those of the bench, e.g. --rounds 9,
+#                                                    --containerd 2.4. The first run builds Kubernetes (8 minutes) and our image.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,11 +17,13 @@ readonly IMAGE_VERSION=2
 readonly PROGRAM='import numpy, sklearn.linear_model as m; x = numpy.arange(9.0).reshape(-1, 1); print("ready:", round(float(m.LinearRegression().fit(x, x).predict([[42.0]])[0][0])), flush=True)'
 
 keep_image=yes
+kubernetes=no
 case ${1:-} in
   '') ;;
   --keep-image-cache=no) keep_image=no ;;
+  --kubernetes) kubernetes=yes && shift ;;
   *)
-    sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,11s/^# \{0,1\}//p' "$0" >&2
     exit 1
     ;;
 esac
@@ -35,6 +39,7 @@ state=$(mktemp -d "${TMPDIR:-/var/tmp}/uimgacc-demo.XXXXXX")
 readonly NAMESPACE=uimgacc-demo-$$
 daemons=()
 sockets=()
+bench=
 
 # --- leaving nothing behind ---
 
@@ -85,6 +90,11 @@ cleanup() {
       find "$state" -maxdepth 1 -name '*.log' -size +0 -exec tail -v -n 3 {} + | cut -c -300
       ;;
   esac
+  if [[ -n $bench ]]; then
+    # It takes its cluster down, which may take half a minute.
+    kill -TERM "$bench" 2>/dev/null
+    wait "$bench"
+  fi
   for socket in ${sockets[@]+"${sockets[@]}"}; do
     [[ -S $socket ]] || continue
     for id in $(timeout 10 "$ctd/ctr" --address "$socket" --namespace "$NAMESPACE" tasks ls -q 2>/dev/null); do
@@ -277,6 +287,27 @@ wait_for_files() {
   done
 }
 
+# on_kubernetes [OPTION...]: the same on a real cluster, by the bench, which tells what it does.
+on_kubernetes() {
+  task 'Kubernetes, etcd, containerd: from Go modules and Debian'
+  scripts/parts-kubernetes.sh >"$state/parts-kubernetes.log" 2>&1
+  done_task
+  task 'our image, by scripts/image.sh'
+  scripts/image.sh "$state/ours" >"$state/our-image.log" 2>&1
+  done_task
+  task 'the bench, by cargo build --release'
+  cargo build --quiet --release -p uimgacc-bench 2>"$state/cargo.log"
+  done_task
+  get_image
+  # In a session of its own, so that Ctrl-C reaches this script alone, which ends it in order.
+  TMPDIR="$state" UIMGACC_IMAGE="$state/ours" setsid "$programs/uimgacc-bench" kubernetes --image "$image" --expect 'ready: 42' \
+    --programs "${CARGO_TARGET_DIR:-target}/$(uname -m)-unknown-linux-musl/release" "$@" &
+  bench=$!
+  wait "$bench"
+  bench=
+  say "All of it took $(seconds $(($(now_ms) - start))). Cleaning up."
+}
+
 start=$(now_ms)
 say 'Preparing'
 task 'parts from Debian (containerd, runc, registry, skopeo)'
@@ -287,6 +318,10 @@ done_task
 for module in overlay erofs loop; do
   modprobe --quiet "$module" || true
 done
+if [[ $kubernetes == yes ]]; then
+  on_kubernetes "$@"
+  exit
+fi
 task 'our two programs, by cargo build --release'
 cargo build --quiet --release -p uimgacc-cli -p uimgacc-snapshotter 2>"$state/cargo.log"
 done_task

@@ -1,6 +1,6 @@
 //! A container that runs `true`: containerd's overlayfs and the store, in turns.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
@@ -12,12 +12,18 @@ use uimgacc_testkit::image::{Compression, ImageBuilder, busybox_layer};
 use uimgacc_testkit::process::Daemon;
 use uimgacc_testkit::tar::TarBuilder;
 
+use crate::interrupt::Interrupt;
 use crate::samples::Samples;
 
 /// As images have them.
 const LAYERS: usize = 8;
 
-pub(crate) fn run(programs: &Path, rounds: usize, printer: Printer) -> anyhow::Result<()> {
+pub(crate) fn run(
+    programs: &Path,
+    rounds: u32,
+    interrupt: &Interrupt,
+    printer: Printer,
+) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let path = |name: &str| folder.path().join(name);
     let registry = Registry::start();
@@ -45,6 +51,7 @@ pub(crate) fn run(programs: &Path, rounds: usize, printer: Printer) -> anyhow::R
         }
     }
     let socket = path("snapshotter.sock");
+    let _mounts = Mounts(path("node"));
     let mut daemon = Daemon::spawn(
         "uimgacc-snapshotter",
         Command::new(programs.join("uimgacc-snapshotter"))
@@ -74,6 +81,7 @@ pub(crate) fn run(programs: &Path, rounds: usize, printer: Printer) -> anyhow::R
     }
     // The first round of each side is not counted: it makes the mount and fills the caches.
     for round in 0..=rounds {
+        interrupt.check()?;
         for (snapshotter, reference, samples) in &mut sides {
             let id = format!("{snapshotter}-{round}");
             let started = Instant::now();
@@ -100,18 +108,24 @@ pub(crate) fn run(programs: &Path, rounds: usize, printer: Printer) -> anyhow::R
         ours.text(),
         ours.percentile(50).as_secs_f64() / theirs.percentile(50).as_secs_f64()
     ))?;
-    drop(containerd);
-    daemon.stop();
-    let root = path("node");
-    for line in std::fs::read_to_string("/proc/self/mountinfo")?
-        .lines()
-        .rev()
-    {
-        if let Some(point) = line.split(' ').nth(4)
-            && Path::new(point).starts_with(&root)
-        {
-            Command::new("umount").arg("--lazy").arg(point).status()?;
+    Ok(())
+}
+
+/// Takes away what the snapshotter has mounted, once it and containerd have ended.
+#[derive(Debug)]
+struct Mounts(PathBuf);
+
+impl Drop for Mounts {
+    fn drop(&mut self) {
+        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        // proc_pid_mountinfo(5): field 5 is the mount point.
+        let points = table
+            .lines()
+            .rev()
+            .filter_map(|line| line.split(' ').nth(4));
+        for point in points.filter(|point| Path::new(point).starts_with(&self.0)) {
+            // What cannot be unmounted the removal of the folder complains about.
+            let _ = Command::new("umount").arg("--lazy").arg(point).status();
         }
     }
-    Ok(())
 }

@@ -270,7 +270,7 @@ impl Agent {
         let cri = Cri::connect(self.host.socket(socket))
             .await
             .context("containerd does not answer")?;
-        for image in release::release(&cri, &chains).await? {
+        for image in release::release(&cri, &chains, &daemon.chains).await? {
             tracing::info!(image, "removed, because its chain is to be given back");
         }
         Ok(())

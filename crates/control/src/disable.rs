@@ -42,6 +42,10 @@ pub struct DisableReport {
     pub images_left: usize,
 }
 
+/// How long after a Pod's end its node may still tell of its containers: the kubelet removes dead
+/// ones once a minute.
+const SETTLE: Duration = Duration::from_secs(90);
+
 impl Cluster {
     /// Disables the cluster.
     ///
@@ -130,10 +134,21 @@ impl Cluster {
                 }
             }
         }
+        let settled = Instant::now() + SETTLE;
         for image in &images {
             let view = ImageView::new(image);
-            let rest = deadline.saturating_duration_since(Instant::now());
-            self.wait_deleted(&view, rest, &crate::Silent).await?;
+            loop {
+                let rest = deadline.saturating_duration_since(Instant::now());
+                match self.wait_deleted(&view, rest, &crate::Silent).await {
+                    // Its last Pod may be gone, and its node not have said so yet.
+                    Err(Error::InUse { .. } | Error::DeleteFailed { .. })
+                        if Instant::now() < settled =>
+                    {
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                    }
+                    other => break other?,
+                }
+            }
             progress.say(&format!("{} is deleted from the store", view.target_image));
         }
         Ok(())

@@ -60,21 +60,6 @@ struct ImageStatusResponse {
     info: HashMap<String, String>,
 }
 
-#[derive(Clone, PartialEq, prost::Message)]
-struct ContainersResponse {
-    #[prost(message, repeated, tag = "1")]
-    containers: Vec<Container>,
-}
-
-/// A container, running or not.
-#[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct Container {
-    #[prost(message, optional, tag = "4")]
-    pub(super) image: Option<ImageSpec>,
-    #[prost(string, tag = "5")]
-    pub(super) image_ref: String,
-}
-
 /// A client.
 #[derive(Debug)]
 pub(super) struct Cri {
@@ -138,13 +123,6 @@ impl Cri {
         let method = "/runtime.v1.ImageService/RemoveImage";
         let _empty: Empty = self.call(method, question).await?;
         Ok(())
-    }
-
-    /// All containers, also those that have ended.
-    pub(super) async fn containers(&self) -> Result<Vec<Container>, Status> {
-        let method = "/runtime.v1.RuntimeService/ListContainers";
-        let answer: ContainersResponse = self.call(method, Empty {}).await?;
-        Ok(answer.containers)
     }
 }
 

@@ -153,7 +153,7 @@ fn disable_leaves_nothing(world: &World, configs: &[Option<Vec<u8>>]) {
     assert!(message.contains("holder"), "{message}");
     assert_eq!(world.labels(cluster.node(0).name()), LABELS);
     cluster.kubectl_ok(&["delete", "pod", "holder", "fast-0", "fast-1", "--wait"]);
-    world.ok(&["disable", "--purge", "--timeout", "120"]);
+    world.ok(&["disable", "--purge", "--timeout", "300"]);
     for (node, config) in cluster.nodes().iter().zip(configs) {
         let name = node.name();
         assert_eq!(&file(&node.containerd_config()), config, "{name}");

@@ -10,6 +10,10 @@ use super::image::Decision;
 use super::job::JobState;
 use super::{Action, Note, growing, list, until};
 
+/// How long after the deletion was asked for a node may still tell of containers whose Pods have gone: they end a little later, and
+/// the node tells that a little later again.
+const CONTAINERS_END: SignedDuration = SignedDuration::from_secs(30);
+
 /// What the decision is made from.
 #[derive(Debug)]
 pub struct Input<'a> {
@@ -141,6 +145,19 @@ fn free(decision: &mut Decision, input: &Input<'_>) {
             .filter(|(_, containers)| *containers > 0)
             .map(|(node, containers)| format!("{node} ({containers})"))
             .collect();
+        let ended = image.meta.deleting.unwrap_or(input.now);
+        let late = ended
+            .saturating_add(CONTAINERS_END)
+            .unwrap_or(Timestamp::MAX);
+        if !busy.is_empty() && input.now < late {
+            let message = format!(
+                "containers of nodes are ending, by number: {}",
+                list(&busy, 10)
+            );
+            go_on(decision, "Releasing", &message, input.now);
+            decision.again = Some(until(late, input.now));
+            return;
+        }
         if !busy.is_empty() {
             let message = format!(
                 "containers of nodes use it, by number: {}; end them, or set the annotation {}=true",

@@ -18,6 +18,7 @@ struct Case {
     users: Vec<String>,
     holders: Vec<(String, u32)>,
     shared: bool,
+    now: i64,
 }
 
 fn case(change: impl FnOnce(&mut Case)) -> Decision {
@@ -30,6 +31,7 @@ fn case(change: impl FnOnce(&mut Case)) -> Decision {
         users: Vec::new(),
         holders: Vec::new(),
         shared: false,
+        now: 101,
     };
     change(&mut case);
     decide(&Input {
@@ -41,7 +43,7 @@ fn case(change: impl FnOnce(&mut Case)) -> Decision {
         users: case.users,
         holders: case.holders,
         shared: case.shared,
-        now: at(101),
+        now: at(case.now),
     })
 }
 
@@ -82,8 +84,18 @@ fn where_a_deletion_stands() {
             Some("default/app on n1"),
         ),
         (
-            "a container without a Pod",
+            "a container whose Pod has just gone",
             case(holds(2)),
+            Phase::Deleting,
+            "Releasing",
+            None,
+        ),
+        (
+            "a container without a Pod",
+            case(|case| {
+                holds(2)(case);
+                case.now = 130;
+            }),
             Phase::DeleteError,
             "InUse",
             Some("n1 (2)"),
