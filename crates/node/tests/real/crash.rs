@@ -24,7 +24,10 @@ fn killed_at(step: Step, command: impl FnOnce(&mut dyn FnMut(Step))) {
 
 fn install_killed(settings: &Settings, step: Step) {
     killed_at(step, |watch| {
-        let _ = install(settings, watch);
+        // Not a panic, which would pass for the kill.
+        if let Err(error) = install(settings, watch) {
+            eprintln!("{step:?}: the install failed by itself: {error:?}");
+        }
     });
 }
 
