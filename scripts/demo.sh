@@ -23,7 +23,7 @@ case ${1:-} in
   --keep-image-cache=no) keep_image=no ;;
   --kubernetes) kubernetes=yes && shift ;;
   *)
-    sed -n '2,11s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
     exit 1
     ;;
 esac

@@ -36,10 +36,17 @@ pub(super) fn phases(
 ) -> anyhow::Result<Vec<time::Duration>> {
     let mut lines = log.lines();
     let mut times = vec![begun];
-    let sandbox = format!("PodSandboxMetadata{{Name:{pod},");
+    // To 2.1, and from 2.4 on.
+    let sandbox = [
+        format!("PodSandboxMetadata{{Name:{pod},"),
+        format!(r#" name:\"{pod}\" "#),
+    ];
     for (place, (_, message)) in MARKS.iter().enumerate() {
         let line = lines
-            .find(|line| line.contains(message) && (place > 0 || line.contains(&sandbox)))
+            .find(|line| {
+                line.contains(message)
+                    && (place > 0 || sandbox.iter().any(|sandbox| line.contains(sandbox)))
+            })
             .with_context(|| format!("containerd has not logged {message:?} for {pod}"))?;
         times.push(logged_at(line)?);
     }
@@ -92,6 +99,8 @@ time="2026-11-25T15:00:01.560000000Z" level=info msg="StartContainer for \"c\" r
         assert_eq!(milliseconds, [600, 200, 50, 100, 50, 50, 10, 100, 2000]);
         assert_eq!(found.len(), names().count());
         assert!(phases(LOG, "b-2", begun, ended).is_err());
+        let newer = LOG.replace("&PodSandboxMetadata{Name:b-1,", r#"name:\"b-1\" "#);
+        assert_eq!(phases(&newer, "b-1", begun, ended).unwrap(), found);
     }
 
     #[test]
