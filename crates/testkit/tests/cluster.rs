@@ -318,9 +318,12 @@ ask {address} 8080; ask $SERVER_SERVICE_HOST $SERVER_SERVICE_PORT"
         let name = format!("client-on-{}", node.name());
         cluster.apply(&pod(&name, &app, &script, &on(node), ""));
         assert_eq!(cluster.finished(&name, MINUTE), "served\nserved\n");
-        let info = &cluster.get(&["node", node.name()])["status"]["nodeInfo"];
-        let runtime = info["containerRuntimeVersion"].as_str().unwrap();
-        assert!(runtime.starts_with(version), "{runtime}");
+        // The kubelet does not know it while containerd restarts.
+        cluster.wait_until("the version of containerd", MINUTE, || {
+            let info = &cluster.get(&["node", node.name()])["status"]["nodeInfo"];
+            let runtime = info["containerRuntimeVersion"].as_str().unwrap();
+            runtime.starts_with(version)
+        });
     }
 }
 

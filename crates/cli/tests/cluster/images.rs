@@ -150,8 +150,18 @@ fn an_image_from_create_to_delete() {
         assert!(text.contains(part), "{arguments:?}: {text}");
     }
 
-    // In use: refused before anything has begun, by target and by original.
+    // In use: refused before anything has begun, by target and by original. The original counts
+    // where containers of its node read the image's chain.
     cluster.kubectl_ok(&["create", "serviceaccount", "default"]);
+    cluster.apply(
+        "{apiVersion: uimgacc.io/v1, kind: AccelerationNode, metadata: {name: node-1}, spec: {}}",
+    );
+    agent_says(&cluster, &name, &json!({"chainId": "sha256:0"}));
+    patch_status(
+        &cluster,
+        &["accelerationnode", "node-1"],
+        &json!({"chains": [{"chainId": "sha256:0", "containers": 1}]}),
+    );
     for image in ["r.io/nginx:fast", "nginx"] {
         cluster.apply(&format!(
             "{{apiVersion: v1, kind: Pod, metadata: {{name: web}}, spec: {{nodeName: node-1, containers: [{{name: a, image: '{image}'}}]}}}}"
