@@ -1,6 +1,6 @@
 //! `work delete`: deletes an image from the store and frees what only it needs.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -13,6 +13,11 @@ use uimgacc_types::ImageReference;
 use super::failure::Failure;
 use super::patience::patiently;
 use super::{blocking, leases, report, sweep};
+
+/// How long a node's own lease in the store may last after it has given a chain back: a pull that
+/// began holds it for a minute, and it is renewed once a minute.
+const LEASES_LAG: Duration = Duration::from_secs(150);
+const LEASES_PAUSE: Duration = Duration::from_secs(3);
 
 /// Options.
 #[derive(Debug, Args)]
@@ -44,16 +49,20 @@ pub(super) async fn run(
         }
     };
     leases::write(kube, store).await?;
-    let (reader, force) = (store.clone(), options.force);
-    blocking(move || {
-        match uimgacc_store::delete(&reader, &target.to_string(), force) {
+    let until = Instant::now() + LEASES_LAG;
+    loop {
+        let (reader, name, force) = (store.clone(), target.to_string(), options.force);
+        let deleted = blocking(move || Ok(uimgacc_store::delete(&reader, &name, force)));
+        match deleted.await? {
             // Deleted by a Job that was cut short before it could say so, or never made.
-            Ok(_) | Err(DeleteError::NoImage(_)) => {}
+            Ok(_) | Err(DeleteError::NoImage(_)) => break,
+            Err(DeleteError::InUse { holders, .. }) if Instant::now() < until => {
+                tracing::info!(?holders, "waiting for leases in the store");
+                tokio::time::sleep(LEASES_PAUSE).await;
+            }
             Err(error) => return Err(Failure::retried(error)),
         }
-        Ok(())
-    })
-    .await?;
+    }
     let freed = sweep::run_alone(store, Duration::ZERO).await?;
     tracing::info!(files = freed.files, bytes = freed.bytes, waiting_for = ?freed.waiting_for, "deleted");
     report::store(kube, store).await
