@@ -50,12 +50,19 @@ triple() {
   esac
 }
 
+install_musl() {
+  local install=(apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends musl-tools)
+  export DEBIAN_FRONTEND=noninteractive
+  # The lists of a new machine may be none, or old.
+  "${install[@]}" >&2 || { apt-get -q update >&2 && "${install[@]}" >&2; }
+}
+
 # build TRIPLE ARCHITECTURE
 build() {
   local packages=(-p uimgacc-cli -p uimgacc-agent -p uimgacc-snapshotter) command=(cargo build)
   rustup --quiet target add "$1"
   if [[ $2 == "$native" ]]; then
-    command -v musl-gcc >/dev/null || DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends musl-tools >&2
+    command -v musl-gcc >/dev/null || install_musl
   else
     if [[ ! -x $CACHE/zig/bin/cargo-zigbuild ]]; then
       /usr/bin/python3 -m venv "$CACHE/zig"
