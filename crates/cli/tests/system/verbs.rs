@@ -132,7 +132,7 @@ fn delete_is_refused_while_a_pod_runs(world: &World) {
             .contains("default/holder on")
     });
     cluster.kubectl_ok(&["delete", "pod", "holder", "joined", "--wait"]);
-    cluster.wait_until("the image's end", 2 * MINUTE, || {
+    cluster.wait_until("the image's end", 5 * MINUTE, || {
         cluster.get(&["acceleratedimages"])["items"]
             .as_array()
             .unwrap()
@@ -153,7 +153,7 @@ fn disable_leaves_nothing(world: &World, configs: &[Option<Vec<u8>>]) {
     assert!(message.contains("holder"), "{message}");
     assert_eq!(world.labels(cluster.node(0).name()), LABELS);
     cluster.kubectl_ok(&["delete", "pod", "holder", "fast-0", "fast-1", "--wait"]);
-    world.ok(&["disable", "--purge", "--timeout", "300"]);
+    world.ok(&["disable", "--purge", "--timeout", "600"]);
     for (node, config) in cluster.nodes().iter().zip(configs) {
         let name = node.name();
         assert_eq!(&file(&node.containerd_config()), config, "{name}");
