@@ -269,7 +269,7 @@ fn cluster_takes(world: &World, arguments: &[&str]) {
 
 /// Says the same again until it is taken: the API may be away, or the image on its way out.
 fn insist(what: &str, is_failure: impl Fn(&str) -> bool, say: impl Fn() -> std::process::Output) {
-    let deadline = Instant::now() + 2 * MINUTE;
+    let deadline = Instant::now() + 4 * MINUTE;
     loop {
         let output = say();
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -293,7 +293,7 @@ fn converges(world: &World, wanted: &BTreeMap<u32, bool>) {
     all.push((world.reference(Steady::TARGET), "Ready".to_owned()));
     all.sort();
     let mut found = Vec::new();
-    world.wait_until("the images that were asked for", 2 * MINUTE, || {
+    world.wait_until("the images that were asked for", 4 * MINUTE, || {
         let images = cluster.get(&["acceleratedimages"]);
         let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
         found = images["items"]
@@ -313,7 +313,7 @@ fn converges(world: &World, wanted: &BTreeMap<u32, bool>) {
     for node in cluster.nodes() {
         world.wait_until("labels", MINUTE, || world.labels(node.name()) == LABELS);
     }
-    world.wait_until("the end of the Jobs", MINUTE / 2, || {
+    world.wait_until("the end of the Jobs", 3 * MINUTE, || {
         let jobs = cluster.kubectl_ok(&["get", "jobs", "-n", "kube-system", "-o", "name"]);
         !jobs.contains("uimgacc-convert") && !jobs.contains("uimgacc-delete")
     });
