@@ -11,66 +11,17 @@
 # Usage: scripts/parts-uml.sh        install; prints the folder
 set -euo pipefail
 
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source-path=SCRIPTDIR source=parts.sh
+. "$here/parts.sh"
+
 # Raise this when the lists below change.
 readonly UML_VERSION=1
-readonly PARTS=${UIMGACC_PARTS:-${XDG_CACHE_HOME:-$HOME/.cache}/uimgacc/parts}
-readonly KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 # Of Debian 12 whatever this machine is: its libraries run with any newer C library.
 readonly NFS_PACKAGES=(
   rpcbind nfs-kernel-server nfs-common libtirpc3 libtirpc-common libwrap0 libnsl2 libgssapi-krb5-2 libkrb5-3 libk5crypto3
   libcom-err2 libkrb5support0 libkeyutils1
 )
-
-say() { printf 'parts-uml: %s\n' "$*" >&2; }
-die() {
-  say "$*"
-  exit 1
-}
-
-work=
-cleanup() { [[ -z $work ]] || rm -rf -- "$work"; }
-trap cleanup EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-
-# Makes an apt configuration for release $1 in "$work/apt/$1" and gets its lists, once a run.
-release_config() {
-  local release=$1 dir="$work/apt/$1"
-  [[ ! -e $dir/ready ]] || return 0
-  say "reading the package lists of $release"
-  mkdir -p "$dir/lists/partial" "$dir/cache/archives/partial"
-  # A testing release's Release file may be out of date on a mirror; these are parts for tests, so that is no harm.
-  printf 'deb [signed-by=%s check-valid-until=no] %s %s main\n' "$KEYRING" "$mirror_url" "$release" >"$dir/sources.list"
-  cat >"$dir/apt.conf" <<CONF
-Dir::Etc::SourceList "$dir/sources.list";
-Dir::Etc::SourceParts "/dev/null";
-Dir::Etc::Preferences "/dev/null";
-Dir::Etc::PreferencesParts "/dev/null";
-Dir::State::Lists "$dir/lists";
-Dir::State::Status "/dev/null";
-Dir::Cache "$dir/cache";
-APT::Sandbox::User "root";
-Acquire::Languages "none";
-Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
-Acquire::Retries "3";
-CONF
-  APT_CONFIG="$dir/apt.conf" apt-get -q -o APT::Update::Error-Mode=any update >&2 ||
-    die "cannot read the lists of $release: if its signing key is unknown, upgrade the package debian-archive-keyring"
-  touch "$dir/ready"
-}
-
-# unpack RELEASE DIR PACKAGE...: downloads the packages (apt checks their hashes) and unpacks them into DIR.
-unpack() {
-  local release=$1 target=$2 deb
-  shift 2
-  release_config "$release"
-  local debs="$work/debs/$release-$1"
-  mkdir -p "$debs" "$target"
-  (cd "$debs" && APT_CONFIG="$work/apt/$release/apt.conf" apt-get -q download "$@" >&2)
-  for deb in "$debs"/*.deb; do
-    dpkg -x "$deb" "$target"
-  done
-}
 
 # kernel RELEASE FOLDER: the kernel of that release, to be started in its own folder with LD_LIBRARY_PATH=.
 kernel() {
@@ -91,7 +42,7 @@ kernel() {
   mv -- "$root/usr/lib/uml/modules/$modules" "$uml/modules/"
 }
 
-main() {
+main_uml() {
   [[ $EUID == 0 ]] || die 'run this as root'
   [[ $(dpkg --print-architecture) == amd64 ]] || die 'user-mode Linux is for amd64 only'
   [[ -e $PARTS/mirror ]] || die 'run scripts/parts.sh first'
@@ -113,4 +64,4 @@ main() {
   printf '%s\n' "$PARTS/uml"
 }
 
-main "$@"
+main_uml "$@"

@@ -26,7 +26,7 @@ readonly SYSTEM_PACKAGES=(
   ca-certificates curl gcc libc6-dev make pkg-config git
   mmdebstrap skopeo libseccomp2 busybox-static
   pigz zstd xz-utils tar attr e2fsprogs mount kmod procps iproute2 util-linux
-  python3 python3-pip shellcheck
+  python3 python3-pip shellcheck systemd
 )
 
 say() { printf 'parts: %s\n' "$*" >&2; }

@@ -9,7 +9,12 @@ use uimgacc_node::{Settings, service_unit, socket_unit};
 fn systemd_finds_nothing_wrong_with_the_units() {
     let verify = Command::new("systemd-analyze").arg("--version").output();
     if !verify.is_ok_and(|output| output.status.success()) {
-        eprintln!("SKIPPED: no systemd-analyze here");
+        let why = "no systemd-analyze here: install the package systemd";
+        assert!(
+            std::env::var_os("UIMGACC_CI").is_none_or(|value| value != "1"),
+            "this test cannot run, and CI skips none: {why}"
+        );
+        eprintln!("SKIPPED: {why}");
         return;
     }
     let dir = tempfile::tempdir().unwrap();
