@@ -14,7 +14,7 @@ use uimgacc_store::StoreReader;
 use uimgacc_types::ImageReference;
 
 use super::failure::Failure;
-use super::patience::patiently;
+use super::patience::read;
 use super::progress::Counter;
 use super::{blocking, report};
 
@@ -44,10 +44,7 @@ pub(super) async fn run(
     options: &Options,
 ) -> Result<(), Failure> {
     let images: Api<AcceleratedImage> = Api::all(kube.clone());
-    let image = patiently(|| images.get(&options.image))
-        .await
-        .with_context(|| format!("cannot read the AcceleratedImage {}", options.image))
-        .map_err(Failure::retried)?;
+    let image = read(&images, &options.image).await?;
     let request = request(&image, options).map_err(Failure::final_)?;
     let client = Client::new(ClientOptions {
         plain_http: PlainHttp::registries(options.plain_http_registries.clone()),

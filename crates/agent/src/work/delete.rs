@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use clap::Args;
 use kube::Client as Kube;
 use kube::api::Api;
@@ -11,7 +10,7 @@ use uimgacc_store::{DeleteError, StoreReader};
 use uimgacc_types::ImageReference;
 
 use super::failure::Failure;
-use super::patience::patiently;
+use super::patience::read;
 use super::{blocking, leases, report, sweep};
 
 /// How long a node's own lease in the store may last after it has given a chain back: a pull that
@@ -36,10 +35,7 @@ pub(super) async fn run(
     options: &Options,
 ) -> Result<(), Failure> {
     let images: Api<AcceleratedImage> = Api::all(kube.clone());
-    let image = patiently(|| images.get(&options.image))
-        .await
-        .with_context(|| format!("cannot read the AcceleratedImage {}", options.image))
-        .map_err(Failure::retried)?;
+    let image = read(&images, &options.image).await?;
     let target: ImageReference = match image.spec.target_image.parse() {
         Ok(target) => target,
         Err(_) => {

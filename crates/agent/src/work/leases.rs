@@ -11,15 +11,13 @@ use uimgacc_types::ChainId;
 
 use super::blocking;
 use super::failure::Failure;
-use super::patience::patiently;
+use super::patience::{patiently, read};
 
 /// Writes the leases of this cluster's nodes, and removes those of nodes that are gone.
 pub(super) async fn write(kube: &Kube, store: &StoreReader) -> Result<(), Failure> {
     // Tells the leases of several clusters on one store apart.
     let accelerations: Api<ImageAcceleration> = Api::all(kube.clone());
-    let acceleration = patiently(|| accelerations.get(names::DEFAULT))
-        .await
-        .map_err(Failure::retried)?;
+    let acceleration = read(&accelerations, names::DEFAULT).await?;
     let cluster = acceleration.metadata.uid.unwrap_or_default();
     let nodes: Api<AccelerationNode> = Api::all(kube.clone());
     let all = ListParams::default();

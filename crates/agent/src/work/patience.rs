@@ -1,7 +1,14 @@
 //! Asking an API server that may be away for a while: work goes on when it is back, and does not
 //! fail for that.
 
+use std::fmt::Debug;
 use std::time::Duration;
+
+use anyhow::Context as _;
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
+
+use super::failure::Failure;
 
 /// How often it is asked at most, with a pause in between: ten minutes.
 const TRIES: u32 = 120;
@@ -34,6 +41,20 @@ where
             answer => return answer,
         }
     }
+}
+
+/// The object of that name.
+///
+/// # Errors
+/// There is none, or the last error; the object may be there later.
+pub(super) async fn read<K>(api: &Api<K>, name: &str) -> Result<K, Failure>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+{
+    patiently(|| api.get(name))
+        .await
+        .with_context(|| format!("cannot read the {} {name}", K::kind(&())))
+        .map_err(Failure::retried)
 }
 
 #[cfg(test)]

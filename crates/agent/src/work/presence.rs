@@ -15,7 +15,7 @@ use uimgacc_store::StoreReader;
 
 use super::blocking;
 use super::failure::Failure;
-use super::patience::patiently;
+use super::patience::read;
 
 /// How often it is looked for those that are gone.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -33,9 +33,7 @@ impl Presence {
     /// Of this process.
     pub(super) async fn new(kube: &Kube) -> Result<Self, Failure> {
         let accelerations: Api<ImageAcceleration> = Api::all(kube.clone());
-        let acceleration = patiently(|| accelerations.get(names::DEFAULT))
-            .await
-            .map_err(Failure::retried)?;
+        let acceleration = read(&accelerations, names::DEFAULT).await?;
         let variable = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
         Ok(Self {
             prefix: prefix(&acceleration.metadata.uid.unwrap_or_default()),
