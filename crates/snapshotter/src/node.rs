@@ -6,6 +6,7 @@
 //!
 //! Cancel: a request that is dropped while a change is under way does not stop it.
 
+mod change;
 mod taking;
 #[cfg(test)]
 mod tests;
@@ -17,20 +18,19 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, watch};
-use uimgacc_store::ChainRecord;
-use uimgacc_types::{ChainId, StoreSource, chain_ids};
+use uimgacc_types::{ChainId, StoreSource};
 
 use crate::api::types::Mount;
 use crate::chains::{Busy, Chains, MountSettings};
 use crate::database::Database;
 use crate::disk::{self, Disk, Owner};
-use crate::error::{Error, chain_text, is_disk_full};
+use crate::error::{Error, chain_text};
 use crate::filter::Filters;
 use crate::lease::Leases;
 use crate::metrics::{Levels, Metrics};
 use crate::mounts::{Folders, mounts, overlay_options};
 use crate::promise::Promise;
-use crate::state::{Change, Kind, Labels, Lower, Snapshot, State, StateError, Time, Usage};
+use crate::state::{Kind, Labels, Lower, Snapshot, State, StateError, Time, Usage};
 use crate::store::Store;
 use crate::trial::Trial;
 use crate::usage;
@@ -210,98 +210,6 @@ impl Node {
 
     fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         look(&self.state.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Plans a change on the newest state, prepares the disk for it, saves it and takes it over.
-    fn change<T>(
-        &self,
-        plan: impl FnOnce(&State) -> Result<(Change, T), Error>,
-        before: impl FnOnce(&T) -> Result<(), Error>,
-        undo: impl FnOnce(&T),
-    ) -> Result<T, Error> {
-        let mut database = self.database.lock().unwrap_or_else(PoisonError::into_inner);
-        let (change, result) = self.read(plan)?;
-        before(&result)?;
-        match database.save(&change) {
-            Ok(()) => {
-                let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-                state.apply(&change);
-                drop(state);
-                database.refill_reserve();
-            }
-            Err(error) => {
-                if let Err(error) = self.after_failed_save(&mut database, &change, error) {
-                    // Only where the change is known not to be there: else its folder is in use.
-                    if database.is_open() {
-                        undo(&result);
-                    }
-                    return Err(error);
-                }
-            }
-        }
-        Ok(result)
-    }
-
-    /// Goes on after a failed save: the state becomes what the disk has, and a removal is tried
-    /// once more with the room that is kept for it. Fails where the change is not there.
-    fn after_failed_save(
-        &self,
-        database: &mut Database,
-        change: &Change,
-        error: Error,
-    ) -> Result<(), Error> {
-        let is_removal = change.put.is_empty();
-        let more_room = is_removal && is_disk_full(&error) && database.spend_reserve();
-        self.reread(database)?;
-        if self.read(|state| state.has(change)) {
-            return Ok(());
-        }
-        if !more_room {
-            return Err(error);
-        }
-        tracing::warn!(
-            error = chain_text(&error),
-            "a removal takes the room that was kept for it"
-        );
-        match database.save(change) {
-            Ok(()) => {
-                let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-                state.apply(change);
-                Ok(())
-            }
-            Err(error) => {
-                self.reread(database)?;
-                let landed = self.read(|state| state.has(change));
-                if landed { Ok(()) } else { Err(error) }
-            }
-        }
-    }
-
-    /// Takes over what the database has; where it cannot be opened again the process must end.
-    fn reread(&self, database: &mut Database) -> Result<(), Error> {
-        match database.reopen() {
-            Ok(found) => {
-                *self.state.write().unwrap_or_else(PoisonError::into_inner) = found;
-                Ok(())
-            }
-            Err(error) => {
-                tracing::error!(error = chain_text(&error), "cannot open the database again");
-                self.broken.notify_one();
-                Err(error)
-            }
-        }
-    }
-
-    /// Waits until the database is lost for this process.
-    pub async fn broken(&self) {
-        self.broken.notified().await;
-    }
-
-    fn simple_change<T>(
-        &self,
-        plan: impl FnOnce(&State) -> Result<(Change, T), StateError>,
-    ) -> Result<T, Error> {
-        self.change(|state| Ok(plan(state)?), |_| Ok(()), |_| ())
     }
 
     /// A new active snapshot; or the error [`Error::InStore`], when containerd asks whether a
@@ -572,25 +480,6 @@ impl Node {
             Busy::Skip => drop(tokio::time::timeout(SWEEP_DEADLINE, sweep).await),
         }
         Ok(())
-    }
-}
-
-/// Whether `parent` is the chain that the record's chain lies on: by the store, or by the name
-/// that containerd gave it (`<namespace>/<number>/<chain ID>`, its `core/metadata`).
-fn lies_on(state: &State, record: &ChainRecord, parent: Option<&str>) -> bool {
-    let diff_ids: Vec<_> = record.layers.iter().map(|layer| layer.diff_id).collect();
-    let below = diff_ids.split_last().map_or(&[][..], |(_, below)| below);
-    let wanted = chain_ids(below).last().copied();
-    match (wanted, parent) {
-        (None, None) => true,
-        (Some(wanted), Some(parent)) => {
-            let Ok(snapshot) = state.get(parent) else {
-                return false;
-            };
-            let named = || parent.rsplit('/').next()?.parse::<ChainId>().ok();
-            snapshot.chain.or_else(named) == Some(wanted)
-        }
-        _ => false,
     }
 }
 

@@ -9,7 +9,7 @@ use uimgacc_mount::index_cache;
 use uimgacc_store::ChainRecord;
 use uimgacc_types::{ChainId, chain_ids};
 
-use super::{Node, blocking, lies_on, now};
+use super::{Node, blocking, now};
 use crate::error::{Error, chain_text};
 use crate::lease::Pledge;
 use crate::promise::Promise;
@@ -132,5 +132,24 @@ impl Node {
                 None
             }
         }
+    }
+}
+
+/// Whether `parent` is the chain that the record's chain lies on: by the store, or by the name
+/// that containerd gave it (`<namespace>/<number>/<chain ID>`, its `core/metadata`).
+pub(super) fn lies_on(state: &State, record: &ChainRecord, parent: Option<&str>) -> bool {
+    let diff_ids: Vec<_> = record.layers.iter().map(|layer| layer.diff_id).collect();
+    let below = diff_ids.split_last().map_or(&[][..], |(_, below)| below);
+    let wanted = chain_ids(below).last().copied();
+    match (wanted, parent) {
+        (None, None) => true,
+        (Some(wanted), Some(parent)) => {
+            let Ok(snapshot) = state.get(parent) else {
+                return false;
+            };
+            let named = || parent.rsplit('/').next()?.parse::<ChainId>().ok();
+            snapshot.chain.or_else(named) == Some(wanted)
+        }
+        _ => false,
     }
 }

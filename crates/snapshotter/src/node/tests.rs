@@ -1,6 +1,7 @@
-use uimgacc_store::ChainLayer;
-use uimgacc_types::{DiffId, Digest};
+use uimgacc_store::{ChainLayer, ChainRecord};
+use uimgacc_types::{DiffId, Digest, chain_ids};
 
+use super::taking::lies_on;
 use super::*;
 
 fn labels(pairs: &[(&str, &str)]) -> Labels {
