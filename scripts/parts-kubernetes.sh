@@ -5,6 +5,7 @@
 #   $UIMGACC_PARTS/containerd-2.4/bin/  containerd ctr containerd-shim-runc-v2, of its Go module
 #   $UIMGACC_PARTS/etcd/bin/            etcd, of Debian's etcd-server
 #   $UIMGACC_PARTS/cni/bin/             bridge host-local loopback portmap, of Debian's containernetworking-plugins
+#   $UIMGACC_PARTS/go/bin/go            Go of Debian trixie, where there is none on the PATH that is new enough
 #   $UIMGACC_PARTS/kube/<name>/         one part each, named by its version; a folder is there whole or not at all
 #
 # The first run takes 8 minutes on two idle cores, and 5 GB of temporary space. It needs Go: the one on the PATH where that is new enough or can
@@ -31,23 +32,29 @@ readonly CNI_PLUGINS=(bridge host-local loopback portmap)
 # at_least VERSION MINIMUM: compares two versions.
 at_least() { [[ $(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1) == "$2" ]]; }
 
+# Whether the Go on the PATH can at least fetch a newer one. The tests that are written in Go want one too.
+has_go() {
+  local have
+  command -v go >/dev/null || return 1
+  have=$(cd / && GOTOOLCHAIN=local go env GOVERSION)
+  at_least "${have#go}" 1.21
+}
+
+make_go() {
+  say 'Go is missing or too old: taking the one of trixie'
+  mirror_url=$(mirror)
+  unpack trixie "$1" golang-1.24-go golang-1.24-src
+  ln -s usr/lib/go-1.24/bin "$1/bin"
+  "$1/bin/go" version >&2
+}
+
 # Sets up a Go that is new enough in PATH and GOTOOLCHAIN, with its caches in the temporary folder.
 prepare_go() {
   [[ -z ${go_ready:-} ]] || return 0
-  local have=
-  if command -v go >/dev/null; then
-    have=$(cd / && GOTOOLCHAIN=local go env GOVERSION)
-    have=${have#go}
-  fi
-  if [[ -z $have ]] || ! at_least "$have" 1.21; then
-    say "Go is ${have:-missing}: taking the one of trixie"
-    mirror_url=$(mirror)
-    unpack trixie "$work/go" golang-1.24-go golang-1.24-src
-    export GOROOT="$work/go/usr/lib/go-1.24"
-    export PATH="$GOROOT/bin:$PATH"
-    have=$(cd / && GOTOOLCHAIN=local go env GOVERSION)
-    have=${have#go}
-  fi
+  local have
+  has_go || export GOROOT="$PARTS/go/usr/lib/go-1.24" PATH="$PARTS/go/bin:$PATH"
+  have=$(cd / && GOTOOLCHAIN=local go env GOVERSION)
+  have=${have#go}
   if at_least "$have" "$GO_MIN"; then
     export GOTOOLCHAIN=local
   else
@@ -138,7 +145,9 @@ main_kubernetes() {
   local arch name want
   arch=$(dpkg --print-architecture)
   # name in $PARTS, name of its version, command.
-  local parts=(
+  local parts=()
+  has_go || parts+=("go go-1.24-$arch make_go")
+  parts+=(
     "etcd etcd-$host-$arch make_etcd"
     "cni cni-$host-$arch make_cni"
     "containerd-2.4 containerd-$CONTAINERD-$arch make_containerd_of_go"

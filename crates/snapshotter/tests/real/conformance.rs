@@ -1,6 +1,6 @@
 //! containerd's own tests of snapshotters, in Go, against our socket.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use uimgacc_testkit::{Need, ready};
@@ -8,10 +8,12 @@ use uimgacc_testkit::{Need, ready};
 use crate::daemon::PROGRAM;
 
 /// A `go` that is new enough (from 1.21 on it fetches the version that a module asks for), from
-/// the path or where its own packages put it.
-fn go() -> Option<&'static str> {
+/// the path, where its own packages put it, or where `scripts/parts-kubernetes.sh` does.
+fn go() -> Option<PathBuf> {
     let places = ["go", "/usr/local/go/bin/go", "/usr/lib/go/bin/go"];
-    places.into_iter().find(|program| {
+    let parts = uimgacc_testkit::parts::dir().join("go/bin/go");
+    let mut places = places.into_iter().map(PathBuf::from).chain([parts]);
+    places.find(|program| {
         let Ok(output) = Command::new(program).arg("version").output() else {
             return false;
         };
