@@ -22,14 +22,15 @@ readonly PYTHON_LAYERS=(
 readonly target=$1 program=$2
 new="$(dirname "$target")/.new-$(basename "$target")-$$"
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/uimgacc-image.XXXXXX")
-base=
+jobs=()
 
 cleanup() {
   trap '' INT TERM HUP
-  if [[ -n $base ]]; then
-    kill -TERM "$base" 2>/dev/null
-    wait "$base"
-  fi
+  local job
+  for job in ${jobs[@]+"${jobs[@]}"}; do
+    kill -TERM "$job" 2>/dev/null || true
+    wait "$job" || true
+  done
   rm -rf -- "$work" "$new"
 }
 trap cleanup EXIT
@@ -76,15 +77,19 @@ join() {
 mkdir -p "$new/blobs/sha256"
 read -r release mirror <"$UIMGACC_PARTS/mirror"
 TMPDIR="$work" mmdebstrap --quiet --variant=minbase --include="$DEBIAN_PACKAGES" --format=tar "$release" "$work/base.tar" "$mirror" &
-base=$!
+jobs+=("$!")
 
-# While that runs: all packages at once, so that pip finds versions that go together.
+# All packages at once, so that pip finds versions that go together.
 python=$(/usr/bin/python3 -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
 site="usr/local/lib/$python/dist-packages"
 /usr/bin/python3 -m pip install --quiet --no-cache-dir --only-binary=:all: --disable-pip-version-check --root-user-action=ignore \
-  --target "$work/packages" "${PYTHON_PACKAGES[@]}"
-wait "$base"
-base=
+  --target "$work/packages" "${PYTHON_PACKAGES[@]}" &
+jobs+=("$!")
+# Waited for one by one: a signal is answered at once, and the first failure ends it.
+for job in "${jobs[@]}"; do
+  wait "$job"
+done
+jobs=()
 
 add_layer "$work/base.tar"
 for patterns in "${PYTHON_LAYERS[@]}"; do

@@ -33,13 +33,15 @@ esac
 }
 export PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
 
-readonly programs=${CARGO_TARGET_DIR:-target}/release
+# The profile for development compiles in half the time, and what moves the bytes is optimised in it too.
+readonly programs=${CARGO_TARGET_DIR:-target}/debug
 state=$(mktemp -d "${TMPDIR:-/var/tmp}/uimgacc-demo.XXXXXX")
 # Several demos may run at once: runc and cgroups know containers by this name.
 readonly NAMESPACE=uimgacc-demo-$$
 daemons=()
 sockets=()
 bench=
+maker=
 
 # --- leaving nothing behind ---
 
@@ -90,11 +92,11 @@ cleanup() {
       find "$state" -maxdepth 1 -name '*.log' -size +0 -exec tail -v -n 3 {} + | cut -c -300
       ;;
   esac
-  if [[ -n $bench ]]; then
-    # It takes its cluster down, which may take half a minute.
-    kill -TERM "$bench" 2>/dev/null
-    wait "$bench"
-  fi
+  # The bench takes its cluster down, which may take half a minute; the maker of the image removes what it made.
+  for pid in $bench $maker; do
+    kill -TERM "$pid" 2>/dev/null
+    wait "$pid"
+  done
   for socket in ${sockets[@]+"${sockets[@]}"}; do
     [[ -S $socket ]] || continue
     for id in $(timeout 10 "$ctd/ctr" --address "$socket" --namespace "$NAMESPACE" tasks ls -q 2>/dev/null); do
@@ -229,13 +231,22 @@ start_snapshotter() {
 
 # --- the image ---
 
-# Puts the folder of the image into $image: from the cache, or made now.
-get_image() {
+# Puts the folder of the image into $image: that of the cache, or one whose making begins now, beside what follows.
+begin_image() {
   image="$UIMGACC_PARTS/demo-image-$IMAGE_VERSION-$(cut -d ' ' -f 1 "$UIMGACC_PARTS/mirror")"
   [[ $keep_image == yes ]] || image="$state/image"
-  if [[ ! -e $image ]]; then
-    task 'image: Debian, Python packages, a program'
-    scripts/demo-image.sh "$image" "$PROGRAM" >"$state/image.log" 2>&1
+  [[ -e $image ]] || {
+    setsid scripts/demo-image.sh "$image" "$PROGRAM" >"$state/image.log" 2>&1 &
+    maker=$!
+  }
+}
+
+# Waits until the image is there.
+finish_image() {
+  if [[ -n $maker ]]; then
+    task 'image: Debian, Python packages, a program (rest)'
+    wait "$maker"
+    maker=
     done_task
   fi
   local unpacked layers
@@ -298,9 +309,9 @@ on_kubernetes() {
   task 'the bench, by cargo build --release'
   cargo build --quiet --release -p uimgacc-bench 2>"$state/cargo.log"
   done_task
-  get_image
+  finish_image
   # In a session of its own, so that Ctrl-C reaches this script alone, which ends it in order.
-  TMPDIR="$state" UIMGACC_IMAGE="$state/ours" setsid "$programs/uimgacc-bench" kubernetes --image "$image" --expect 'ready: 42' \
+  TMPDIR="$state" UIMGACC_IMAGE="$state/ours" setsid "${CARGO_TARGET_DIR:-target}/release/uimgacc-bench" kubernetes --image "$image" --expect 'ready: 42' \
     --programs "${CARGO_TARGET_DIR:-target}/$(uname -m)-unknown-linux-musl/release" "$@" &
   bench=$!
   wait "$bench"
@@ -318,15 +329,16 @@ done_task
 for module in overlay erofs loop; do
   modprobe --quiet "$module" || true
 done
+begin_image
 if [[ $kubernetes == yes ]]; then
   on_kubernetes "$@"
   exit
 fi
-task 'our two programs, by cargo build --release'
-cargo build --quiet --release -p uimgacc-cli -p uimgacc-snapshotter 2>"$state/cargo.log"
+task 'our two programs, by cargo build'
+cargo build --quiet -p uimgacc-cli -p uimgacc-snapshotter 2>"$state/cargo.log"
 done_task
 built=$(now_ms)
-get_image
+finish_image
 mkfifo "$state/out.fifo"
 start_registry
 task 'push to a registry on loopback'
