@@ -82,7 +82,7 @@ jobs+=("$!")
 # All packages at once, so that pip finds versions that go together.
 python=$(/usr/bin/python3 -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
 site="usr/local/lib/$python/dist-packages"
-/usr/bin/python3 -m pip install --quiet --no-cache-dir --only-binary=:all: --disable-pip-version-check --root-user-action=ignore \
+TMPDIR="$work" /usr/bin/python3 -m pip install --quiet --no-cache-dir --only-binary=:all: --disable-pip-version-check --root-user-action=ignore \
   --target "$work/packages" "${PYTHON_PACKAGES[@]}" &
 jobs+=("$!")
 # Waited for one by one: a signal is answered at once, and the first failure ends it.
