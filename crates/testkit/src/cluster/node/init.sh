@@ -42,7 +42,9 @@ done
 hostname "$NODE_NAME"
 # What other tests have mounted must not be held here when they are done with it.
 while read -r _ _ _ _ point _; do
-  [[ $point != "${dir%/*/*}"/* ]] || umount --lazy "$point" 2>/dev/null || true
+  case $point in
+    "${dir%/*/*}"/* | /tmp/* | /var/tmp/*) [[ $dir/ == "$point"/* ]] || umount --lazy "$point" 2>/dev/null || true ;;
+  esac
 done < <(tac /proc/self/mountinfo)
 # The node sees the machine's files; what it changes below these stays in its own folder.
 for place in /etc /opt /usr/local; do
