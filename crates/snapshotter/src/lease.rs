@@ -136,6 +136,14 @@ impl Leases {
         }
     }
 
+    /// How long the lease can stay as it is: until it must be renewed, or a chain is pending no more.
+    fn lasts(&self) -> Duration {
+        let pending = self.pending();
+        let ages = pending.values().map(Instant::elapsed);
+        ages.map(|age| PENDING.saturating_sub(age))
+            .fold(RENEWAL, Duration::min)
+    }
+
     async fn write(&self, node: &Node) -> Result<(), String> {
         let mut written = self.written.clone().lock_owned().await;
         let wanted = self.wanted(node);
@@ -180,7 +188,7 @@ pub async fn keep(node: Arc<Node>) {
         }
         tokio::select! {
             () = node.chains_changed() => tokio::time::sleep(PAUSE).await,
-            () = tokio::time::sleep(RENEWAL) => {}
+            () = tokio::time::sleep(node.leases().lasts().max(PAUSE)) => {}
         }
     }
 }
@@ -246,6 +254,22 @@ fn kept_id(root: &Path) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lease_lasts_as_long_as_what_it_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let leases = Leases::new(folder.path());
+        assert_eq!(leases.lasts(), RENEWAL);
+        let Some(since) = Instant::now().checked_sub(PENDING - Duration::from_secs(20)) else {
+            panic!("the machine has only just started");
+        };
+        let chain = ChainId::from_bytes([1; 32]);
+        leases.pending().insert(chain, since);
+        assert!(leases.lasts() <= Duration::from_secs(20));
+        assert!(leases.lasts() > Duration::from_secs(10));
+        leases.release(&[chain]);
+        assert_eq!(leases.lasts(), RENEWAL);
+    }
 
     #[test]
     fn a_lease_belongs_to_one_folder_of_one_machine() {

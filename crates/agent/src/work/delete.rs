@@ -14,8 +14,8 @@ use super::patience::read;
 use super::{blocking, leases, report, sweep};
 
 /// How long a node's own lease in the store may last after it has given a chain back: a pull that
-/// began holds it for a minute, and it is renewed once a minute.
-const LEASES_LAG: Duration = Duration::from_secs(150);
+/// began and did not end holds it for a minute.
+const LEASES_LAG: Duration = Duration::from_secs(75);
 const LEASES_PAUSE: Duration = Duration::from_secs(3);
 
 /// Options.

@@ -71,6 +71,7 @@ impl Node {
             return Ok(false);
         }
         if row.is_some() {
+            self.leases.release(&[chain]);
             return Ok(true);
         }
         let this = self.clone();

@@ -117,6 +117,11 @@ fn the_lease_is_there_before_the_answer_and_what_is_gone_is_pulled() {
     assert_eq!(leases.len(), 1);
     let lease = fs::read_to_string(&leases[0]).unwrap();
     assert!(lease.contains(&chain), "{lease}");
+    // Asked for once more, and given back: the store knows soon.
+    assert!(client.has_layer(&chain, "", &[]));
+    client.remove(&chain).unwrap();
+    eventually("the end of the first lease", || store.leases().is_empty());
+    assert!(client.has_layer(&chain, "", &[]));
     // Deleted by force: nobody is told again that it is there, and the error says what happened.
     fs::remove_dir_all(store.path().join("chains")).unwrap();
     assert!(!client.has_layer(&chain, "", &[]));
