@@ -19,7 +19,8 @@
 //! 3. the snapshotter is asked every other second; the node has its labels while it can run
 //!    accelerated images, and what lasts less than `--patience` does not count
 //! 4. `spec.release`: images on these chains that no container uses are removed
-//! 5. `spec.uninstall`: the labels go, then everything else
+//! 5. `spec.leaving`: the labels go; `spec.uninstall`: then everything else, last the label that
+//!    keeps this Pod on a node that is not selected any more
 //!
 //! Guarantees: chains that were told as held stay so until the snapshotter itself says otherwise.
 //! `SIGTERM` ends this at once, except during a restart of containerd, which is waited for. Whatever
@@ -49,7 +50,7 @@ use kube::api::PartialObjectMeta;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
-use uimgacc_objects::AccelerationNode;
+use uimgacc_objects::{AccelerationNode, names};
 
 use cluster::{Known, Objects};
 use cri::Cri;
@@ -199,6 +200,11 @@ impl Agent {
         let (_, labelled) = cluster::labels(&node);
         let spec = acceleration.spec.clone();
         let outcome = self.outcome.clone();
+        let keeps = decide::keeps_installer(&spec, &outcome);
+        let kept = cluster::keeps_installer(&node);
+        if keeps == Some(true) && !kept {
+            self.objects.label(&[names::INSTALLED_LABEL], true).await?;
+        }
         let daemon = self.daemon.clone();
         let seen = Seen {
             now: self.start.elapsed(),
@@ -219,6 +225,10 @@ impl Agent {
             self.work = Some((work, task));
         }
         self.tell(&seen, &node, &acceleration).await?;
+        if keeps == Some(false) && kept {
+            // The last that is done: this Pod may end by it.
+            self.objects.label(&[names::INSTALLED_LABEL], false).await?;
+        }
         self.release(&seen).await
     }
 
@@ -237,7 +247,7 @@ impl Agent {
         let unfit = decide::unfit(seen);
         let is_fit = fitness.feed(seen.now, unfit.as_ref());
         if (is_fit && !all) || (!is_fit && any) {
-            self.objects.label(is_fit).await?;
+            self.objects.label(&names::NODE_LABELS, is_fit).await?;
             tracing::info!(is_fit, "the node's labels follow");
         }
         // Until the first look at the installation there is nothing new to say.

@@ -60,6 +60,10 @@ pub struct AccelerationNodeSpec {
     /// The node may restart its containerd now; given to one node at a time.
     #[serde(default)]
     pub may_restart: bool,
+    /// The node is not selected any more: no new Pods are to come, and everything is taken off it
+    /// once none uses the store.
+    #[serde(default)]
+    pub leaving: bool,
     /// Everything is to be taken off the node again.
     #[serde(default)]
     pub uninstall: bool,

@@ -20,6 +20,9 @@ pub const NODE_LABELS: [&str; 2] = [
     "node.uk8s.ucloud.cn/uimgacc",
     "node.uk8s.ucloud.cn/image_accel",
 ];
+/// Label, value `true`, of nodes that the installer has put something on: it stays there until that
+/// was taken away again.
+pub const INSTALLED_LABEL: &str = "uimgacc.io/installed";
 /// Keeps an [`crate::AcceleratedImage`] until its space in the store is freed.
 pub const FINALIZER: &str = "uimgacc.io/store";
 /// Annotation, value `true`: delete (or disable) although Pods use it.

@@ -11,7 +11,9 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::runtime::watcher;
 use serde_json::{Value, json};
-use uimgacc_objects::{AcceleratedImage, AccelerationNode, ImageAcceleration, names};
+use uimgacc_objects::{
+    AcceleratedImage, AccelerationNode, AccelerationNodeSpec, ImageAcceleration, names,
+};
 
 use super::build;
 use super::context::Shared;
@@ -237,10 +239,18 @@ impl Executor {
             Action::ClusterFinalizer(wanted) => self.cluster_finalizer(wanted).await,
             Action::AskNode(name, spec) => {
                 let api = Api::<AccelerationNode>::all(self.client.clone());
+                // All fields by name: serde leaves out an empty list, which here means "none any more".
+                let AccelerationNodeSpec {
+                    release,
+                    may_restart,
+                    leaving,
+                    uninstall,
+                } = spec;
                 let body = json!({"spec": {
-                    "release": spec.release,
-                    "mayRestart": spec.may_restart,
-                    "uninstall": spec.uninstall,
+                    "release": release,
+                    "mayRestart": may_restart,
+                    "leaving": leaving,
+                    "uninstall": uninstall,
                 }});
                 let patch = Patch::Merge(&body);
                 let write = async { or_gone(api.patch(&name, &merging(), &patch).await) };

@@ -14,7 +14,7 @@ use super::decide::job::{JobState, state};
 use super::decide::{Action, Note, cluster, deletion, disable, image, nodes, places};
 use super::execute::{ExecuteError, Executor};
 use super::metrics::{Kind, Outcome};
-use super::view::{ClusterView, ImageView, JobView};
+use super::view::{ClusterView, ImageView, JobView, LeaseView};
 use super::world::{Key, World};
 
 /// How many nodes are written to at once.
@@ -71,7 +71,7 @@ async fn reconcile(
         Key::Nodes => {
             let (actions, again) = {
                 let world = shared.world();
-                let exists = |name: &str| world.nodes.get(name).is_some();
+                let look = |node: &LeaseView| world.standing(node);
                 let disabling = world
                     .cluster()
                     .is_none_or(|one| one.meta.deleting.is_some());
@@ -79,7 +79,7 @@ async fn reconcile(
                     (Vec::new(), None)
                 } else {
                     let released = world.released();
-                    nodes::decide(world.leases.all(), exists, &released, Timestamp::now())
+                    nodes::decide(world.leases.all(), look, &released, Timestamp::now())
                 }
             };
             let asking = stream::iter(actions).map(|action| executor.act(action));

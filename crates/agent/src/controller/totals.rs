@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use uimgacc_objects::{NodeTotals, Phase, find_condition};
+use uimgacc_objects::{NodeTotals, Phase, find_condition, names};
 
 use super::decide::deletion::is_released;
-use super::decide::nodes::is_true;
-use super::view::JobEnd;
-use super::world::World;
+use super::decide::nodes::{Standing, is_true, is_uninstalled};
+use super::view::{JobEnd, LeaseView, PodView};
+use super::world::{World, is_same};
 
 impl World {
     /// Nodes that are to be set up, and those of them that can run accelerated images.
@@ -22,9 +22,7 @@ impl World {
             .pods
             .all()
             .values()
-            .filter(|pod| !pod.ready && !pod.finished)
-            .filter(|pod| pod.id.split('/').next() == Some(self.namespace.as_str()))
-            .filter(|pod| pod.ours.as_ref().is_some_and(|our| our.component == "node"))
+            .filter(|pod| !pod.ready && !pod.finished && self.is_installer(pod))
             .filter_map(|pod| pod.node.as_deref())
             .collect();
         let mut totals = NodeTotals::default();
@@ -40,6 +38,46 @@ impl World {
             }
         }
         totals
+    }
+
+    /// How the Node of that object stands.
+    #[must_use]
+    pub fn standing(&self, lease: &LeaseView) -> Standing {
+        let name = lease.meta.name.as_str();
+        let (Some(cluster), Some(node)) = (self.cluster(), self.nodes.get(name)) else {
+            return Standing::Gone;
+        };
+        if node.is_selected(&cluster.spec.node_selector) {
+            return Standing::Selected;
+        }
+        let pods = self.pods.all().values();
+        let mut here = pods.filter(|pod| pod.node.as_deref() == Some(name) && !pod.finished);
+        // What a node holds may be swept once its object is gone.
+        let holds = !lease.status.chains.is_empty() || is_true(lease, "Installed");
+        let has_installer = node.labels.contains_key(names::INSTALLED_LABEL)
+            || here.clone().any(|pod| self.is_installer(pod));
+        if !has_installer && (is_uninstalled(lease) || !holds) {
+            return Standing::Left;
+        }
+        let mut labels = names::NODE_LABELS.iter();
+        let mut held = lease.status.chains.iter();
+        Standing::Leaving {
+            labelled: labels.any(|label| node.labels.contains_key(*label)),
+            used: held.any(|held| held.containers > 0) || here.any(|pod| self.has_target(pod)),
+        }
+    }
+
+    fn is_installer(&self, pod: &PodView) -> bool {
+        let at_home = pod.id.split('/').next() == Some(self.namespace.as_str());
+        at_home && pod.ours.as_ref().is_some_and(|our| our.component == "node")
+    }
+
+    fn has_target(&self, pod: &PodView) -> bool {
+        self.images.all().values().any(|image| {
+            let digest = image.status.target_digest.as_deref();
+            let target = image.target.as_ref();
+            target.is_ok_and(|target| pod.images.iter().any(|used| is_same(used, target, digest)))
+        })
     }
 
     /// Nodes that reach the store, and nodes that do not.

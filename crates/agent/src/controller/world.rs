@@ -389,7 +389,8 @@ impl World {
                 let image = self.jobs.get(&job).and_then(|job| job.image.clone());
                 keys.insert(image.map_or(Key::Cluster, Key::Image));
             } else {
-                keys.insert(Key::Cluster);
+                // An installer that ends lets a node's object go.
+                keys.extend([Key::Cluster, Key::Nodes]);
             }
         }
         keys

@@ -107,10 +107,10 @@ impl Objects {
         Ok(())
     }
 
-    /// Sets the labels of the node, or takes them away.
-    pub(super) async fn label(&self, is_fit: bool) -> anyhow::Result<()> {
-        let value = if is_fit { json!("true") } else { Value::Null };
-        let labels: serde_json::Map<String, Value> = names::NODE_LABELS
+    /// Sets labels of the node, or takes them away.
+    pub(super) async fn label(&self, names: &[&str], is_set: bool) -> anyhow::Result<()> {
+        let value = if is_set { json!("true") } else { Value::Null };
+        let labels: serde_json::Map<String, Value> = names
             .iter()
             .map(|name| ((*name).to_owned(), value.clone()))
             .collect();
@@ -136,6 +136,12 @@ pub(super) fn labels(node: &PartialObjectMeta<Node>) -> (bool, bool) {
         .all(|name| value(name).is_some_and(|value| value == "true"));
     let any = names::NODE_LABELS.iter().any(|name| value(name).is_some());
     (all, any)
+}
+
+/// Whether a node has the label that keeps the installer on it.
+pub(super) fn keeps_installer(node: &PartialObjectMeta<Node>) -> bool {
+    let labels = node.metadata.labels.as_ref();
+    labels.is_some_and(|labels| labels.contains_key(names::INSTALLED_LABEL))
 }
 
 /// Why the API server did not do as it was asked.

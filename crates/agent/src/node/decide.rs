@@ -85,6 +85,9 @@ pub(super) fn work(seen: &Seen<'_>) -> Option<Work> {
             };
         return is_due.then_some(Work::Uninstall);
     }
+    if seen.spec.leaving {
+        return None;
+    }
     let is_due = match seen.outcome {
         Outcome::None | Outcome::Uninstalled { .. } => true,
         Outcome::RestartNeeded { .. } => seen.spec.may_restart || age >= RECHECK,
@@ -174,6 +177,14 @@ pub(super) fn unfit(seen: &Seen<'_>) -> Option<Unfit> {
             is_normal: true,
             is_final: true,
         });
+    } else if seen.spec.leaving {
+        return Some(Unfit {
+            reason: "NotSelected",
+            message: "the node selector leaves this node out; everything is taken off it once no Pod here reads the store"
+                .to_owned(),
+            is_normal: true,
+            is_final: true,
+        });
     } else {
         match seen.daemon {
             Err(silence) => (
@@ -210,6 +221,16 @@ pub(super) fn store_message(daemon: &DaemonStatus) -> String {
 pub(super) fn to_release(spec: &AccelerationNodeSpec, held: &[HeldChain]) -> Vec<String> {
     let is_held = |chain: &&String| held.iter().any(|one| one.chain_id == **chain);
     spec.release.iter().filter(is_held).cloned().collect()
+}
+
+/// Whether the node is to have the label that keeps the installer on it; `None`: as it is.
+pub(super) fn keeps_installer(spec: &AccelerationNodeSpec, outcome: &Outcome) -> Option<bool> {
+    match (spec.uninstall, outcome) {
+        (true, Outcome::Uninstalled { .. }) => Some(false),
+        (true, _) => None,
+        // Set before anything else is done: where it is not there nothing was done.
+        (false, _) => (!spec.leaving).then_some(true),
+    }
 }
 
 /// Whether the node counts as fit: what is short does not count.

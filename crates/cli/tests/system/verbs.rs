@@ -93,6 +93,7 @@ fn from_a_bare_cluster_and_back() {
     assert_eq!(succeeded(&world, "joined"), "other:1\n");
 
     delete_is_refused_while_a_pod_runs(&world);
+    a_node_that_leaves_the_selector_is_as_before(&world, configs[1].as_deref());
     disable_leaves_nothing(&world, &configs);
 }
 
@@ -142,6 +143,46 @@ fn delete_is_refused_while_a_pod_runs(world: &World) {
     let freed = before - world.store_bytes();
     assert!(freed > 4_000_000, "{freed} bytes were freed");
     world.assert_clean();
+}
+
+fn a_node_that_leaves_the_selector_is_as_before(world: &World, config: Option<&[u8]>) {
+    let cluster = &world.cluster;
+    let (first, node) = (cluster.node(0), cluster.node(1));
+    let target = world.reference("app:fast");
+    let (image, on) = (target.as_str(), Some(node.name()));
+    cluster.apply(&pod("stays", image, Some(LABELS[0]), on, "sleep 600"));
+    cluster.wait("condition=Ready", &["pod/stays"], MINUTE);
+    cluster.kubectl_ok(&["label", "node", node.name(), "accelerate-"]);
+    cluster.wait_until("the end of its labels", MINUTE, || {
+        world.labels(node.name()).is_empty()
+    });
+    cluster.wait_until("the reason", MINUTE, || {
+        let get = ["get", "accelerationnode", node.name()];
+        cluster.kubectl_ok(&get).contains("NotSelected")
+    });
+    // What the Pod reads stays, for longer than a look takes.
+    std::thread::sleep(std::time::Duration::from_secs(15));
+    assert!(node.mounts().contains(" - erofs "));
+    assert_ne!(file(&node.containerd_config()).as_deref(), config);
+    let stays = cluster.get(&["pod", "stays"]);
+    assert_eq!(stays["status"]["phase"], "Running", "{stays}");
+    cluster.kubectl_ok(&["delete", "pod", "stays", "--wait"]);
+    cluster.wait_until("the end of its object", 3 * MINUTE, || {
+        let all = cluster.kubectl_ok(&["get", "accelerationnodes", "-o", "name"]);
+        !all.contains(node.name())
+    });
+    assert_eq!(file(&node.containerd_config()).as_deref(), config);
+    assert!(!node.mounts().contains(" - erofs "));
+    let left = cluster.get(&["node", node.name()]);
+    let labels = left["metadata"]["labels"].to_string();
+    assert!(!labels.contains("uimgacc"), "{labels}");
+    assert_eq!(world.labels(first.name()), LABELS);
+    assert_eq!(world.json(&["get"])["Status"], "Ready");
+    // And back again.
+    cluster.kubectl_ok(&["label", "node", node.name(), "accelerate=yes"]);
+    cluster.wait_until("its labels once more", 2 * MINUTE, || {
+        world.labels(node.name()) == LABELS
+    });
 }
 
 fn disable_leaves_nothing(world: &World, configs: &[Option<Vec<u8>>]) {

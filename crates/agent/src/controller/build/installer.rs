@@ -40,10 +40,6 @@ pub fn installer(spec: &ImageAccelerationSpec, namespace: &str) -> (Value, Strin
 }
 
 fn pod(spec: &ImageAccelerationSpec) -> Value {
-    let mut selector = json!({"kubernetes.io/os": "linux"});
-    for (key, value) in &spec.node_selector {
-        selector[key] = json!(value);
-    }
     // Mounts of the claim are handed to the host; nothing else is mounted there by the Pod.
     let claim = spec.store.persistent_volume_claim.is_some();
     let propagation = if claim {
@@ -66,7 +62,7 @@ fn pod(spec: &ImageAccelerationSpec) -> Value {
         "hostPID": true,
         "priorityClassName": "system-node-critical",
         "terminationGracePeriodSeconds": 30,
-        "nodeSelector": selector,
+        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": places(spec)}},
         "tolerations": [{"operator": "Exists"}],
         "containers": [{
             "name": "node",
@@ -87,6 +83,20 @@ fn pod(spec: &ImageAccelerationSpec) -> Value {
         }],
         "volumes": volumes,
     })
+}
+
+/// The selected nodes, and those that something must still be taken off.
+fn places(spec: &ImageAccelerationSpec) -> Value {
+    let linux = json!({"key": "kubernetes.io/os", "operator": "In", "values": ["linux"]});
+    let mut selected = vec![linux.clone()];
+    for (key, value) in &spec.node_selector {
+        selected.push(json!({"key": key, "operator": "In", "values": [value]}));
+    }
+    let installed = json!({"key": names::INSTALLED_LABEL, "operator": "Exists"});
+    json!({"nodeSelectorTerms": [
+        {"matchExpressions": selected},
+        {"matchExpressions": [linux, installed]},
+    ]})
 }
 
 fn args(spec: &ImageAccelerationSpec) -> Vec<String> {

@@ -45,7 +45,10 @@ pub fn decide(input: &Input<'_>) -> Decision {
         return decision;
     }
     decision.status.observed_generation = cluster.meta.generation;
-    let begun = input.leases.iter().any(|(lease, _)| lease.spec.uninstall);
+    let begun = input
+        .leases
+        .iter()
+        .any(|(lease, _)| lease.spec.uninstall && !lease.spec.leaving);
     if !cluster.forced && !begun && !input.users.is_empty() {
         let message = format!(
             "target images are in use by {}: end these Pods, or set the annotation {}=true",

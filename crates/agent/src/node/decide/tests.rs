@@ -53,6 +53,7 @@ fn stuck() -> Outcome {
 fn asked(words: &str) -> AccelerationNodeSpec {
     AccelerationNodeSpec {
         may_restart: words.contains("restart"),
+        leaving: words.contains("leave"),
         uninstall: words.contains("uninstall"),
         release: Vec::new(),
     }
@@ -67,6 +68,17 @@ fn the_work_to_do() {
         ("", Outcome::None, 0, 0, None, true, Some(Prepare)),
         // Also where a restart is allowed, whether one is needed is found out first.
         ("restart", Outcome::None, 0, 0, None, false, Some(Prepare)),
+        ("leave", Outcome::None, 0, 0, None, false, None),
+        ("leave", installed(), 300, 0, Some(60), true, None),
+        (
+            "leave uninstall",
+            Outcome::None,
+            0,
+            0,
+            None,
+            false,
+            Some(Uninstall),
+        ),
         ("", waits(false), 10, 0, None, false, None),
         ("", waits(false), 300, 0, None, false, Some(Prepare)),
         ("restart", waits(false), 0, 0, None, false, Some(Install)),
@@ -257,6 +269,22 @@ fn what_is_short_does_not_count() {
     assert!(fed(57, None), "well for a while");
     assert!(!fed(58, Some(&end)), "at once");
     assert!(!Fitness::new(false, s(20)).feed(s(0), None));
+}
+
+#[test]
+fn the_installer_stays_until_all_is_taken_away() {
+    for (words, outcome, expected) in [
+        ("", Outcome::None, Some(true)),
+        ("", gone(None), Some(true)),
+        ("leave", installed(), None),
+        ("leave uninstall", installed(), None),
+        ("leave uninstall", stuck(), None),
+        ("leave uninstall", gone(None), Some(false)),
+        ("uninstall", gone(Some("later")), Some(false)),
+    ] {
+        let keeps = keeps_installer(&asked(words), &outcome);
+        assert_eq!(keeps, expected, "{words:?} {outcome:?}");
+    }
 }
 
 #[test]
