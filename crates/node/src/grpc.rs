@@ -1,4 +1,5 @@
-//! The few calls that we make: containerd's version and plugins, and whether a snapshotter answers.
+//! Calls to containerd and to a snapshotter: its version and plugins, whether a snapshotter answers,
+//! and what other modules ask by [`Session`].
 //!
 //! Messages are written by hand, with the fields that are used; numbers are those of containerd's
 //! `api/services/{version,introspection,snapshots}/v1`.
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -112,7 +113,7 @@ pub(crate) fn snapshotter_answers(socket: &Path, deadline: Duration) -> Result<(
     }
 }
 
-fn told(status: Status) -> Silence {
+pub(crate) fn told(status: Status) -> Silence {
     format!("{}: {}", status.code(), status.message())
 }
 
@@ -126,25 +127,115 @@ where
     Q: prost::Message + Default + 'static,
     A: prost::Message + Default + 'static,
 {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| error.to_string())?;
-    let talk = async {
-        let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display()))
+    Session::open(socket, deadline)?.call(None, method, question)
+}
+
+/// A connection for several calls.
+pub(crate) struct Session {
+    runtime: tokio::runtime::Runtime,
+    channel: Channel,
+    /// For each call.
+    deadline: Duration,
+}
+
+impl Session {
+    pub(crate) fn open(socket: &Path, deadline: Duration) -> Result<Self, Silence> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
             .map_err(|error| error.to_string())?;
-        // Its own text is "transport error"; what happened is the last of its causes.
-        let channel = endpoint
-            .connect()
-            .await
-            .map_err(|error| last_cause(&error))?;
-        let mut grpc = Grpc::new(channel);
+        let connect = async {
+            let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display()))
+                .map_err(|error| error.to_string())?;
+            // Its own text is "transport error"; what happened is the last of its causes.
+            let channel = endpoint.connect().await;
+            channel.map_err(|error| last_cause(&error))
+        };
+        let channel = within(&runtime, deadline, connect)?;
+        Ok(Self {
+            runtime,
+            channel,
+            deadline,
+        })
+    }
+
+    /// A call with one answer, in a namespace of containerd where it needs one.
+    pub(crate) fn call<Q, A>(
+        &self,
+        namespace: Option<&str>,
+        method: &'static str,
+        question: Q,
+    ) -> Result<Result<A, Status>, Silence>
+    where
+        Q: prost::Message + Default + 'static,
+        A: prost::Message + Default + 'static,
+    {
+        let request = request(namespace, question)?;
+        let talk = async {
+            let mut grpc = self.ready().await?;
+            let codec = tonic_prost::ProstCodec::<Q, A>::default();
+            let path = PathAndQuery::from_static(method);
+            let answer = grpc.unary(request, path, codec).await;
+            Ok(answer.map(tonic::Response::into_inner))
+        };
+        within(&self.runtime, self.deadline, talk)
+    }
+
+    /// A call with many answers.
+    pub(crate) fn list<Q, A>(
+        &self,
+        namespace: Option<&str>,
+        method: &'static str,
+        question: Q,
+    ) -> Result<Result<Vec<A>, Status>, Silence>
+    where
+        Q: prost::Message + Default + 'static,
+        A: prost::Message + Default + 'static,
+    {
+        let request = request(namespace, question)?;
+        let talk = async {
+            let mut grpc = self.ready().await?;
+            let codec = tonic_prost::ProstCodec::<Q, A>::default();
+            let path = PathAndQuery::from_static(method);
+            Ok(async {
+                let mut answers = grpc
+                    .server_streaming(request, path, codec)
+                    .await?
+                    .into_inner();
+                let mut all = Vec::new();
+                while let Some(answer) = answers.message().await? {
+                    all.push(answer);
+                }
+                Ok(all)
+            }
+            .await)
+        };
+        within(&self.runtime, self.deadline, talk)
+    }
+
+    async fn ready(&self) -> Result<Grpc<Channel>, Silence> {
+        let mut grpc = Grpc::new(self.channel.clone());
         grpc.ready().await.map_err(|error| last_cause(&error))?;
-        let codec = tonic_prost::ProstCodec::<Q, A>::default();
-        let path = PathAndQuery::from_static(method);
-        let answer = grpc.unary(Request::new(question), path, codec).await;
-        Ok(answer.map(tonic::Response::into_inner))
-    };
+        Ok(grpc)
+    }
+}
+
+fn request<Q>(namespace: Option<&str>, question: Q) -> Result<Request<Q>, Silence> {
+    let mut request = Request::new(question);
+    if let Some(namespace) = namespace {
+        let value = namespace
+            .parse()
+            .map_err(|_| format!("{namespace:?} cannot be the name of a namespace"))?;
+        request.metadata_mut().insert("containerd-namespace", value);
+    }
+    Ok(request)
+}
+
+fn within<T>(
+    runtime: &tokio::runtime::Runtime,
+    deadline: Duration,
+    talk: impl Future<Output = Result<T, Silence>>,
+) -> Result<T, Silence> {
     let answer = runtime.block_on(async { tokio::time::timeout(deadline, talk).await });
     answer.unwrap_or_else(|_| Err(format!("no answer within {} s", deadline.as_secs())))
 }

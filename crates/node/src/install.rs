@@ -18,6 +18,7 @@ use crate::containerd;
 use crate::error::NodeError;
 use crate::files;
 use crate::grpc;
+use crate::lost;
 use crate::service::Manager;
 use crate::settings::Settings;
 use crate::state::{ConfigRecord, NodeState, Phase, STATE_FORMAT, StateFolder};
@@ -38,6 +39,8 @@ pub enum Step {
     ReplaceConfig,
     /// Restart of containerd.
     RestartContainerd,
+    /// containerd forgets snapshots whose data are lost.
+    ForgetLost,
     /// The record that all is done.
     Finish,
     /// The former configuration goes back.
@@ -57,6 +60,7 @@ impl std::fmt::Display for Step {
             Self::RecordConfig => "keeping the old configuration",
             Self::ReplaceConfig => "replacing containerd's configuration",
             Self::RestartContainerd => "restarting containerd",
+            Self::ForgetLost => "looking for snapshots whose data are lost",
             Self::Finish => "done",
             Self::RollBack => "putting the former configuration back",
             Self::StopDaemon => "stopping the snapshotter",
@@ -225,6 +229,13 @@ pub fn install(settings: &Settings, watch: Watch<'_>) -> Result<Installed, NodeE
                 settings, reason, &path, former, record, &folder, state, watch,
             ));
         }
+    }
+    watch(Step::ForgetLost);
+    // Not worth a failure: what is left says so when a container is to start on it.
+    match lost::forget(&settings.containerd_socket, &settings.name) {
+        Ok(0) => {}
+        Ok(count) => tracing::info!(count, "containerd forgot snapshots whose data are lost"),
+        Err(error) => tracing::warn!(error, "cannot look for snapshots whose data are lost"),
     }
     watch(Step::Finish);
     if let Some(record) = &mut state.config {

@@ -19,6 +19,7 @@ mod error;
 mod files;
 mod grpc;
 mod install;
+mod lost;
 mod service;
 mod settings;
 mod state;

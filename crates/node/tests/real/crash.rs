@@ -46,6 +46,7 @@ fn a_kill_at_any_step_is_mended_by_the_next_command() {
         Step::RecordConfig,
         Step::ReplaceConfig,
         Step::RestartContainerd,
+        Step::ForgetLost,
         Step::Finish,
     ];
     for step in steps {

@@ -7,6 +7,7 @@
     reason = "helpers of tests; clippy knows only functions marked as tests"
 )]
 
+mod again;
 mod crash;
 mod failures;
 mod host;

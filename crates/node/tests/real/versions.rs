@@ -17,7 +17,7 @@ const ASIDE: &str = "\n[plugins.\"io.containerd.nri.v1.nri\"]\n  disable = true\
     [plugins.\"io.containerd.internal.v1.opt\"]\n  path = \"DIR/opt\"\n";
 
 /// The version's own default, as people make it by `containerd config default`.
-fn default_config(version: &str) -> String {
+pub(crate) fn default_config(version: &str) -> String {
     let program = parts::dir().join(format!("containerd-{version}/bin/containerd"));
     let output = Command::new(program)
         .args(["config", "default"])
