@@ -221,7 +221,11 @@ impl Agent {
         {
             tracing::info!(?work, "begun");
             let installer = self.installer.clone();
-            let task = tokio::spawn(async move { installer.run(work).await });
+            let told = acceleration.status.iter().flat_map(|one| &one.chains);
+            let held = daemon.iter().flat_map(|one| &one.chains);
+            let chains = told.chain(held).map(|held| held.chain_id.clone());
+            let chains: Vec<String> = chains.collect();
+            let task = tokio::spawn(async move { installer.run(work, &chains).await });
             self.work = Some((work, task));
         }
         self.tell(&seen, &node, &acceleration).await?;

@@ -234,7 +234,7 @@ pub fn install(settings: &Settings, watch: Watch<'_>) -> Result<Installed, NodeE
     // Not worth a failure: what is left says so when a container is to start on it.
     match lost::forget(&settings.containerd_socket, &settings.name) {
         Ok(0) => {}
-        Ok(count) => tracing::info!(count, "containerd forgot snapshots whose data are lost"),
+        Ok(count) => tracing::warn!(count, "containerd forgot snapshots whose data are lost"),
         Err(error) => tracing::warn!(error, "cannot look for snapshots whose data are lost"),
     }
     watch(Step::Finish);

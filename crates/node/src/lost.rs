@@ -3,8 +3,8 @@
 //!
 //! containerd never mends this by itself: a container on a lost layer fails, and unpacking the image
 //! again finds the layer "already there". So its records of them are removed. They are not in its
-//! lists, which ask the daemon for each, but containers and the labels of image configurations name
-//! them; the layers below go with containerd's collection of garbage.
+//! lists, which ask the daemon for each, but containers name theirs, and a label of an image's
+//! configuration keeps those of its layers, which go as garbage where that label is gone.
 //!
 //! Messages are written by hand, with the fields that are used; numbers are those of containerd's
 //! `api/services/{containers,content,leases,namespaces,snapshots}/v1`.
@@ -65,8 +65,24 @@ struct Contents {
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct Content {
+    #[prost(string, tag = "1")]
+    digest: String,
     #[prost(map = "string, string", tag = "5")]
     labels: HashMap<String, String>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ContentUpdate {
+    #[prost(message, optional, tag = "1")]
+    info: Option<Content>,
+    #[prost(message, optional, tag = "2")]
+    update_mask: Option<FieldMask>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct FieldMask {
+    #[prost(string, repeated, tag = "1")]
+    paths: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -118,32 +134,16 @@ struct Place<'p> {
 
 impl Place<'_> {
     fn forget(&self) -> Result<usize, Silence> {
-        let mut lost = Vec::new();
-        for key in self.named()? {
-            if self.is_lost(&key)? {
-                lost.push(key);
-            }
-        }
         let mut forgotten = 0;
-        // What others lie on cannot be removed before them, and their order is not known.
-        while !lost.is_empty() {
-            let before = lost.len();
-            let mut left = Vec::new();
-            for key in lost {
-                match self.remove(&key)? {
-                    Removed::Done => forgotten += 1,
-                    Removed::WasGone => {}
-                    Removed::HasChildren => left.push(key),
-                }
-            }
-            lost = left;
-            if lost.len() == before {
-                tracing::warn!(
-                    namespace = self.namespace,
-                    ?lost,
-                    "lost snapshots that others lie on"
-                );
-                break;
+        for key in self.of_containers()? {
+            forgotten += usize::from(self.is_lost(&key)? && self.remove(&key)?);
+        }
+        // A layer that others lay on is not removed when it is asked for: containerd's collector
+        // leaves their names in its record of it. The collector itself does not look at these.
+        for (digest, key) in self.of_images()? {
+            if self.is_lost(&key)? {
+                self.unlabel(digest)?;
+                forgotten += 1;
             }
         }
         if forgotten > 0 {
@@ -152,14 +152,29 @@ impl Place<'_> {
         Ok(forgotten)
     }
 
-    /// The keys that containers and images have here.
-    fn named(&self) -> Result<BTreeSet<String>, Silence> {
+    /// The snapshots of containers.
+    fn of_containers(&self) -> Result<BTreeSet<String>, Silence> {
         let method = "/containerd.services.containers.v1.Containers/List";
         let containers = self
             .session
             .call(Some(self.namespace), method, Filters::default())?;
         let containers: Containers = containers.map_err(told)?;
-        let label = format!("containerd.io/gc.ref.snapshot.{}", self.snapshotter);
+        let ours = containers
+            .all
+            .into_iter()
+            .filter(|container| container.snapshotter == self.snapshotter)
+            .map(|container| container.snapshot_key);
+        Ok(ours.filter(|key| !key.is_empty()).collect())
+    }
+
+    /// The label of image configurations that keeps the snapshot of the whole image.
+    fn label(&self) -> String {
+        format!("containerd.io/gc.ref.snapshot.{}", self.snapshotter)
+    }
+
+    /// Digests of image configurations with the snapshots of the whole images.
+    fn of_images(&self) -> Result<Vec<(String, String)>, Silence> {
+        let label = self.label();
         let with_label = Filters {
             filters: vec![format!("labels.\"{label}\"")],
         };
@@ -168,17 +183,32 @@ impl Place<'_> {
             .session
             .list(Some(self.namespace), method, with_label)?;
         let contents: Vec<Contents> = contents.map_err(told)?;
-        let of_containers = containers
-            .all
-            .into_iter()
-            .filter(|container| container.snapshotter == self.snapshotter)
-            .map(|container| container.snapshot_key);
-        let of_images = contents
-            .into_iter()
-            .flat_map(|contents| contents.all)
-            .filter_map(|mut content| content.labels.remove(&label));
-        let keys = of_containers.chain(of_images);
-        Ok(keys.filter(|key| !key.is_empty()).collect())
+        let all = contents.into_iter().flat_map(|contents| contents.all);
+        let labelled = all.filter_map(|mut content| {
+            let chain = content.labels.remove(&label)?;
+            Some((content.digest, chain))
+        });
+        Ok(labelled.collect())
+    }
+
+    /// Takes the label away: without it the snapshot is garbage.
+    fn unlabel(&self, digest: String) -> Result<(), Silence> {
+        let update = ContentUpdate {
+            info: Some(Content {
+                digest,
+                labels: HashMap::new(),
+            }),
+            update_mask: Some(FieldMask {
+                paths: vec![format!("labels.{}", self.label())],
+            }),
+        };
+        let method = "/containerd.services.content.v1.Content/Update";
+        let done: Result<Empty, _> = self.session.call(Some(self.namespace), method, update)?;
+        match done {
+            // It went with its image meanwhile.
+            Err(status) if status.code() != Code::NotFound => Err(told(status)),
+            _ => Ok(()),
+        }
     }
 
     fn key(&self, key: &str) -> SnapshotKey {
@@ -201,18 +231,16 @@ impl Place<'_> {
         }
     }
 
-    fn remove(&self, key: &str) -> Result<Removed, Silence> {
+    /// Whether it was there to be removed.
+    fn remove(&self, key: &str) -> Result<bool, Silence> {
         let method = "/containerd.services.snapshots.v1.Snapshots/Remove";
         let answer: Result<Empty, _> =
             self.session
                 .call(Some(self.namespace), method, self.key(key))?;
         match answer {
-            Ok(Empty {}) => Ok(Removed::Done),
-            Err(status) => match status.code() {
-                Code::NotFound => Ok(Removed::WasGone),
-                Code::FailedPrecondition => Ok(Removed::HasChildren),
-                _ => Err(told(status)),
-            },
+            Ok(Empty {}) => Ok(true),
+            Err(status) if status.code() == Code::NotFound => Ok(false),
+            Err(status) => Err(told(status)),
         }
     }
 
@@ -235,10 +263,4 @@ impl Place<'_> {
         let ended: Result<Empty, _> = self.session.call(Some(self.namespace), method, end)?;
         ended.map(|Empty {}| ()).map_err(told)
     }
-}
-
-enum Removed {
-    Done,
-    WasGone,
-    HasChildren,
 }

@@ -14,9 +14,11 @@ use tokio::process::Command;
 use uimgacc_objects::{Fallback, Originals};
 
 use super::cgroups;
+use super::cri::Cri;
 use super::decide::{Outcome, Work};
 use super::host::Host;
 use super::options::Options;
+use super::release;
 
 /// Nothing on a host takes so long that is not stuck.
 const DEADLINE: Duration = Duration::from_secs(600);
@@ -51,12 +53,12 @@ impl Installer {
         })
     }
 
-    /// Does a piece of work.
-    pub(super) async fn run(&self, work: Work) -> Outcome {
+    /// Does a piece of work; `chains` are those that the node holds of the store.
+    pub(super) async fn run(&self, work: Work, chains: &[String]) -> Outcome {
         let done = match work {
             Work::Prepare => self.install(false).await,
             Work::Install => self.install(true).await,
-            Work::Uninstall => self.uninstall().await,
+            Work::Uninstall => self.uninstall(chains).await,
         };
         done.unwrap_or_else(|error| {
             let text = format!("{error:#}");
@@ -96,10 +98,19 @@ impl Installer {
         })
     }
 
-    async fn uninstall(&self) -> anyhow::Result<Outcome> {
+    async fn uninstall(&self, chains: &[String]) -> anyhow::Result<Outcome> {
         let words = self.common_words("uninstall");
         let output = self.uimgacc(&words, false).await?;
         anyhow::ensure!(output.status.success(), said(&output));
+        if !chains.is_empty() {
+            // Only now: before, they could have been taken from the store once more.
+            let socket = Path::new(&self.options.paths.containerd_socket);
+            let cri = Cri::connect(self.host.socket(socket)).await;
+            let cri = cri.context("containerd does not answer")?;
+            for image in release::remove_all(&cri, chains).await? {
+                tracing::info!(image, "removed, because its layers are in the store");
+            }
+        }
         let mut words = words;
         words.push("--purge".to_owned());
         let output = self.uimgacc(&words, true).await?;
@@ -241,14 +252,18 @@ impl Installer {
             .current_dir("/");
         tracing::info!(?words, "uimgacc on the host");
         let output = tokio::time::timeout(DEADLINE, command.output()).await;
-        output
+        let output = output
             .with_context(|| {
                 format!(
                     "`uimgacc node` does not end on the host within {} s",
                     DEADLINE.as_secs()
                 )
             })?
-            .context("cannot run our own program")
+            .context("cannot run our own program")?;
+        if output.status.success() && !output.stderr.is_empty() {
+            tracing::warn!(said = said(&output), "uimgacc on the host");
+        }
+        Ok(output)
     }
 }
 

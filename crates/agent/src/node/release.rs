@@ -5,6 +5,10 @@
 //! Which containers read the store the daemon knows, not CRI: a container that was started before
 //! the node was set up has the same image and reads nothing of it. It goes on without its image.
 //!
+//! At the uninstallation all images on chains of the store are removed, used or not: of their layers
+//! containerd may have nothing, so nobody could start them again. They are pulled when they are next
+//! asked for; containers that run go on.
+//!
 //! Only images that Kubernetes sees (containerd's namespace `k8s.io`) are removed; what somebody
 //! keeps in another namespace stays, and is told by the chains that stay.
 
@@ -24,10 +28,21 @@ pub(super) async fn release(
     chains: &[String],
     held: &[HeldChain],
 ) -> anyhow::Result<Vec<String>> {
-    let parsed = |one: &String| one.parse().ok();
-    let wanted: BTreeSet<ChainId> = chains.iter().filter_map(parsed).collect();
     let read = held.iter().filter(|held| held.containers > 0);
-    let read: BTreeSet<ChainId> = read.filter_map(|held| parsed(&held.chain_id)).collect();
+    let read: Vec<String> = read.map(|held| held.chain_id.clone()).collect();
+    remove(cri, chains, &read).await
+}
+
+/// Removes all images on `chains`, used or not, and returns the names of what it has removed.
+pub(super) async fn remove_all(cri: &Cri, chains: &[String]) -> anyhow::Result<Vec<String>> {
+    remove(cri, chains, &[]).await
+}
+
+async fn remove(cri: &Cri, chains: &[String], read: &[String]) -> anyhow::Result<Vec<String>> {
+    let parsed = |all: &[String]| -> BTreeSet<ChainId> {
+        all.iter().filter_map(|one| one.parse().ok()).collect()
+    };
+    let (wanted, read) = (parsed(chains), parsed(read));
     let images = cri.images().await.context("cannot list images")?;
     let mut removed = Vec::new();
     for image in images.iter().filter(|image| !image.pinned) {

@@ -212,6 +212,16 @@ impl Stage {
     }
 
     pub(crate) fn start_pod(&self, name: &str, image: &str) {
+        self.apply_pod(name, image, "Always");
+    }
+
+    /// With the image that the node has, where it has it.
+    pub(crate) fn run_pod_if_not_present(&self, name: &str, image: &str) {
+        self.apply_pod(name, image, "IfNotPresent");
+        self.wait_pod(name);
+    }
+
+    fn apply_pod(&self, name: &str, image: &str, policy: &str) {
         self.cluster.apply(
             &json!({
                 "apiVersion": "v1",
@@ -219,7 +229,7 @@ impl Stage {
                 "metadata": {"name": name},
                 "spec": {
                     "terminationGracePeriodSeconds": 0,
-                    "containers": [{"name": "main", "image": image, "imagePullPolicy": "Always"}],
+                    "containers": [{"name": "main", "image": image, "imagePullPolicy": policy}],
                 },
             })
             .to_string(),

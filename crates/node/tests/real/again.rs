@@ -65,6 +65,10 @@ fn containers_start_on_a_node_that_was_set_up_before_and_on_one_that_lost_its_da
         drop(cri);
         create(&host, &large, "before");
         assert_eq!(committed(&host), 3, "{version}");
+        // One whose snapshot only containerd's collector of garbage removes.
+        create(&host, &small, "collected");
+        let words = ["containers", "rm", "--keep-snapshot", "collected"];
+        host.ctr_ok(&[&["--namespace", "k8s.io"], &words[..]].concat());
 
         uninstall(settings, false, &mut |_| {}).unwrap();
         uninstall(settings, true, &mut |_| {}).unwrap();
