@@ -1,0 +1,136 @@
+//! Why a request was not done, in the codes that clients know.
+
+use serde::Serialize;
+
+/// A refusal. Its text is the answer's `Message`. Clients try codes above 2000 again by themselves,
+/// so there are none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// 130: what lies behind this server failed.
+    #[error("{0}")]
+    Gateway(String),
+    /// 150: not just now.
+    #[error("{0}")]
+    Unavailable(String),
+    /// 153: too many requests.
+    #[error("Too many requests, try again later")]
+    Throttled,
+    /// 160: no action was named.
+    #[error("Missing Action")]
+    MissingAction,
+    /// 161: no such action.
+    #[error("Action [{0}] not found")]
+    UnknownAction(String),
+    /// 170: not signed.
+    #[error("Missing Signature")]
+    MissingSignature,
+    /// 171: signed by somebody else, or changed since.
+    #[error("Signature VerifyAC Error")]
+    WrongSignature,
+    /// 172: nobody has this public key.
+    #[error("User Not Exists")]
+    UnknownUser,
+    /// 220: a parameter is missing.
+    #[error("Missing params [{0}]")]
+    Missing(String),
+    /// 230: a parameter, or the way they are sent, cannot be used.
+    #[error("Params [{0}] not available")]
+    NotAvailable(String),
+    /// 292: the key has no rights in any such project.
+    #[error("Project [{0}] not exists")]
+    NoProject(String),
+    /// 299: the key may not do this.
+    #[error("Permission denied")]
+    Denied,
+}
+
+/// The answer of a request that was not done. HTTP status 200, as clients expect it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct RefusalAnswer {
+    /// See [`Refusal::code`].
+    pub ret_code: u16,
+    /// For people.
+    pub message: String,
+    /// The action with `Response` behind it.
+    pub action: String,
+}
+
+impl Refusal {
+    /// Its `RetCode`.
+    #[must_use]
+    pub const fn code(&self) -> u16 {
+        match self {
+            Self::Gateway(_) => 130,
+            Self::Unavailable(_) => 150,
+            Self::Throttled => 153,
+            Self::MissingAction => 160,
+            Self::UnknownAction(_) => 161,
+            Self::MissingSignature => 170,
+            Self::WrongSignature => 171,
+            Self::UnknownUser => 172,
+            Self::Missing(_) => 220,
+            Self::NotAvailable(_) => 230,
+            Self::NoProject(_) => 292,
+            Self::Denied => 299,
+        }
+    }
+
+    /// The answer to `action`.
+    #[must_use]
+    pub fn answer(&self, action: &str) -> RefusalAnswer {
+        RefusalAnswer {
+            ret_code: self.code(),
+            message: self.to_string(),
+            action: format!("{action}Response"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_as_clients_read_them() {
+        let name = || "ClusterId".to_owned();
+        for (refusal, code, message) in [
+            (Refusal::Gateway("no answer".to_owned()), 130, "no answer"),
+            (Refusal::Unavailable("later".to_owned()), 150, "later"),
+            (
+                Refusal::Throttled,
+                153,
+                "Too many requests, try again later",
+            ),
+            (Refusal::MissingAction, 160, "Missing Action"),
+            (
+                Refusal::UnknownAction("X".to_owned()),
+                161,
+                "Action [X] not found",
+            ),
+            (Refusal::MissingSignature, 170, "Missing Signature"),
+            (Refusal::WrongSignature, 171, "Signature VerifyAC Error"),
+            (Refusal::UnknownUser, 172, "User Not Exists"),
+            (Refusal::Missing(name()), 220, "Missing params [ClusterId]"),
+            (
+                Refusal::NotAvailable(name()),
+                230,
+                "Params [ClusterId] not available",
+            ),
+            (
+                Refusal::NoProject("p".to_owned()),
+                292,
+                "Project [p] not exists",
+            ),
+            (Refusal::Denied, 299, "Permission denied"),
+        ] {
+            let answer = serde_json::to_value(refusal.answer("GetUK8SImageAccelerate")).unwrap();
+            let expected = serde_json::json!({
+                "RetCode": code,
+                "Message": message,
+                "Action": "GetUK8SImageAccelerateResponse",
+            });
+            assert_eq!(answer, expected);
+        }
+    }
+}
