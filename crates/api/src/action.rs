@@ -1,0 +1,207 @@
+//! The five actions, as a request asks for them.
+
+use uimgacc_control::parse_nfs;
+use uimgacc_objects::NfsStore;
+use uimgacc_types::ImageReference;
+
+use crate::parameters::Parameters;
+use crate::refusal::Refusal;
+use crate::secret::Secret;
+
+/// Names of the actions.
+pub const ACTIONS: [&str; 5] = [
+    "EnableUK8SImageAccelerate",
+    "GetUK8SImageAccelerate",
+    "CreateUK8SImageAccelerate",
+    "DeleteUK8SImageAccelerate",
+    "DisableUK8SImageAccelerate",
+];
+
+/// What is asked of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Set up acceleration.
+    Enable {
+        /// The store; must be said the first time.
+        nfs: Option<NfsStore>,
+        /// The subnet of the store, which is only kept and told.
+        subnet: Option<String>,
+        /// User and password at the cluster's registry.
+        login: Option<(String, Secret)>,
+    },
+    /// Tell how it is.
+    Get,
+    /// Make an accelerated image.
+    Create {
+        /// The original image.
+        original: ImageReference,
+        /// The target image.
+        target: ImageReference,
+    },
+    /// Delete an accelerated image.
+    Delete {
+        /// The target image.
+        image: ImageReference,
+    },
+    /// Take acceleration away.
+    Disable,
+}
+
+/// The action's name, where there is such an action.
+///
+/// # Errors
+/// [`Refusal::MissingAction`] and [`Refusal::UnknownAction`].
+pub fn name(parameters: &Parameters) -> Result<&'static str, Refusal> {
+    let asked = parameters.get("Action").filter(|name| !name.is_empty());
+    let asked = asked.ok_or(Refusal::MissingAction)?;
+    let known = ACTIONS.iter().find(|name| **name == asked);
+    known
+        .copied()
+        .ok_or_else(|| Refusal::UnknownAction(asked.chars().take(64).collect()))
+}
+
+impl Action {
+    /// The action `name` of these parameters.
+    ///
+    /// # Errors
+    /// [`Refusal::Missing`] and [`Refusal::NotAvailable`] name a parameter.
+    pub fn parse(name: &str, parameters: &Parameters) -> Result<Self, Refusal> {
+        Ok(match name {
+            "EnableUK8SImageAccelerate" => Self::Enable {
+                nfs: optional(parameters, "NfsAddr")
+                    .map(|text| parse_nfs(text).map_err(|_| not_available("NfsAddr")))
+                    .transpose()?,
+                subnet: optional(parameters, "SubnetId").map(str::to_owned),
+                login: login(parameters)?,
+            },
+            "GetUK8SImageAccelerate" => Self::Get,
+            "CreateUK8SImageAccelerate" => Self::Create {
+                original: image(parameters, "OriginalImage")?,
+                target: image(parameters, "TargetImage")?,
+            },
+            "DeleteUK8SImageAccelerate" => Self::Delete {
+                image: image(parameters, "Image")?,
+            },
+            "DisableUK8SImageAccelerate" => Self::Disable,
+            other => return Err(Refusal::UnknownAction(other.to_owned())),
+        })
+    }
+
+    /// Whether it changes nothing.
+    #[must_use]
+    pub const fn only_reads(&self) -> bool {
+        matches!(self, Self::Get)
+    }
+}
+
+/// A parameter that must be there. An empty one is as good as none.
+///
+/// # Errors
+/// [`Refusal::Missing`].
+pub fn required<'p>(parameters: &'p Parameters, key: &str) -> Result<&'p str, Refusal> {
+    optional(parameters, key).ok_or_else(|| Refusal::Missing(key.to_owned()))
+}
+
+fn optional<'p>(parameters: &'p Parameters, key: &str) -> Option<&'p str> {
+    parameters.get(key).filter(|value| !value.is_empty())
+}
+
+fn not_available(key: &str) -> Refusal {
+    Refusal::NotAvailable(key.to_owned())
+}
+
+fn image(parameters: &Parameters, key: &str) -> Result<ImageReference, Refusal> {
+    let text = required(parameters, key)?;
+    text.parse().map_err(|_| not_available(key))
+}
+
+/// Both or neither.
+fn login(parameters: &Parameters) -> Result<Option<(String, Secret)>, Refusal> {
+    const USER: &str = "UHubUsername";
+    const PASSWORD: &str = "UHubPassword";
+    let user = optional(parameters, USER);
+    let password = optional(parameters, PASSWORD);
+    match (user, password) {
+        (None, None) => Ok(None),
+        (Some(user), Some(password)) => {
+            Ok(Some((user.to_owned(), Secret::new(password.to_owned()))))
+        }
+        (Some(_), None) => Err(Refusal::Missing(PASSWORD.to_owned())),
+        (None, Some(_)) => Err(Refusal::Missing(USER.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(pairs: &[(&str, &str)]) -> Parameters {
+        let mut parameters = Parameters::default();
+        for (key, value) in pairs {
+            parameters
+                .add((*key).to_owned(), (*value).to_owned())
+                .unwrap();
+        }
+        parameters
+    }
+
+    #[test]
+    fn actions_are_found_by_their_names() {
+        assert_eq!(name(&of(&[])), Err(Refusal::MissingAction));
+        assert_eq!(name(&of(&[("Action", "")])), Err(Refusal::MissingAction));
+        for known in ACTIONS {
+            assert_eq!(name(&of(&[("Action", known)])), Ok(known));
+        }
+        let long = "x".repeat(1000);
+        for other in ["getUK8SImageAccelerate", "DescribeUHostInstance", &long] {
+            let cut: String = other.chars().take(64).collect();
+            let refused = name(&of(&[("Action", other)]));
+            assert_eq!(refused, Err(Refusal::UnknownAction(cut)));
+        }
+    }
+
+    #[test]
+    fn parameters_are_checked() {
+        let missing = |key: &str| Err(Refusal::Missing(key.to_owned()));
+        let bad = |key: &str| Err(not_available(key));
+        let create = |pairs: &[(&str, &str)]| Action::parse(ACTIONS[2], &of(pairs));
+        let (original, target) = (("OriginalImage", "a/b:1"), ("TargetImage", "a/b:fast"));
+        let made = create(&[original, target]).unwrap();
+        let reference = |text: &str| text.parse::<ImageReference>().unwrap();
+        assert_eq!(
+            made,
+            Action::Create {
+                original: reference("a/b:1"),
+                target: reference("a/b:fast"),
+            }
+        );
+        assert!(!made.only_reads());
+        assert_eq!(create(&[target]), missing("OriginalImage"));
+        assert_eq!(create(&[original]), missing("TargetImage"));
+        assert_eq!(
+            create(&[original, ("TargetImage", "")]),
+            missing("TargetImage")
+        );
+        assert_eq!(
+            create(&[original, ("TargetImage", "A B")]),
+            bad("TargetImage")
+        );
+        assert_eq!(Action::parse(ACTIONS[3], &of(&[])), missing("Image"));
+        assert_eq!(Action::parse(ACTIONS[1], &of(&[])), Ok(Action::Get));
+        assert!(Action::Get.only_reads());
+
+        let enable = |pairs: &[(&str, &str)]| Action::parse(ACTIONS[0], &of(pairs));
+        let (user, password) = (("UHubUsername", "u"), ("UHubPassword", "geheim"));
+        let enabled = enable(&[user, password, ("NfsAddr", "10.0.0.1:/x")]).unwrap();
+        assert!(!format!("{enabled:?}").contains("geheim"));
+        let Action::Enable { nfs, subnet, login } = enabled else {
+            panic!("{enabled:?}");
+        };
+        assert!(nfs.is_some() && subnet.is_none());
+        assert_eq!(login.unwrap().1.reveal(), "geheim");
+        assert_eq!(enable(&[user]), missing("UHubPassword"));
+        assert_eq!(enable(&[password]), missing("UHubUsername"));
+        assert_eq!(enable(&[("NfsAddr", "a b")]), bad("NfsAddr"));
+        assert!(enable(&[]).is_ok());
+    }
+}
