@@ -117,6 +117,10 @@ pub struct AcceleratedImageStatus {
     /// Chain ID of the image's top layer: what nodes hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chain_id: Option<String>,
+    /// Chain IDs of the layers below that, the lowest first: an image that is one of these can be
+    /// deleted at once, because its space stays needed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub base_chains: Vec<String>,
     /// Why it does not go on, and what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,

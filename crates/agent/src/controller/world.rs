@@ -66,6 +66,7 @@ pub struct World {
     by_repository: HashMap<String, BTreeSet<String>>,
     by_chain: HashMap<String, BTreeSet<String>>,
     images_by_chain: HashMap<String, BTreeSet<String>>,
+    images_by_base: HashMap<String, BTreeSet<String>>,
 }
 
 impl World {
@@ -130,13 +131,14 @@ impl World {
             .map(|other| other.meta.name.as_str())
     }
 
-    /// Whether an image that stays has the same chain.
+    /// Whether an image that stays has the same chain, or lies on it.
     #[must_use]
     pub fn is_shared(&self, image: &ImageView) -> bool {
         let Some(chain) = &image.status.chain_id else {
             return false;
         };
-        let others = self.images_by_chain.get(chain).into_iter().flatten();
+        let same = self.images_by_chain.get(chain).into_iter().flatten();
+        let others = same.chain(self.images_by_base.get(chain).into_iter().flatten());
         others
             .filter(|name| **name != image.meta.name)
             .filter_map(|name| self.images.get(name))
@@ -247,6 +249,13 @@ impl World {
         let (old_chain, new_chain) = (chain(old), chain(new));
         keys.extend(self.deleting_with(old_chain.union(&new_chain)));
         index(&mut self.images_by_chain, &change.key, old_chain, new_chain);
+        let base = |image: Option<&ImageView>| -> BTreeSet<String> {
+            let base = image.into_iter().flat_map(|one| &one.status.base_chains);
+            base.cloned().collect()
+        };
+        let (old_base, new_base) = (base(old), base(new));
+        keys.extend(self.deleting_with(old_base.union(&new_base)));
+        index(&mut self.images_by_base, &change.key, old_base, new_base);
         let ready =
             |image: Option<&ImageView>| image.is_some_and(|one| one.status.phase == Phase::Ready);
         if ready(old) != ready(new) {

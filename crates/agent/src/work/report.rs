@@ -6,6 +6,7 @@ use kube::{Client, Resource};
 use serde_json::{Value, json};
 use uimgacc_objects::{AcceleratedImage, ImageAcceleration, Progress, names};
 use uimgacc_store::{ImageRecord, StoreReader};
+use uimgacc_types::chain_ids;
 
 use super::failure::Failure;
 use super::patience::patiently;
@@ -42,6 +43,9 @@ pub(super) async fn image(
     record: &ImageRecord,
     unique_bytes: u64,
 ) -> Result<(), Failure> {
+    let mut chains = chain_ids(&record.diff_ids);
+    chains.pop();
+    let base: Vec<String> = chains.iter().map(ToString::to_string).collect();
     let status = json!({
         "size": record.size,
         "layers": record.diff_ids.len(),
@@ -49,6 +53,7 @@ pub(super) async fn image(
         "originalDigest": record.original_digest.to_string(),
         "targetDigest": record.target_digest.map(|digest| digest.to_string()),
         "chainId": record.chain_id.to_string(),
+        "baseChains": base,
         "progress": {
             "doneBytes": record.compressed_size,
             "totalBytes": record.compressed_size,

@@ -5,6 +5,7 @@ use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 use uimgacc_objects::NodeTotals;
 
+use super::super::decide::nodes::Standing;
 use super::super::view::Meta;
 use super::super::wire::WirePod;
 use super::*;
@@ -209,4 +210,95 @@ fn a_node_whose_installer_is_silent_is_not_ready() {
     assert_eq!(world.node_totals().ready, 2);
     world.pod(installer("kube-system"));
     assert_eq!(world.node_totals(), NodeTotals { ready: 1, total: 2 });
+}
+
+#[test]
+fn an_image_that_others_lie_on_is_shared() {
+    let mut world = world();
+    let status = |chain: &str, base: &[&str]| json!({"status": {"phase": "Ready", "chainId": chain, "baseChains": base}});
+    let deleting = json!({"deletionTimestamp": "2026-01-02T00:00:00Z", "resourceVersion": "2"});
+    world.image(Event::Apply(image(
+        "base",
+        "a:1",
+        status("sha256:b", &["sha256:a"]),
+    )));
+    let view = |world: &World, name: &str| world.images.get(name).unwrap().clone();
+    assert!(!world.is_shared(&view(&world, "base")));
+    let derived = || status("sha256:d", &["sha256:a", "sha256:b"]);
+    world.image(Event::Apply(image("derived", "a:2", derived())));
+    assert!(world.is_shared(&view(&world, "base")));
+    assert!(!world.is_shared(&view(&world, "derived")));
+    // Whoever waits is looked at again when the other goes.
+    let mut base = status("sha256:b", &["sha256:a"]);
+    base["metadata"] = deleting.clone();
+    world.image(Event::Apply(image("base", "a:1", base)));
+    let mut gone = derived();
+    gone["metadata"] = deleting;
+    let keys = world.image(Event::Apply(image("derived", "a:2", gone)));
+    assert!(keys.contains(&Key::Image("base".to_owned())));
+    assert!(!world.is_shared(&view(&world, "base")));
+}
+
+#[test]
+fn how_nodes_stand() {
+    let mut world = World::new("kube-system");
+    let spec = json!({"spec": {"store": {"hostPath": {"path": "/s"}}, "image": "i", "nodeSelector": {"pool": "gpu"}}});
+    world.cluster_event(Event::Apply(object("ImageAcceleration", "default", spec)));
+    world.image(Event::Apply(image("one", "a:f", json!({}))));
+    let lease = |with: Value| {
+        LeaseView::from(object::<uimgacc_objects::AccelerationNode>(
+            "AccelerationNode",
+            "n1",
+            with,
+        ))
+    };
+    let condition = |kind: &str, status: &str, reason: &str| json!([{"type": kind, "status": status, "reason": reason, "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+    let installed =
+        || lease(json!({"status": {"conditions": condition("Installed", "True", "Installed")}}));
+    let mut version = 0;
+    let mut labelled = |labels: &[(&str, &str)]| {
+        version += 1;
+        let linux = [("kubernetes.io/os", "linux")];
+        let labels = linux.iter().chain(labels);
+        let labels = labels.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        Event::Apply(NodeView::of(ObjectMeta {
+            name: Some("n1".to_owned()),
+            resource_version: Some(version.to_string()),
+            labels: Some(labels.collect()),
+            ..ObjectMeta::default()
+        }))
+    };
+    assert_eq!(world.standing(&installed()), Standing::Gone);
+    world.node(labelled(&[("pool", "gpu")]));
+    assert_eq!(world.standing(&installed()), Standing::Selected);
+
+    let leaving = |labelled, used| Standing::Leaving { labelled, used };
+    let ours = (names::INSTALLED_LABEL, "true");
+    world.node(labelled(&[ours, (names::NODE_LABELS[1], "true")]));
+    assert_eq!(world.standing(&installed()), leaving(true, false));
+    world.node(labelled(&[ours]));
+    assert_eq!(world.standing(&installed()), leaving(false, false));
+    // Used by a container that reads the store, or a Pod that will.
+    let reads = json!({"status": {"chains": [{"chainId": "sha256:c", "containers": 1}]}});
+    assert_eq!(world.standing(&lease(reads)), leaving(false, true));
+    world.pod(pod("p", "a:f", Some("n2"), "Running"));
+    assert_eq!(world.standing(&installed()), leaving(false, false));
+    world.pod(pod("q", "a:f", Some("n1"), "Pending"));
+    assert_eq!(world.standing(&installed()), leaving(false, true));
+
+    // Only what holds nothing any more is let go.
+    world.node(labelled(&[]));
+    assert!(matches!(
+        world.standing(&installed()),
+        Standing::Leaving { .. }
+    ));
+    let uninstalled =
+        || lease(json!({"status": {"conditions": condition("Installed", "False", "Uninstalled")}}));
+    assert_eq!(world.standing(&uninstalled()), Standing::Left);
+    assert_eq!(world.standing(&lease(json!({}))), Standing::Left);
+    let holds = json!({"status": {"chains": [{"chainId": "sha256:c", "containers": 0}]}});
+    assert!(matches!(
+        world.standing(&lease(holds)),
+        Standing::Leaving { .. }
+    ));
 }
