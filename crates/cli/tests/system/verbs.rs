@@ -1,9 +1,11 @@
 //! The five verbs from a bare cluster to a bare cluster.
 
+use std::time::Instant;
+
 use uimgacc_testkit::cluster::Service;
 use uimgacc_testkit::containerd::ContainerdVersion;
 
-use crate::world::{LABELS, MINUTE, World, app, file, pod, ready, succeeded};
+use crate::world::{LABELS, MINUTE, World, app, derived, file, pod, ready, succeeded};
 
 #[test]
 fn from_a_bare_cluster_and_back() {
@@ -93,6 +95,7 @@ fn from_a_bare_cluster_and_back() {
     assert_eq!(succeeded(&world, "joined"), "other:1\n");
 
     delete_is_refused_while_a_pod_runs(&world);
+    a_base_goes_while_what_lies_on_it_is_used(&world);
     a_node_that_leaves_the_selector_is_as_before(&world, configs[1].as_deref());
     disable_leaves_nothing(&world, &configs);
 }
@@ -142,6 +145,43 @@ fn delete_is_refused_while_a_pod_runs(world: &World) {
     });
     let freed = before - world.store_bytes();
     assert!(freed > 4_000_000, "{freed} bytes were freed");
+    world.assert_clean();
+}
+
+fn a_base_goes_while_what_lies_on_it_is_used(world: &World) {
+    let cluster = &world.cluster;
+    let before = world.store_bytes();
+    app(world, "base:1", 3);
+    derived(world, "derived:1", "base:1", 3);
+    world.create("base:1", "base:fast");
+    world.create("derived:1", "derived:fast");
+    let target = world.reference("derived:fast");
+    cluster.apply(&pod("derived", &target, Some(LABELS[0]), None, "sleep 600"));
+    cluster.wait("condition=Ready", &["pod/derived"], MINUTE);
+    let started = Instant::now();
+    world.ok(&["delete", &world.reference("base:fast")]);
+    println!("a base was deleted after {:?}", started.elapsed());
+    for (file, content) in [("name-0", "base:1\n"), ("derived", "derived:1\n")] {
+        let words = [
+            "exec",
+            "derived",
+            "--",
+            "/bin/cat",
+            &format!("/data/{file}"),
+        ];
+        assert_eq!(cluster.kubectl_ok(&words), content);
+    }
+    assert!(
+        world.store_bytes() > before + 4_000_000,
+        "it is needed still"
+    );
+    cluster.kubectl_ok(&["delete", "pod", "derived", "--wait"]);
+    world.ok(&["delete", &target]);
+    let left = world.store_bytes();
+    assert!(
+        left < before + 100_000,
+        "{before} bytes before, {left} after"
+    );
     world.assert_clean();
 }
 

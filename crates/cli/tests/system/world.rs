@@ -249,6 +249,17 @@ pub(crate) fn app_in(registry: &Registry, name: &str, seed: u32) -> image::Pushe
 
 /// The same with so many bytes in each layer.
 pub(crate) fn app_of(registry: &Registry, name: &str, seed: u32, bytes: u32) -> image::Pushed {
+    layers(name, seed, bytes).push(registry, name)
+}
+
+/// An image with all layers of the [`app`] `base`, and one more.
+pub(crate) fn derived(world: &World, name: &str, base: &str, seed: u32) -> image::Pushed {
+    let tar = TarBuilder::new().file("data/derived", 0o644, format!("{name}\n"));
+    let image = layers(base, seed, 1_500_000).layer(tar.finish(), Compression::Gzip);
+    image.push(world.cluster.registry(), name)
+}
+
+fn layers(name: &str, seed: u32, bytes: u32) -> ImageBuilder {
     let noise = |number: u32| -> Vec<u8> {
         (0..bytes)
             .map(|at| {
@@ -269,7 +280,6 @@ pub(crate) fn app_of(registry: &Registry, name: &str, seed: u32, bytes: u32) -> 
             },
         )
         .cmd(&["/bin/busybox", "cat", "/data/name-2"])
-        .push(registry, name)
 }
 
 /// A Pod as the guide has it: with the affinity to nodes that can run accelerated images.
