@@ -73,7 +73,9 @@ impl Client {
 
     /// Runs a shell script in a new container and returns what it says.
     fn run(&self, reference: &str, name: &str, script: &str) -> String {
-        let words = ["run", "--rm", "--snapshotter", "uimgacc", reference, name];
+        // All containerds of the machine share runc's folder, where CRI has one namespace for all.
+        let id = format!("{name}-{}", self.containerd.namespace());
+        let words = ["run", "--rm", "--snapshotter", "uimgacc", reference, &id];
         // `ctr` loses what a container says right before its end where it is slow to open the pipe.
         let script = format!("{script}; code=$?; sleep 0.2; exit $code");
         self.ctr_ok(&[&words[..], &["/bin/busybox", "sh", "-c", &script]].concat())
