@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Deserialize;
+
 use crate::action::{self, Action, required};
 use crate::parameters::Parameters;
 use crate::refusal::Refusal;
@@ -9,7 +11,8 @@ use crate::secret::Secret;
 use crate::signature::{SIGNATURE, is_signed_by};
 
 /// What a key may do in a project.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Right {
     /// `GetUK8SImageAccelerate`.
     Read,

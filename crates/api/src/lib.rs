@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod action;
+pub mod config;
 pub mod parameters;
 pub mod refusal;
 pub mod secret;
@@ -13,5 +14,6 @@ pub mod signature;
 
 pub use access::{Access, Granted};
 pub use action::Action;
+pub use config::{Config, ConfigError};
 pub use parameters::{ParameterError, Parameters};
 pub use refusal::Refusal;

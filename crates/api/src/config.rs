@@ -1,0 +1,355 @@
+//! The server's configuration: TOML, strict, so that a misspelt key is never silently ignored. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use crate::access::{Access, Key, Right};
+use crate::secret::Secret;
+
+/// Where a login of `EnableUK8SImageAccelerate` is for.
+const UHUB: &str = "uhub.service.ucloud.cn";
+
+/// Why a configuration cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// Not TOML, or not what is known; says where.
+    #[error("{0}")]
+    Syntax(String),
+    /// A key or cluster is there twice.
+    #[error("{kind} {name:?} is there twice")]
+    Twice {
+        /// `public_key` or `cluster`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// Something is empty that must not be.
+    #[error("{0} is empty")]
+    Empty(String),
+    /// A key is bound to a cluster that is not there, or not in its projects.
+    #[error(
+        "the key {key:?} is bound to the cluster {cluster:?}, which is in none of its projects"
+    )]
+    NoCluster {
+        /// The public key.
+        key: String,
+        /// The cluster's ID.
+        cluster: String,
+    },
+    /// A key has its private key in two places, or in none.
+    #[error("the key {0:?} needs private_key or private_key_file, one of them")]
+    OnePrivateKey(String),
+    /// A file with a private key cannot be read.
+    #[error("the private key of {key:?}: {message}")]
+    PrivateKeyFile {
+        /// The public key.
+        key: String,
+        /// Why.
+        message: String,
+    },
+}
+
+/// The whole configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where clients come.
+    pub listen: SocketAddr,
+    /// Where metrics and health are; nowhere by default.
+    pub metrics: Option<SocketAddr>,
+    /// Without it plain HTTP is spoken: only behind something that ends TLS.
+    pub tls: Option<Tls>,
+    /// What one client may take.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Who may ask.
+    #[serde(default)]
+    pub keys: Vec<KeyConfig>,
+    /// What may be asked of.
+    #[serde(default)]
+    pub clusters: Vec<ClusterConfig>,
+}
+
+/// The certificate of the server, as PEM files.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The certificate with its chain.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+/// What is refused beyond.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Bytes of a body, and of a query.
+    pub body_bytes: usize,
+    /// Seconds that a request may take to come, and its answer to be found.
+    pub seconds: u16,
+    /// Requests a second of one key; twice as many in a burst.
+    pub requests_per_second: u32,
+    /// Connections at once.
+    pub connections: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes: 64 << 10,
+            seconds: 10,
+            requests_per_second: 100,
+            connections: 10_000,
+        }
+    }
+}
+
+/// A pair of keys.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyConfig {
+    /// The public key.
+    pub public_key: String,
+    /// The private key itself; better is a file.
+    pub private_key: Option<Secret>,
+    /// A file with it, the end of the line aside.
+    pub private_key_file: Option<PathBuf>,
+    /// What it may do, by project.
+    pub projects: BTreeMap<String, Right>,
+    /// The only clusters of these that it may ask for.
+    pub clusters: Option<BTreeSet<String>>,
+}
+
+/// A cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterConfig {
+    /// Its `ClusterId`.
+    pub id: String,
+    /// The project that it is in.
+    pub project: String,
+    /// How to reach it; without one as a Pod of it.
+    pub kubeconfig: Option<PathBuf>,
+    /// The context in that file, where it is not the current one.
+    pub context: Option<String>,
+    /// The registry that users and passwords are for.
+    #[serde(default = "uhub")]
+    pub registry: String,
+}
+
+fn uhub() -> String {
+    UHUB.to_owned()
+}
+
+impl Config {
+    /// Reads a configuration and checks all that can be checked without a look at files.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        let config: Self = toml::from_str(text).map_err(|error| syntax(text, &error))?;
+        let mut projects: BTreeMap<&str, &str> = BTreeMap::new();
+        for (number, cluster) in config.clusters.iter().enumerate() {
+            for (what, value) in [
+                ("id", &cluster.id),
+                ("project", &cluster.project),
+                ("registry", &cluster.registry),
+            ] {
+                filled(value, || format!("{what} of cluster {}", number + 1))?;
+            }
+            if projects.insert(&cluster.id, &cluster.project).is_some() {
+                return Err(twice("cluster", &cluster.id));
+            }
+        }
+        let mut seen = BTreeSet::new();
+        for (number, key) in config.keys.iter().enumerate() {
+            filled(&key.public_key, || {
+                format!("public_key of key {}", number + 1)
+            })?;
+            if !seen.insert(&key.public_key) {
+                return Err(twice("public_key", &key.public_key));
+            }
+            if key.private_key.is_some() == key.private_key_file.is_some() {
+                return Err(ConfigError::OnePrivateKey(key.public_key.clone()));
+            }
+            for cluster in key.clusters.iter().flatten() {
+                let project = projects.get(cluster.as_str());
+                if !project.is_some_and(|project| key.projects.contains_key(*project)) {
+                    return Err(ConfigError::NoCluster {
+                        key: key.public_key.clone(),
+                        cluster: cluster.clone(),
+                    });
+                }
+            }
+        }
+        Ok(config)
+    }
+
+    /// Keys and rights; `read` reads files.
+    ///
+    /// # Errors
+    /// [`ConfigError::PrivateKeyFile`], and [`ConfigError::Empty`] for an empty private key.
+    pub fn access(
+        &self,
+        read: impl Fn(&PathBuf) -> std::io::Result<String>,
+    ) -> Result<Access, ConfigError> {
+        let mut access = Access::default();
+        for key in &self.keys {
+            let text = match (&key.private_key, &key.private_key_file) {
+                (Some(text), _) => text.reveal().to_owned(),
+                (None, Some(path)) => read(path).map_err(|error| ConfigError::PrivateKeyFile {
+                    key: key.public_key.clone(),
+                    message: format!("cannot read {}: {error}", path.display()),
+                })?,
+                (None, None) => return Err(ConfigError::OnePrivateKey(key.public_key.clone())),
+            };
+            let text = text.trim_end_matches(['\r', '\n']);
+            filled(text, || format!("the private key of {:?}", key.public_key))?;
+            let pair = Key {
+                private_key: Secret::new(text.to_owned()),
+                projects: key.projects.clone(),
+                clusters: key.clusters.clone(),
+            };
+            access.keys.insert(key.public_key.clone(), pair);
+        }
+        let clusters = self.clusters.iter();
+        access.clusters = clusters
+            .map(|cluster| (cluster.id.clone(), cluster.project.clone()))
+            .collect();
+        Ok(access)
+    }
+}
+
+/// Its own text shows the line, which may be that of a private key.
+fn syntax(text: &str, error: &toml::de::Error) -> ConfigError {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let line = before.map_or(0, |before| before.matches('\n').count()) + 1;
+    ConfigError::Syntax(format!("line {line}: {}", error.message()))
+}
+
+fn filled(text: &str, what: impl Fn() -> String) -> Result<(), ConfigError> {
+    if text.is_empty() {
+        return Err(ConfigError::Empty(what()));
+    }
+    Ok(())
+}
+
+fn twice(kind: &'static str, name: &str) -> ConfigError {
+    ConfigError::Twice {
+        kind,
+        name: name.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: &str = r#"
+listen = "[::]:8443"
+metrics = "127.0.0.1:9443"
+tls = { certificate = "/etc/uimgacc-api/tls.crt", key = "/etc/uimgacc-api/tls.key" }
+[limits]
+requests_per_second = 5
+[[keys]]
+public_key = "a"
+private_key_file = "/keys/a"
+projects = { org-a = "write", org-b = "read" }
+[[keys]]
+public_key = "b"
+private_key = "geheim"
+projects = { org-a = "write" }
+clusters = ["uk8s-1"]
+[[clusters]]
+id = "uk8s-1"
+project = "org-a"
+kubeconfig = "/clusters/1.yaml"
+[[clusters]]
+id = "uk8s-2"
+project = "org-b"
+kubeconfig = "/clusters/2.yaml"
+context = "two"
+registry = "r.example:5000"
+"#;
+
+    #[test]
+    fn a_whole_configuration() {
+        let config = Config::parse(WHOLE).unwrap();
+        assert_eq!(config.limits.requests_per_second, 5);
+        assert_eq!(config.limits.body_bytes, Limits::default().body_bytes);
+        assert_eq!(config.clusters[0].registry, UHUB);
+        assert_eq!(config.clusters[1].registry, "r.example:5000");
+        assert!(!format!("{config:?}").contains("geheim"));
+        let read = |path: &PathBuf| Ok(format!("key of {}\n", path.display()));
+        let access = config.access(read).unwrap();
+        assert_eq!(access.keys["a"].private_key.reveal(), "key of /keys/a");
+        assert_eq!(access.keys["b"].private_key.reveal(), "geheim");
+        assert_eq!(access.keys["a"].projects["org-b"], Right::Read);
+        assert_eq!(access.clusters["uk8s-2"], "org-b");
+        assert!(!format!("{access:?}").contains("geheim"));
+        let gone = |_: &PathBuf| Err(std::io::ErrorKind::NotFound.into());
+        let refused = config.access(gone).unwrap_err().to_string();
+        assert!(
+            refused.contains("\"a\"") && refused.contains("/keys/a"),
+            "{refused}"
+        );
+        let empty = config.access(|_: &PathBuf| Ok("\n".to_owned()));
+        assert!(matches!(empty, Err(ConfigError::Empty(_))), "{empty:?}");
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        assert!(Config::parse("listen = '127.0.0.1:1'").is_ok());
+        for (from, to, said) in [
+            ("metrics", "metrix", "unknown field `metrix`"),
+            (
+                "project = \"org-b\"",
+                "project = \"\"",
+                "project of cluster 2 is empty",
+            ),
+            (
+                "\"uk8s-2\"",
+                "\"uk8s-1\"",
+                "cluster \"uk8s-1\" is there twice",
+            ),
+            (
+                "public_key = \"b\"",
+                "public_key = \"a\"",
+                "public_key \"a\" is there twice",
+            ),
+            (
+                "public_key = \"a\"",
+                "public_key = \"\"",
+                "public_key of key 1 is empty",
+            ),
+            (
+                "private_key = \"geheim\"\n",
+                "",
+                "the key \"b\" needs private_key",
+            ),
+            (
+                "[\"uk8s-1\"]",
+                "[\"uk8s-2\"]",
+                "bound to the cluster \"uk8s-2\"",
+            ),
+            (
+                "[\"uk8s-1\"]",
+                "[\"uk8s-3\"]",
+                "bound to the cluster \"uk8s-3\"",
+            ),
+            ("\"read\"", "\"admin\"", "unknown variant `admin`"),
+            ("[::]:8443", "nowhere", "line 2: invalid socket address"),
+            ("\"geheim\"", "geheim", "line 13: "),
+        ] {
+            assert!(WHOLE.contains(from), "{from}");
+            let refused = Config::parse(&WHOLE.replacen(from, to, 1));
+            let text = refused.unwrap_err().to_string();
+            assert!(text.contains(said), "{to}: {text}");
+            assert!(!text.contains("geheim"), "{text}");
+        }
+    }
+}
