@@ -26,6 +26,9 @@ pub enum ParameterError {
     /// A key is there more than once.
     #[error("{0:?} is there more than once")]
     Twice(String),
+    /// The body is of a type that no client sends.
+    #[error("a body of type {0:?} cannot be read: send application/json or a form")]
+    Type(String),
     /// There are more than [`MOST`].
     #[error("there are more than {MOST} parameters")]
     TooMany,
@@ -36,6 +39,31 @@ pub enum ParameterError {
 pub struct Parameters(BTreeMap<String, String>);
 
 impl Parameters {
+    /// Those of a request: of its query and of its body. A body without a type is JSON where it
+    /// begins like an object, else a form.
+    ///
+    /// # Errors
+    /// See [`ParameterError`].
+    pub fn of_request(
+        query: Option<&str>,
+        content_type: Option<&str>,
+        body: &[u8],
+    ) -> Result<Self, ParameterError> {
+        let mut parameters = Self::default();
+        parameters.add_form(query.unwrap_or_default().as_bytes())?;
+        // RFC 9110, section 8.3.1: the type itself has no case, parameters come behind it.
+        let kind = content_type.unwrap_or_default().split(';').next();
+        let kind = kind.unwrap_or_default().trim().to_ascii_lowercase();
+        match kind.as_str() {
+            _ if body.is_empty() => {}
+            "application/json" => parameters.add_json(body)?,
+            "" if body.trim_ascii_start().starts_with(b"{") => parameters.add_json(body)?,
+            "" | "application/x-www-form-urlencoded" => parameters.add_form(body)?,
+            _ => return Err(ParameterError::Type(kind.chars().take(64).collect())),
+        }
+        Ok(parameters)
+    }
+
     /// The value of a parameter.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
@@ -241,6 +269,43 @@ mod tests {
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect();
         assert_eq!(json(text).unwrap(), expected);
+    }
+
+    #[test]
+    fn requests_come_as_query_form_or_json() {
+        let of = |query: Option<&str>, kind: Option<&str>, body: &str| {
+            let parameters = Parameters::of_request(query, kind, body.as_bytes())?;
+            let pairs = parameters
+                .iter()
+                .map(|(key, value)| format!("{key}={value}"));
+            Ok(pairs.collect::<Vec<_>>().join(" "))
+        };
+        let both = Ok("A=1 B=2 3".to_owned());
+        let form = Some("application/x-www-form-urlencoded");
+        for (query, kind, body) in [
+            (Some("A=1&B=2+3"), None, ""),
+            (Some("A=1&B=2%203"), Some("text/plain"), ""),
+            (None, form, "A=1&B=2+3"),
+            (Some("A=1"), form, "B=2+3"),
+            (None, None, "B=2+3&A=1"),
+            (None, Some("application/json"), r#"{"A": 1, "B": "2 3"}"#),
+            (
+                None,
+                Some("Application/JSON; charset=utf-8"),
+                r#"{"A": 1, "B": "2 3"}"#,
+            ),
+            (Some("A=1"), None, " {\"B\": \"2 3\"}"),
+        ] {
+            assert_eq!(of(query, kind, body), both, "{query:?} {kind:?} {body}");
+        }
+        let twice = of(Some("A=1"), form, "A=1");
+        assert_eq!(twice, Err(ParameterError::Twice("A".to_owned())));
+        let unknown = of(None, Some("multipart/form-data; boundary=x"), "x");
+        assert_eq!(
+            unknown,
+            Err(ParameterError::Type("multipart/form-data".to_owned()))
+        );
+        assert!(of(None, Some("application/json"), "A=1").is_err());
     }
 
     #[test]

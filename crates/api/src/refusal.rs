@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::parameters::ParameterError;
+
 /// A refusal. Its text is the answer's `Message`. Clients try codes above 2000 again by themselves,
 /// so there are none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +44,16 @@ pub enum Refusal {
     /// 299: the key may not do this.
     #[error("Permission denied")]
     Denied,
+}
+
+impl From<ParameterError> for Refusal {
+    fn from(error: ParameterError) -> Self {
+        let what = match error {
+            ParameterError::Twice(key) => key.chars().take(64).collect(),
+            other => other.to_string(),
+        };
+        Self::NotAvailable(what)
+    }
 }
 
 /// The answer of a request that was not done. HTTP status 200, as clients expect it.
