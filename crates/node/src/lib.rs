@@ -2,7 +2,7 @@
 //!
 //! Owns: containerd's configuration file as far as it is about us ([`config`], pure), the daemon's
 //! binary, configuration and service, and the record of what was done. [`install`] and
-//! [`uninstall`] change a node, [`check`] looks at one.
+//! [`uninstall`] change a node, [`check()`] looks at one.
 //!
 //! Guarantees: containerd is restarted only where it does not run with the wanted configuration
 //! already, and only after it has accepted that; where it does not come back it gets the former one
