@@ -170,15 +170,9 @@ impl Session {
         Q: prost::Message + Default + 'static,
         A: prost::Message + Default + 'static,
     {
-        let request = request(namespace, question)?;
-        let talk = async {
-            let mut grpc = self.ready().await?;
-            let codec = tonic_prost::ProstCodec::<Q, A>::default();
-            let path = PathAndQuery::from_static(method);
-            let answer = grpc.unary(request, path, codec).await;
-            Ok(answer.map(tonic::Response::into_inner))
-        };
-        within(&self.runtime, self.deadline, talk)
+        let answers = self.list(namespace, method, question)?;
+        let first = |all: Vec<A>| all.into_iter().next();
+        Ok(answers.and_then(|all| first(all).ok_or_else(|| Status::internal("no answer"))))
     }
 
     /// A call with many answers.
@@ -194,7 +188,8 @@ impl Session {
     {
         let request = request(namespace, question)?;
         let talk = async {
-            let mut grpc = self.ready().await?;
+            let mut grpc = Grpc::new(self.channel.clone());
+            grpc.ready().await.map_err(|error| last_cause(&error))?;
             let codec = tonic_prost::ProstCodec::<Q, A>::default();
             let path = PathAndQuery::from_static(method);
             Ok(async {
@@ -211,12 +206,6 @@ impl Session {
             .await)
         };
         within(&self.runtime, self.deadline, talk)
-    }
-
-    async fn ready(&self) -> Result<Grpc<Channel>, Silence> {
-        let mut grpc = Grpc::new(self.channel.clone());
-        grpc.ready().await.map_err(|error| last_cause(&error))?;
-        Ok(grpc)
     }
 }
 

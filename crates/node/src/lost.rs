@@ -202,13 +202,9 @@ impl Place<'_> {
                 paths: vec![format!("labels.{}", self.label())],
             }),
         };
-        let method = "/containerd.services.content.v1.Content/Update";
-        let done: Result<Empty, _> = self.session.call(Some(self.namespace), method, update)?;
-        match done {
-            // It went with its image meanwhile.
-            Err(status) if status.code() != Code::NotFound => Err(told(status)),
-            _ => Ok(()),
-        }
+        // It may have gone with its image meanwhile.
+        self.of_what_is_there("/containerd.services.content.v1.Content/Update", update)?;
+        Ok(())
     }
 
     fn key(&self, key: &str) -> SnapshotKey {
@@ -220,23 +216,22 @@ impl Place<'_> {
 
     /// Whether the daemon says so itself: where it does not answer nothing is lost.
     fn is_lost(&self, key: &str) -> Result<bool, Silence> {
-        let method = "/containerd.services.snapshots.v1.Snapshots/Stat";
-        let answer: Result<Empty, _> =
-            self.session
-                .call(Some(self.namespace), method, self.key(key))?;
-        match answer {
-            Ok(Empty {}) => Ok(false),
-            Err(status) if status.code() == Code::NotFound => Ok(true),
-            Err(status) => Err(told(status)),
-        }
+        let stat = "/containerd.services.snapshots.v1.Snapshots/Stat";
+        Ok(!self.of_what_is_there(stat, self.key(key))?)
     }
 
     /// Whether it was there to be removed.
     fn remove(&self, key: &str) -> Result<bool, Silence> {
-        let method = "/containerd.services.snapshots.v1.Snapshots/Remove";
-        let answer: Result<Empty, _> =
-            self.session
-                .call(Some(self.namespace), method, self.key(key))?;
+        let remove = "/containerd.services.snapshots.v1.Snapshots/Remove";
+        self.of_what_is_there(remove, self.key(key))
+    }
+
+    /// A call about something; whether that is there.
+    fn of_what_is_there<Q>(&self, method: &'static str, question: Q) -> Result<bool, Silence>
+    where
+        Q: prost::Message + Default + 'static,
+    {
+        let answer: Result<Empty, _> = self.session.call(Some(self.namespace), method, question)?;
         match answer {
             Ok(Empty {}) => Ok(true),
             Err(status) if status.code() == Code::NotFound => Ok(false),

@@ -28,15 +28,7 @@ fn create(host: &Host, reference: &str, name: &str) {
 }
 
 fn committed(host: &Host) -> usize {
-    let words = [
-        "--namespace",
-        "k8s.io",
-        "snapshots",
-        "--snapshotter",
-        "uimgacc",
-        "ls",
-    ];
-    host.ctr_ok(&words).matches("Committed").count()
+    host.snapshots().matches("Committed").count()
 }
 
 #[test]

@@ -176,6 +176,12 @@ exit 1
     }
 
     /// The state that `ctr plugins ls` shows for our snapshotter.
+    /// What CRI's namespace has of our snapshotter, as `ctr` lists it.
+    pub(crate) fn snapshots(&self) -> String {
+        let list = ["snapshots", "--snapshotter", "uimgacc", "ls"];
+        self.ctr_ok(&[&["--namespace", "k8s.io"], &list[..]].concat())
+    }
+
     pub(crate) fn plugin(&self) -> Option<String> {
         let list = self.ctr_ok(&["plugins", "ls"]);
         let line = list.lines().find(|line| line.contains(" uimgacc "))?;

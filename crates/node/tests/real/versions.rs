@@ -108,15 +108,7 @@ fn round_trip(version: &'static str, name: &str, config: Option<&str>, reference
     let cri = Cri::connect(&settings.containerd_socket, &host.path("logs"));
     cri.pull(reference)
         .unwrap_or_else(|status| panic!("{what}: {status}\n{}", host.log()));
-    let list = [
-        "--namespace",
-        "k8s.io",
-        "snapshots",
-        "--snapshotter",
-        "uimgacc",
-        "ls",
-    ];
-    let snapshots = host.ctr_ok(&list);
+    let snapshots = host.snapshots();
     assert!(snapshots.contains("Committed"), "{what}: {snapshots}");
     // Because annotations are on, CRI of 2.x leaves the transfer service aside.
     let log = fs::read_to_string(host.path("containerd.log")).unwrap();
