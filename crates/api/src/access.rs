@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use crate::action::{self, Action, required};
+use crate::action::{Action, Verb, required};
 use crate::parameters::Parameters;
 use crate::refusal::Refusal;
 use crate::secret::Secret;
@@ -57,7 +57,7 @@ impl Access {
     /// # Errors
     /// See [`Refusal`]; nothing of clusters is told before the signature was checked.
     pub fn grant(&self, parameters: &Parameters) -> Result<Granted, Refusal> {
-        let name = action::name(parameters)?;
+        let verb = Verb::of(parameters)?;
         if parameters.get(SIGNATURE).is_none_or(str::is_empty) {
             return Err(Refusal::MissingSignature);
         }
@@ -76,7 +76,7 @@ impl Access {
         if !is_theirs {
             return Err(Refusal::NotAvailable("ClusterId".to_owned()));
         }
-        let action = Action::parse(name, parameters)?;
+        let action = Action::parse(verb, parameters)?;
         if project.1 < Right::Write && !action.only_reads() {
             return Err(Refusal::Denied);
         }

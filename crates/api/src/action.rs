@@ -8,14 +8,53 @@ use crate::parameters::Parameters;
 use crate::refusal::Refusal;
 use crate::secret::Secret;
 
-/// Names of the actions.
-pub const ACTIONS: [&str; 5] = [
-    "EnableUK8SImageAccelerate",
-    "GetUK8SImageAccelerate",
-    "CreateUK8SImageAccelerate",
-    "DeleteUK8SImageAccelerate",
-    "DisableUK8SImageAccelerate",
-];
+/// Which action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// `EnableUK8SImageAccelerate`
+    Enable,
+    /// `GetUK8SImageAccelerate`
+    Get,
+    /// `CreateUK8SImageAccelerate`
+    Create,
+    /// `DeleteUK8SImageAccelerate`
+    Delete,
+    /// `DisableUK8SImageAccelerate`
+    Disable,
+}
+
+impl Verb {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Enable,
+        Self::Get,
+        Self::Create,
+        Self::Delete,
+        Self::Disable,
+    ];
+
+    /// The name of the action.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Enable => "EnableUK8SImageAccelerate",
+            Self::Get => "GetUK8SImageAccelerate",
+            Self::Create => "CreateUK8SImageAccelerate",
+            Self::Delete => "DeleteUK8SImageAccelerate",
+            Self::Disable => "DisableUK8SImageAccelerate",
+        }
+    }
+
+    /// That of a request.
+    ///
+    /// # Errors
+    /// [`Refusal::MissingAction`] and [`Refusal::UnknownAction`].
+    pub fn of(parameters: &Parameters) -> Result<Self, Refusal> {
+        let asked = optional(parameters, "Action").ok_or(Refusal::MissingAction)?;
+        let known = Self::ALL.into_iter().find(|verb| verb.name() == asked);
+        known.ok_or_else(|| Refusal::UnknownAction(asked.chars().take(64).collect()))
+    }
+}
 
 /// What is asked of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,43 +86,29 @@ pub enum Action {
     Disable,
 }
 
-/// The action's name, where there is such an action.
-///
-/// # Errors
-/// [`Refusal::MissingAction`] and [`Refusal::UnknownAction`].
-pub fn name(parameters: &Parameters) -> Result<&'static str, Refusal> {
-    let asked = parameters.get("Action").filter(|name| !name.is_empty());
-    let asked = asked.ok_or(Refusal::MissingAction)?;
-    let known = ACTIONS.iter().find(|name| **name == asked);
-    known
-        .copied()
-        .ok_or_else(|| Refusal::UnknownAction(asked.chars().take(64).collect()))
-}
-
 impl Action {
-    /// The action `name` of these parameters.
+    /// That action, with what these parameters say of it.
     ///
     /// # Errors
     /// [`Refusal::Missing`] and [`Refusal::NotAvailable`] name a parameter.
-    pub fn parse(name: &str, parameters: &Parameters) -> Result<Self, Refusal> {
-        Ok(match name {
-            "EnableUK8SImageAccelerate" => Self::Enable {
+    pub fn parse(verb: Verb, parameters: &Parameters) -> Result<Self, Refusal> {
+        Ok(match verb {
+            Verb::Enable => Self::Enable {
                 nfs: optional(parameters, "NfsAddr")
                     .map(|text| parse_nfs(text).map_err(|_| not_available("NfsAddr")))
                     .transpose()?,
                 subnet: optional(parameters, "SubnetId").map(str::to_owned),
                 login: login(parameters)?,
             },
-            "GetUK8SImageAccelerate" => Self::Get,
-            "CreateUK8SImageAccelerate" => Self::Create {
+            Verb::Get => Self::Get,
+            Verb::Create => Self::Create {
                 original: image(parameters, "OriginalImage")?,
                 target: image(parameters, "TargetImage")?,
             },
-            "DeleteUK8SImageAccelerate" => Self::Delete {
+            Verb::Delete => Self::Delete {
                 image: image(parameters, "Image")?,
             },
-            "DisableUK8SImageAccelerate" => Self::Disable,
-            other => return Err(Refusal::UnknownAction(other.to_owned())),
+            Verb::Disable => Self::Disable,
         })
     }
 
@@ -147,16 +172,22 @@ mod tests {
 
     #[test]
     fn actions_are_found_by_their_names() {
-        assert_eq!(name(&of(&[])), Err(Refusal::MissingAction));
-        assert_eq!(name(&of(&[("Action", "")])), Err(Refusal::MissingAction));
-        for known in ACTIONS {
-            assert_eq!(name(&of(&[("Action", known)])), Ok(known));
+        let asked = |name: &str| Verb::of(&of(&[("Action", name)]));
+        assert_eq!(Verb::of(&of(&[])), Err(Refusal::MissingAction));
+        assert_eq!(asked(""), Err(Refusal::MissingAction));
+        for (name, verb) in [
+            ("EnableUK8SImageAccelerate", Verb::Enable),
+            ("GetUK8SImageAccelerate", Verb::Get),
+            ("CreateUK8SImageAccelerate", Verb::Create),
+            ("DeleteUK8SImageAccelerate", Verb::Delete),
+            ("DisableUK8SImageAccelerate", Verb::Disable),
+        ] {
+            assert_eq!(asked(name), Ok(verb));
         }
         let long = "x".repeat(1000);
         for other in ["getUK8SImageAccelerate", "DescribeUHostInstance", &long] {
             let cut: String = other.chars().take(64).collect();
-            let refused = name(&of(&[("Action", other)]));
-            assert_eq!(refused, Err(Refusal::UnknownAction(cut)));
+            assert_eq!(asked(other), Err(Refusal::UnknownAction(cut)));
         }
     }
 
@@ -164,7 +195,7 @@ mod tests {
     fn parameters_are_checked() {
         let missing = |key: &str| Err(Refusal::Missing(key.to_owned()));
         let bad = |key: &str| Err(not_available(key));
-        let create = |pairs: &[(&str, &str)]| Action::parse(ACTIONS[2], &of(pairs));
+        let create = |pairs: &[(&str, &str)]| Action::parse(Verb::Create, &of(pairs));
         let (original, target) = (("OriginalImage", "a/b:1"), ("TargetImage", "a/b:fast"));
         let made = create(&[original, target]).unwrap();
         let reference = |text: &str| text.parse::<ImageReference>().unwrap();
@@ -186,11 +217,11 @@ mod tests {
             create(&[original, ("TargetImage", "A B")]),
             bad("TargetImage")
         );
-        assert_eq!(Action::parse(ACTIONS[3], &of(&[])), missing("Image"));
-        assert_eq!(Action::parse(ACTIONS[1], &of(&[])), Ok(Action::Get));
+        assert_eq!(Action::parse(Verb::Delete, &of(&[])), missing("Image"));
+        assert_eq!(Action::parse(Verb::Get, &of(&[])), Ok(Action::Get));
         assert!(Action::Get.only_reads());
 
-        let enable = |pairs: &[(&str, &str)]| Action::parse(ACTIONS[0], &of(pairs));
+        let enable = |pairs: &[(&str, &str)]| Action::parse(Verb::Enable, &of(pairs));
         let (user, password) = (("UHubUsername", "u"), ("UHubPassword", "geheim"));
         let enabled = enable(&[user, password, ("NfsAddr", "10.0.0.1:/x")]).unwrap();
         assert!(!format!("{enabled:?}").contains("geheim"));
