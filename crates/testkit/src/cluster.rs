@@ -351,16 +351,8 @@ impl Cluster {
     ///
     /// # Panics
     /// Where it does not within that time; the state of the cluster is shown.
-    pub fn wait_until(&self, what: &str, within: Duration, mut holds: impl FnMut() -> bool) {
-        let deadline = Instant::now() + within;
-        while !holds() {
-            assert!(
-                Instant::now() < deadline,
-                "not within {within:?}: {what}\n{}",
-                self.dump()
-            );
-            sleep(Duration::from_millis(100));
-        }
+    pub fn wait_until(&self, what: &str, within: Duration, holds: impl FnMut() -> bool) {
+        wait_until(what, within, holds, || self.dump());
     }
 
     /// Waits until a node is Ready and takes Pods.
@@ -456,6 +448,27 @@ impl Cluster {
 }
 
 /// The user that a kubelet signs in as.
+/// Waits until `holds` says so, asking ten times a second.
+///
+/// # Panics
+/// Where it does not within that time; `state` is shown.
+pub fn wait_until(
+    what: &str,
+    within: Duration,
+    mut holds: impl FnMut() -> bool,
+    state: impl Fn() -> String,
+) {
+    let deadline = Instant::now() + within;
+    while !holds() {
+        assert!(
+            Instant::now() < deadline,
+            "not within {within:?}: {what}\n{}",
+            state()
+        );
+        sleep(Duration::from_millis(100));
+    }
+}
+
 fn node_user(index: usize) -> String {
     format!("system:node:node-{}", index + 1)
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use uimgacc_testkit::cluster::{Cluster, Options};
+use uimgacc_testkit::cluster::{Cluster, Options, wait_until};
 use uimgacc_testkit::containerd::ContainerdVersion;
 use uimgacc_testkit::image::{Compression, ImageBuilder, busybox_layer};
 use uimgacc_testkit::process::run;
@@ -111,16 +111,8 @@ impl World {
     }
 
     /// Waits until `holds` says so.
-    pub(crate) fn wait_until(&self, what: &str, within: Duration, mut holds: impl FnMut() -> bool) {
-        let deadline = Instant::now() + within;
-        while !holds() {
-            assert!(
-                Instant::now() < deadline,
-                "not within {within:?}: {what}\n{}",
-                self.dump()
-            );
-            std::thread::sleep(Duration::from_millis(200));
-        }
+    pub(crate) fn wait_until(&self, what: &str, within: Duration, holds: impl FnMut() -> bool) {
+        wait_until(what, within, holds, || self.dump());
     }
 
     pub(crate) fn json(&self, arguments: &[&str]) -> Value {
