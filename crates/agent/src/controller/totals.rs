@@ -50,12 +50,10 @@ impl World {
         if node.is_selected(&cluster.spec.node_selector) {
             return Standing::Selected;
         }
-        let pods = self.pods.all().values();
-        let mut here = pods.filter(|pod| pod.node.as_deref() == Some(name) && !pod.finished);
         // What a node holds may be swept once its object is gone.
         let holds = !lease.status.chains.is_empty() || is_true(lease, "Installed");
         let has_installer = node.labels.contains_key(names::INSTALLED_LABEL)
-            || here.clone().any(|pod| self.is_installer(pod));
+            || self.pods_on(name).any(|pod| self.is_installer(pod));
         if !has_installer && (is_uninstalled(lease) || !holds) {
             return Standing::Left;
         }
@@ -63,7 +61,8 @@ impl World {
         let mut held = lease.status.chains.iter();
         Standing::Leaving {
             labelled: labels.any(|label| node.labels.contains_key(*label)),
-            used: held.any(|held| held.containers > 0) || here.any(|pod| self.has_target(pod)),
+            used: held.any(|held| held.containers > 0)
+                || self.pods_on(name).any(|pod| self.has_target(pod)),
         }
     }
 

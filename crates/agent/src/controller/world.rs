@@ -64,6 +64,8 @@ pub struct World {
     job_pods: BTreeMap<String, String>,
     // Pods by repository, and nodes by chain: a thousand images may be deleted at once.
     by_repository: HashMap<String, BTreeSet<String>>,
+    // Pods by node: a thousand nodes may leave at once.
+    by_node: HashMap<String, BTreeSet<String>>,
     by_chain: HashMap<String, BTreeSet<String>>,
     images_by_chain: HashMap<String, BTreeSet<String>>,
     images_by_base: HashMap<String, BTreeSet<String>>,
@@ -209,6 +211,13 @@ impl World {
                 None => format!("{} on no node yet", pod.id),
             })
             .collect()
+    }
+
+    /// Pods on a node that have not ended.
+    pub(super) fn pods_on(&self, node: &str) -> impl Iterator<Item = &PodView> {
+        let names = self.by_node.get(node).into_iter().flatten();
+        let pods = names.filter_map(|name| self.pods.get(name));
+        pods.map(|pod| &**pod).filter(|pod| !pod.finished)
     }
 
     /// A change of an image, told by the watch or by the answer to our own write.
@@ -374,6 +383,12 @@ impl World {
             let (old, new) = (repositories(&change.old), repositories(&change.new));
             let concerned = self.deleting_of(&old.union(&new).cloned().collect());
             index(&mut self.by_repository, &change.key, old, new);
+            let node = |pod: &Option<Arc<PodView>>| -> BTreeSet<String> {
+                let node = pod.as_ref().and_then(|pod| pod.node.clone());
+                node.into_iter().collect()
+            };
+            let (old, new) = (node(&change.old), node(&change.new));
+            index(&mut self.by_node, &change.key, old, new);
             if !concerned.is_empty() {
                 keys.extend(concerned);
                 keys.insert(Key::Nodes);
