@@ -1,19 +1,16 @@
-//! The HTTP API that existing clients speak: five actions, signed requests (DESIGN section 7).
+//! The HTTP API that existing clients speak, as it is on the wire: five actions, signed requests
+//! (DESIGN section 7). What servers and clients share; pure, nothing here does I/O.
 //!
-//! Data flow of a request: [`parameters`] (what it says, flat) → [`signature`] (whether its key said
-//! it) → [`access`] (whether that key may ask for this [`action`] on that cluster) → an answer, or a
-//! [`refusal`]. All here is pure; nothing does I/O.
+//! [`parameters`] is what a request says, flat; [`signature`] signs that and checks it; [`action`]
+//! is what it asks for; a [`refusal`] is why it was not done.
 
-pub mod access;
 pub mod action;
-pub mod config;
 pub mod parameters;
 pub mod refusal;
 pub mod secret;
 pub mod signature;
 
-pub use access::{Access, Granted};
-pub use action::Action;
-pub use config::{Config, ConfigError};
+pub use action::{Action, Verb};
 pub use parameters::{ParameterError, Parameters};
 pub use refusal::Refusal;
+pub use secret::Secret;

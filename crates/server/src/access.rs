@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use crate::action::{Action, Verb, required};
-use crate::parameters::Parameters;
-use crate::refusal::Refusal;
-use crate::secret::Secret;
-use crate::signature::{SIGNATURE, is_signed_by};
+use uimgacc_api::action::{Action, Verb, required};
+use uimgacc_api::parameters::Parameters;
+use uimgacc_api::refusal::Refusal;
+use uimgacc_api::secret::Secret;
+use uimgacc_api::signature::{SIGNATURE, is_signed_by};
 
 /// What a key may do in a project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -104,7 +104,7 @@ impl Key {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::signature::sign;
+    use uimgacc_api::signature::sign;
 
     fn access() -> Access {
         let key = |private: &str, projects: &[(&str, Right)], clusters: Option<&[&str]>| Key {

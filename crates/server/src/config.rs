@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use crate::access::{Access, Key, Right};
-use crate::secret::Secret;
+use uimgacc_api::secret::Secret;
 
 /// Where a login of `EnableUK8SImageAccelerate` is for.
 const UHUB: &str = "uhub.service.ucloud.cn";
