@@ -1,7 +1,6 @@
 //! The five actions, as a request asks for them.
 
 use uimgacc_control::parse_nfs;
-use uimgacc_objects::NfsStore;
 use uimgacc_types::ImageReference;
 
 use crate::parameters::Parameters;
@@ -61,8 +60,8 @@ impl Verb {
 pub enum Action {
     /// Set up acceleration.
     Enable {
-        /// The store; must be said the first time.
-        nfs: Option<NfsStore>,
+        /// The store, as [`parse_nfs`] reads it; must be said the first time.
+        nfs: Option<String>,
         /// The subnet of the store, which is only kept and told.
         subnet: Option<String>,
         /// User and password at the cluster's registry.
@@ -95,7 +94,10 @@ impl Action {
         Ok(match verb {
             Verb::Enable => Self::Enable {
                 nfs: optional(parameters, "NfsAddr")
-                    .map(|text| parse_nfs(text).map_err(|_| not_available("NfsAddr")))
+                    .map(|text| match parse_nfs(text) {
+                        Ok(_) => Ok(text.to_owned()),
+                        Err(_) => Err(not_available("NfsAddr")),
+                    })
                     .transpose()?,
                 subnet: optional(parameters, "SubnetId").map(str::to_owned),
                 login: login(parameters)?,

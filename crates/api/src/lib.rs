@@ -5,12 +5,14 @@
 //! is what it asks for; a [`refusal`] is why it was not done.
 
 pub mod action;
+pub mod answer;
 pub mod parameters;
 pub mod refusal;
 pub mod secret;
 pub mod signature;
 
 pub use action::{Action, Verb};
+pub use answer::{Done, Image, Progress, Status};
 pub use parameters::{ParameterError, Parameters};
 pub use refusal::Refusal;
 pub use secret::Secret;

@@ -38,6 +38,14 @@ pub enum Refusal {
     /// 230: a parameter, or the way they are sent, cannot be used.
     #[error("Params [{0}] not available")]
     NotAvailable(String),
+    /// 230: a parameter cannot be used there.
+    #[error("Params [{key}] not available: {why}")]
+    Rejected {
+        /// The parameter.
+        key: &'static str,
+        /// Why.
+        why: String,
+    },
     /// 292: the key has no rights in any such project.
     #[error("Project [{0}] not exists")]
     NoProject(String),
@@ -82,7 +90,7 @@ impl Refusal {
             Self::WrongSignature => 171,
             Self::UnknownUser => 172,
             Self::Missing(_) => 220,
-            Self::NotAvailable(_) => 230,
+            Self::NotAvailable(_) | Self::Rejected { .. } => 230,
             Self::NoProject(_) => 292,
             Self::Denied => 299,
         }
@@ -128,6 +136,14 @@ mod tests {
                 Refusal::NotAvailable(name()),
                 230,
                 "Params [ClusterId] not available",
+            ),
+            (
+                Refusal::Rejected {
+                    key: "Image",
+                    why: "not there".to_owned(),
+                },
+                230,
+                "Params [Image] not available: not there",
             ),
             (
                 Refusal::NoProject("p".to_owned()),

@@ -185,6 +185,7 @@ impl Enable {
         let paths = self.paths;
         Ok(EnableRequest {
             store,
+            subnet: None,
             login,
             credentials_secret: registry.registry_secret,
             plain_http_registries: registry.plain_http_registry,

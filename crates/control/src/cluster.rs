@@ -180,6 +180,20 @@ impl Cluster {
     where
         K: Clone + DeserializeOwned + Debug,
     {
+        self.list_some(api, params, what, Some).await
+    }
+
+    /// What `choose` makes of the objects of a kind; only one page of them is in memory at a time.
+    pub(crate) async fn list_some<K, T>(
+        &self,
+        api: &Api<K>,
+        params: ListParams,
+        what: &str,
+        choose: impl Fn(K) -> Option<T>,
+    ) -> Result<Vec<T>, Error>
+    where
+        K: Clone + DeserializeOwned + Debug,
+    {
         let mut params = params.limit(PAGE);
         let mut items = Vec::new();
         loop {
@@ -187,7 +201,7 @@ impl Cluster {
                 .list(&params)
                 .await
                 .map_err(self.failed(&format!("list {what}")))?;
-            items.extend(page.items);
+            items.extend(page.items.into_iter().filter_map(&choose));
             match page.metadata.continue_ {
                 Some(token) if !token.is_empty() => params = params.continue_token(&token),
                 _ => return Ok(items),

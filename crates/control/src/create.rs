@@ -6,16 +6,12 @@ use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt as _;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
-use tokio::time::Instant;
 use uimgacc_objects::{AcceleratedImage, AcceleratedImageSpec, Phase, SecretReference, names};
 use uimgacc_types::ImageReference;
 
 use crate::error::Error;
 use crate::images::{ImageView, normalised, not_enabled, object_name, phase};
 use crate::{Cluster, Progress, observe};
-
-/// How long an agent may take to notice that it is to try again.
-const RETRY_NOTICE: Duration = Duration::from_secs(30);
 
 /// What is to be made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -111,10 +107,7 @@ impl Cluster {
         let new = object(request)?;
         let acceleration = self.acceleration().await?.ok_or(Error::NotEnabled)?;
         if acceleration.metadata.deletion_timestamp.is_some() {
-            return Err(Error::Invalid {
-                message: "image acceleration is being disabled".to_owned(),
-                hint: "wait for it, then `uimgacc enable` again".to_owned(),
-            });
+            return Err(Error::BeingDisabled);
         }
         let images = self.all::<AcceleratedImage>();
         let action = format!("create the image {}", new.spec.target_image);
@@ -147,19 +140,41 @@ impl Cluster {
             },
         };
         compare(&new.spec, &old)?;
-        if phase(&old) == Phase::CreateError {
-            self.retry(&old).await?;
-        }
+        let image = if phase(&old) == Phase::CreateError {
+            self.retry(&old).await?
+        } else {
+            old
+        };
         Ok(Created {
-            image: ImageView::new(&old),
+            image: ImageView::new(&image),
             existed: true,
         })
     }
 
     /// Has the agent try again now: marks the image, and takes away the Job that failed. Who may not
     /// delete Jobs in kube-system leaves that to the agent.
-    async fn retry(&self, image: &AcceleratedImage) -> Result<(), Error> {
-        let action = format!("try {} again", image.spec.target_image);
+    async fn retry(&self, image: &AcceleratedImage) -> Result<AcceleratedImage, Error> {
+        let marked = self.ask_again(image).await?;
+        let Some(job) = image.status.as_ref().and_then(|status| status.job.clone()) else {
+            return Ok(marked);
+        };
+        let jobs = self.ours::<Job>();
+        match jobs.delete(&job, &DeleteParams::background()).await {
+            Ok(_) => Ok(marked),
+            Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => Ok(marked),
+            Err(error) => {
+                let action = format!("try {} again", image.spec.target_image);
+                Err(self.failed(&action)(error))
+            }
+        }
+    }
+
+    /// Marks the image for another attempt: from then on it does not count as failed, until the
+    /// agent has taken notice.
+    pub(crate) async fn ask_again(
+        &self,
+        image: &AcceleratedImage,
+    ) -> Result<AcceleratedImage, Error> {
         let version = image.resource_version().unwrap_or_default();
         // Any value does that was not there before.
         let patch = json!({"metadata": {"annotations": {names::RETRY_ANNOTATION: version}}});
@@ -167,16 +182,7 @@ impl Cluster {
         self.all::<AcceleratedImage>()
             .patch(&image.name_any(), &params, &patch)
             .await
-            .map_err(self.failed(&action))?;
-        let Some(job) = image.status.as_ref().and_then(|status| status.job.clone()) else {
-            return Ok(());
-        };
-        let jobs = self.ours::<Job>();
-        match jobs.delete(&job, &DeleteParams::background()).await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => Ok(()),
-            Err(error) => Err(self.failed(&action)(error)),
-        }
+            .map_err(self.failed(&format!("try {} again", image.spec.target_image)))
     }
 
     /// Waits until an image is ready.
@@ -189,31 +195,9 @@ impl Cluster {
         within: Duration,
         progress: &dyn Progress,
     ) -> Result<ImageView, Error> {
-        let started = Instant::now();
         let target = &created.image.target_image;
         let name = &created.image.name;
-        let action = "watch the image";
-        let api = || self.all::<AcceleratedImage>();
-        if created.image.status == Phase::CreateError {
-            // An old failure is told again only where the agent takes no notice of the new attempt.
-            let old = &created.image;
-            let noticed = |image: Option<&AcceleratedImage>| {
-                let now = image.map(ImageView::new);
-                let is_same = now.is_some_and(|now| {
-                    (now.status, &now.error, now.failures) == (old.status, &old.error, old.failures)
-                });
-                (!is_same).then_some(Ok(()))
-            };
-            let notice = within.min(RETRY_NOTICE);
-            if observe::until(self, api(), name, notice, action, noticed)
-                .await?
-                .is_none()
-            {
-                return Err(failed(old));
-            }
-        }
         let mut last: Option<ImageView> = None;
-        let rest = within.saturating_sub(started.elapsed());
         let decide = |image: Option<&AcceleratedImage>| {
             let Some(image) = image else {
                 return Some(Err(Error::CreateFailed {
@@ -235,7 +219,8 @@ impl Cluster {
                 Phase::Creating => None,
             }
         };
-        let answer = observe::until(self, api(), name, rest, action, decide).await?;
+        let images = self.all::<AcceleratedImage>();
+        let answer = observe::until(self, images, name, within, "watch the image", decide).await?;
         answer.ok_or_else(|| Error::Timeout {
             what: format!("{target} is not ready"),
             after: within,

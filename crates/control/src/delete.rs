@@ -8,7 +8,7 @@ use serde_json::json;
 use uimgacc_objects::{AcceleratedImage, Phase, names};
 
 use crate::error::Error;
-use crate::images::ImageView;
+use crate::images::{ImageView, phase};
 use crate::{Cluster, Progress, observe};
 
 /// What is to be deleted.
@@ -50,6 +50,9 @@ impl Cluster {
             }),
             ..DeleteParams::background()
         };
+        if phase(&image) == Phase::DeleteError {
+            self.ask_again(&image).await?;
+        }
         match images.delete(&name, &params).await {
             Ok(_) => {}
             Err(kube::Error::Api(status)) if status.is_not_found() => {}

@@ -5,19 +5,19 @@
 //! go; agent, roles and Secret are deleted; the definitions too, where no image is left. The store
 //! keeps its data unless `purge` is asked for. The same again goes on where it was cut short.
 
+pub(crate) mod removal;
+
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 use tokio::time::Instant;
-use uimgacc_objects::{ImageAcceleration, find_condition, names};
+use uimgacc_objects::{AcceleratedImage, ImageAcceleration, find_condition, names};
 
 use crate::error::Error;
 use crate::holders::references;
 use crate::images::ImageView;
-use crate::manifests::{self, DEFAULT_IMAGE, Manifest, PART_OF_LABEL};
 use crate::observe::next_before;
 use crate::world::{SAID, World};
 use crate::{Cluster, Progress};
@@ -64,13 +64,7 @@ impl Cluster {
             other => other?,
         };
         if !request.force {
-            let holders = self.holders(&references(&images, false)).await?;
-            if !holders.is_empty() {
-                return Err(Error::InUse {
-                    what: "image acceleration".to_owned(),
-                    holders,
-                });
-            }
+            self.refuse_in_use(&images).await?;
         }
         if request.purge && !images.is_empty() {
             if acceleration.is_none() {
@@ -85,28 +79,53 @@ impl Cluster {
             self.purge(request, deadline, progress).await?;
         }
         if let Some(acceleration) = &acceleration {
-            self.delete_acceleration(acceleration, request, deadline, progress)
-                .await?;
-        }
-        let statics = manifests::static_objects(DEFAULT_IMAGE)?;
-        for manifest in statics.iter().rev() {
-            self.delete_manifest(manifest).await?;
-        }
-        self.delete_secret().await?;
-        progress.say("agent, roles and Secret are deleted");
-        let images_left = match self.list_images().await {
-            Err(Error::NotEnabled) => 0,
-            other => other?.len(),
-        };
-        if images_left == 0 {
-            for manifest in manifests::definitions()? {
-                self.delete_manifest(&manifest).await?;
+            self.mark_removal(true).await?;
+            if self
+                .delete_acceleration(acceleration, request.force)
+                .await?
+            {
+                self.wait_removed(acceleration, request, deadline, progress)
+                    .await?;
             }
+        }
+        let images_left = self.remove_all(None).await?;
+        progress.say("agent, roles and Secret are deleted");
+        if images_left == 0 {
             progress.say("definitions are deleted");
         }
         Ok(DisableReport {
             was_enabled: acceleration.is_some(),
             images_left,
+        })
+    }
+
+    /// Begins to disable the cluster and returns at once: the agent goes on with it on the nodes,
+    /// and [`Self::finish_disable`] takes away the rest. Images stay in the store. Whether there was
+    /// anything to disable.
+    ///
+    /// # Errors
+    /// Pods use target images; nothing is changed then.
+    pub async fn begin_disable(&self) -> Result<bool, Error> {
+        let images = match self.list_images().await {
+            Err(Error::NotEnabled) => return Ok(false),
+            other => other?,
+        };
+        self.refuse_in_use(&images).await?;
+        self.mark_removal(true).await?;
+        if let Some(acceleration) = self.acceleration().await? {
+            self.delete_acceleration(&acceleration, false).await?;
+        }
+        Ok(true)
+    }
+
+    async fn refuse_in_use(&self, images: &[AcceleratedImage]) -> Result<(), Error> {
+        let holders = self.holders(&references(images, false)).await?;
+        if holders.is_empty() {
+            return Ok(());
+        }
+        Err(Error::InUse {
+            what: "image acceleration".to_owned(),
+            holders,
         })
     }
 
@@ -122,7 +141,7 @@ impl Cluster {
                 self.force(image).await?;
             }
             let deleted = self
-                .all::<uimgacc_objects::AcceleratedImage>()
+                .all::<AcceleratedImage>()
                 .delete(&image.name_any(), &DeleteParams::background())
                 .await;
             match deleted {
@@ -154,15 +173,14 @@ impl Cluster {
         Ok(())
     }
 
+    /// Whether it was there still; the agent then takes things off the nodes.
     async fn delete_acceleration(
         &self,
         acceleration: &ImageAcceleration,
-        request: &DisableRequest,
-        deadline: Instant,
-        progress: &dyn Progress,
-    ) -> Result<(), Error> {
+        force: bool,
+    ) -> Result<bool, Error> {
         let api = self.all::<ImageAcceleration>();
-        if request.force {
+        if force {
             let patch = json!({"metadata": {"annotations": {names::FORCE_ANNOTATION: "true"}}});
             api.patch(
                 names::DEFAULT,
@@ -178,10 +196,20 @@ impl Cluster {
                 .await
             {
                 Ok(_) => {}
-                Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(()),
+                Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(false),
                 Err(error) => return Err(self.failed("delete the ImageAcceleration")(error)),
             }
         }
+        Ok(true)
+    }
+
+    async fn wait_removed(
+        &self,
+        acceleration: &ImageAcceleration,
+        request: &DisableRequest,
+        deadline: Instant,
+        progress: &dyn Progress,
+    ) -> Result<(), Error> {
         let mut changes = World::watch(self);
         let mut world = World::default();
         let mut said: Vec<String> = Vec::new();
@@ -208,37 +236,6 @@ impl Cluster {
             after: request.within,
             missing: said,
         })
-    }
-
-    async fn delete_manifest(&self, manifest: &Manifest) -> Result<(), Error> {
-        let api = self.dynamic(&manifest.resource, manifest.namespace());
-        match api
-            .delete(manifest.name(), &DeleteParams::background())
-            .await
-        {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-            Err(error) => Err(self.failed(&format!("delete {}", manifest.title()))(error)),
-        }
-    }
-
-    /// The Secret that `enable` made; one of the user's own stays.
-    async fn delete_secret(&self) -> Result<(), Error> {
-        let secrets = self.ours::<Secret>();
-        let secret = secrets
-            .get_opt(names::REGISTRY_SECRET)
-            .await
-            .map_err(self.failed("read the registry's Secret"))?;
-        let is_ours = secret.is_some_and(|secret| {
-            secret.labels().get(PART_OF_LABEL).map(String::as_str) == Some(names::PART_OF)
-        });
-        if is_ours {
-            secrets
-                .delete(names::REGISTRY_SECRET, &DeleteParams::background())
-                .await
-                .map_err(self.failed("delete the registry's Secret"))?;
-        }
-        Ok(())
     }
 }
 

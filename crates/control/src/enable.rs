@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use uimgacc_objects::{Fallback, ImageAcceleration, ImageAccelerationSpec, Originals, names};
@@ -64,6 +65,8 @@ pub struct NodePathChanges {
 pub struct EnableRequest {
     /// Where the store is; must be said the first time.
     pub store: Option<StoreChoice>,
+    /// The subnet of the store, which is only kept and told.
+    pub subnet: Option<String>,
     /// User and password at a registry, which go into the Secret.
     pub login: Option<Login>,
     /// An existing Secret of type kubernetes.io/dockerconfigjson in kube-system, instead of ours.
@@ -113,8 +116,8 @@ pub struct EnableReport {
 }
 
 /// The object, as it is applied.
-fn acceleration_object(spec: &ImageAccelerationSpec) -> Value {
-    json!({
+fn acceleration_object(spec: &ImageAccelerationSpec, subnet: Option<&str>) -> Value {
+    let mut object = json!({
         "apiVersion": "uimgacc.io/v1",
         "kind": "ImageAcceleration",
         "metadata": {
@@ -122,7 +125,11 @@ fn acceleration_object(spec: &ImageAccelerationSpec) -> Value {
             "labels": { PART_OF_LABEL: names::PART_OF },
         },
         "spec": spec,
-    })
+    });
+    if let Some(subnet) = subnet {
+        object["metadata"]["annotations"] = json!({ names::SUBNET_ANNOTATION: subnet });
+    }
+    object
 }
 
 impl EnableRequest {
@@ -143,7 +150,7 @@ impl EnableRequest {
                 let secret = credentials::secret(&reference.name, None, login)?;
                 objects.push(serde_json::to_value(secret).unwrap_or_default());
             }
-            objects.push(acceleration_object(&spec));
+            objects.push(acceleration_object(&spec, self.subnet.as_deref()));
         }
         Ok(objects)
     }
@@ -166,18 +173,20 @@ impl Cluster {
         if let Some(old) = &old
             && old.metadata.deletion_timestamp.is_some()
         {
-            return Err(Error::Invalid {
-                message: "image acceleration is being disabled".to_owned(),
-                hint:
-                    "wait for it (`uimgacc disable` again shows how far it is), then enable again"
-                        .to_owned(),
-            });
+            return Err(Error::BeingDisabled);
         }
         let spec = plan::spec(old.as_ref().map(|old| &old.spec), request)?;
+        let subnet = request.subnet.as_deref().or_else(|| {
+            let annotations = old.as_ref()?.annotations();
+            annotations
+                .get(names::SUBNET_ANNOTATION)
+                .map(String::as_str)
+        });
         self.check_store_change(old.as_ref(), &spec, request)
             .await?;
         progress.say(&format!("Kubernetes {} at {}", version.text, self.server()));
 
+        self.settle_disable().await?;
         self.apply_definitions().await?;
         progress.say("definitions are there");
         for manifest in manifests::static_objects(&spec.image)? {
@@ -194,7 +203,7 @@ impl Cluster {
                 reference.name
             ));
         }
-        self.apply_acceleration(old.as_ref(), &spec).await?;
+        self.apply_acceleration(old.as_ref(), &spec, subnet).await?;
         progress.say("the ImageAcceleration is there");
         let ready_nodes = match request.wait {
             Some(within) => Some(self.wait_enabled(within, progress).await?),
@@ -291,6 +300,7 @@ impl Cluster {
         &self,
         old: Option<&ImageAcceleration>,
         spec: &ImageAccelerationSpec,
+        subnet: Option<&str>,
     ) -> Result<(), Error> {
         let api = self.all::<ImageAcceleration>();
         let action = "the ImageAcceleration";
@@ -311,8 +321,8 @@ impl Cluster {
                 .await
                 .map_err(self.failed("change the store"))?;
         }
-        self.apply(&api, names::DEFAULT, &acceleration_object(spec), action)
-            .await?;
+        let object = acceleration_object(spec, subnet);
+        self.apply(&api, names::DEFAULT, &object, action).await?;
         Ok(())
     }
 }

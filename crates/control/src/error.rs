@@ -119,6 +119,9 @@ pub enum Error {
         /// Whose target it is.
         other: String,
     },
+    /// The cluster is being disabled just now.
+    #[error("image acceleration is being disabled")]
+    BeingDisabled,
     /// It is being deleted just now.
     #[error("{target} is being deleted")]
     BeingDeleted {
@@ -183,9 +186,10 @@ impl Error {
         match self {
             Self::Reference(_) | Self::NfsAddress(_) | Self::Invalid { .. } => Kind::Invalid,
             Self::NotEnabled | Self::NotFound { .. } => Kind::NotFound,
-            Self::Ambiguous { .. } | Self::TargetTaken { .. } | Self::BeingDeleted { .. } => {
-                Kind::Conflict
-            }
+            Self::Ambiguous { .. }
+            | Self::TargetTaken { .. }
+            | Self::BeingDeleted { .. }
+            | Self::BeingDisabled => Kind::Conflict,
             Self::InUse { .. } => Kind::InUse,
             Self::Timeout { .. } => Kind::Timeout,
             Self::CreateFailed { .. } | Self::DeleteFailed { .. } => Kind::Failed,
@@ -227,6 +231,9 @@ impl Error {
             Self::TargetTaken { .. } => {
                 "choose another target, or delete that image first (`uimgacc delete`)"
             }
+            Self::BeingDisabled => {
+                "wait for it (`uimgacc disable` again shows how far it is), then `uimgacc enable` again"
+            }
             Self::BeingDeleted { .. } => {
                 "wait until it is gone (`uimgacc get -w`), then create it again"
             }
@@ -249,6 +256,10 @@ impl Error {
 pub struct Cause(String);
 
 impl Cause {
+    pub(crate) fn new(text: String) -> Self {
+        Self(text)
+    }
+
     pub(crate) fn of(error: &dyn std::error::Error) -> Self {
         let mut inner = error;
         while let Some(source) = inner.source() {

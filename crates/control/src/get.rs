@@ -44,6 +44,8 @@ pub struct ClusterImages {
     pub error: String,
     /// All images, by target. (The API's own answer leaves them out while `status` is not at rest.)
     pub images: Vec<ImageView>,
+    /// The subnet of the store, as `enable` was told; empty where it was not.
+    pub subnet_id: String,
     /// `server:/path`; empty where the store is not on NFS.
     pub nfs_addr: String,
     /// Nodes that can run accelerated images.
@@ -78,13 +80,22 @@ fn overall(is_known: bool, phases: &[Phase]) -> ClusterStatus {
     }
 }
 
+fn is_current(acceleration: &ImageAcceleration, status: &ImageAccelerationStatus) -> bool {
+    acceleration.metadata.deletion_timestamp.is_none()
+        && status.observed_generation == acceleration.metadata.generation
+}
+
 pub(crate) fn view(
     acceleration: Option<&ImageAcceleration>,
     images: &[AcceleratedImage],
 ) -> ClusterImages {
-    let status = acceleration
+    let mut status = acceleration
         .and_then(|acceleration| acceleration.status.clone())
         .unwrap_or_default();
+    // What was said of other settings, or before it was to go, counts for nothing.
+    if acceleration.is_some_and(|acceleration| !is_current(acceleration, &status)) {
+        status.conditions.clear();
+    }
     let nfs_ready = holds(&status, "NfsReady");
     let agent_ready = holds(&status, "AgentReady");
     let phases: Vec<Phase> = images.iter().map(phase).collect();
@@ -109,6 +120,10 @@ pub(crate) fn view(
         status: overall(acceleration.is_some() && agent_ready, &phases),
         error,
         images: views,
+        subnet_id: acceleration
+            .and_then(|acceleration| acceleration.annotations().get(names::SUBNET_ANNOTATION))
+            .cloned()
+            .unwrap_or_default(),
         nfs_addr: acceleration
             .and_then(|acceleration| acceleration.spec.store.nfs.as_ref())
             .map(format_nfs)
@@ -230,7 +245,7 @@ mod tests {
             view,
             serde_json::json!({
                 "Enable": false, "NfsReady": false, "AgentReady": false, "Status": "Unknown",
-                "Error": "", "Images": [], "NfsAddr": "", "ReadyNodes": 0, "Nodes": 0,
+                "Error": "", "Images": [], "SubnetId": "", "NfsAddr": "", "ReadyNodes": 0, "Nodes": 0,
             })
         );
     }

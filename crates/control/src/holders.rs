@@ -150,13 +150,11 @@ impl Cluster {
         }
         let unfinished =
             ListParams::default().fields("status.phase!=Succeeded,status.phase!=Failed");
-        let pods = self
-            .list(&self.all::<Pod>(), unfinished, "the Pods of all namespaces")
+        let what = "the Pods of all namespaces";
+        let choose = |pod: Pod| holder(&pod, references);
+        let mut holders = self
+            .list_some(&self.all::<Pod>(), unfinished, what, choose)
             .await?;
-        let mut holders: Vec<Holder> = pods
-            .iter()
-            .filter_map(|pod| holder(pod, references))
-            .collect();
         holders.sort();
         Ok(holders)
     }

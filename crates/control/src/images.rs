@@ -77,14 +77,31 @@ pub(crate) fn object_name(target: &ImageReference) -> String {
     names::image_name(&text, &Digest::of(text.as_bytes()).hex())
 }
 
-/// Where an image stands: one that has an end is being deleted, whatever the agent has written yet.
+/// Where an image stands: one that has an end is being deleted, and one that was asked for again is
+/// being made again, whatever the agent has written yet.
 pub(crate) fn phase(image: &AcceleratedImage) -> Phase {
     let phase = image.status.as_ref().map_or(Phase::Creating, |s| s.phase);
-    if image.metadata.deletion_timestamp.is_some() && phase != Phase::DeleteError {
-        Phase::Deleting
+    let is_again = is_asked_again(image);
+    if image.metadata.deletion_timestamp.is_some() {
+        match phase {
+            Phase::DeleteError if !is_again => phase,
+            _ => Phase::Deleting,
+        }
+    } else if phase == Phase::CreateError && is_again {
+        Phase::Creating
     } else {
         phase
     }
+}
+
+/// Whether another attempt was asked for of which the agent has not taken notice yet.
+fn is_asked_again(image: &AcceleratedImage) -> bool {
+    let asked = image.annotations().get(names::RETRY_ANNOTATION);
+    let observed = image
+        .status
+        .as_ref()
+        .and_then(|s| s.observed_retry.as_ref());
+    asked.is_some() && asked != observed
 }
 
 impl ImageView {
@@ -248,5 +265,29 @@ mod tests {
                 k8s_openapi::jiff::Timestamp::UNIX_EPOCH,
             ));
         assert_eq!(phase(&one), Phase::Deleting);
+    }
+
+    #[test]
+    fn what_was_asked_for_again_is_no_failure() {
+        let mut one = image("a", "b");
+        let mut status = uimgacc_objects::AcceleratedImageStatus {
+            phase: Phase::CreateError,
+            ..Default::default()
+        };
+        one.status = Some(status.clone());
+        assert_eq!(phase(&one), Phase::CreateError);
+        one.annotations_mut()
+            .insert(names::RETRY_ANNOTATION.to_owned(), "7".to_owned());
+        assert_eq!(phase(&one), Phase::Creating);
+        one.metadata.deletion_timestamp =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+                k8s_openapi::jiff::Timestamp::UNIX_EPOCH,
+            ));
+        status.phase = Phase::DeleteError;
+        one.status = Some(status.clone());
+        assert_eq!(phase(&one), Phase::Deleting);
+        status.observed_retry = Some("7".to_owned());
+        one.status = Some(status);
+        assert_eq!(phase(&one), Phase::DeleteError);
     }
 }

@@ -21,6 +21,7 @@ mod hints;
 mod holders;
 mod images;
 mod manifests;
+mod mirror;
 mod observe;
 mod status;
 mod store_address;
@@ -40,6 +41,7 @@ pub use get::{ClusterImages, ClusterStatus};
 pub use holders::Holder;
 pub use images::{ImageProgress, ImageView};
 pub use manifests::{DEFAULT_IMAGE, yaml};
+pub use mirror::{Mirror, Snapshot};
 pub use status::{ComponentStatus, ImageTotals, NodeStatus, Status};
 pub use store_address::{NfsAddressError, format_nfs, parse_nfs};
 

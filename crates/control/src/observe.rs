@@ -64,6 +64,11 @@ impl<K: Resource> Table<K> {
         }
     }
 
+    /// Nothing is known any more.
+    pub(crate) fn forget(&mut self) {
+        *self = Self::default();
+    }
+
     /// Whether all that there was at the beginning is known.
     pub(crate) fn is_listed(&self) -> bool {
         self.is_listed
@@ -78,7 +83,7 @@ impl<K: Resource> Table<K> {
     }
 }
 
-/// A watch that goes on after errors that pass; others end it.
+/// A watch that goes on after errors that pass; others end it. Objects come without `managedFields`.
 pub(crate) fn events<K>(
     cluster: &Cluster,
     api: Api<K>,
@@ -90,6 +95,8 @@ where
 {
     let server = cluster.server().to_owned();
     watch(api, config)
+        // The larger part of an object, and of no use here.
+        .modify(|object| object.meta_mut().managed_fields = None)
         .default_backoff()
         .map_err(move |error| of_watch(&server, action, &error))
         .boxed()

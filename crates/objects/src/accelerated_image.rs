@@ -127,6 +127,9 @@ pub struct AcceleratedImageStatus {
     /// How often the conversion has failed in a row.
     #[serde(default)]
     pub failures: u32,
+    /// The value of the annotation `uimgacc.io/retry` that was last acted upon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_retry: Option<String>,
     /// The Job that converts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,

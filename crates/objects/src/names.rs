@@ -30,6 +30,11 @@ pub const FORCE_ANNOTATION: &str = "uimgacc.io/force";
 /// Annotation of an [`crate::AcceleratedImage`] in phase `CreateError`: a new value has the agent
 /// try again at once, whatever the pause.
 pub const RETRY_ANNOTATION: &str = "uimgacc.io/retry";
+/// Annotation of the [`crate::ImageAcceleration`]: the subnet of the store. Only kept and told.
+pub const SUBNET_ANNOTATION: &str = "uimgacc.io/subnet-id";
+/// Annotation of the definition of [`crate::ImageAcceleration`]: all of ours is to be taken away
+/// once that object is gone.
+pub const REMOVE_ANNOTATION: &str = "uimgacc.io/remove";
 /// Label of Jobs and Pods that convert; the value is the name of the [`crate::AcceleratedImage`].
 pub const IMAGE_LABEL: &str = "uimgacc.io/image";
 /// `app.kubernetes.io/part-of` of everything that `enable` makes.

@@ -139,6 +139,7 @@ impl Executor {
         });
         set(&mut body, "observedGeneration", &status.observed_generation);
         set(&mut body, "error", &status.error);
+        set(&mut body, "observedRetry", &status.observed_retry);
         set(&mut body, "job", &status.job);
         let patch = status_patch("AcceleratedImage", meta, &body);
         let api = Api::<AcceleratedImage>::all(self.client.clone());

@@ -143,6 +143,14 @@ impl From<AcceleratedImage> for ImageView {
     }
 }
 
+impl ImageView {
+    /// Whether another attempt was asked for since the status was written.
+    #[must_use]
+    pub fn is_asked_again(&self) -> bool {
+        self.retry.is_some() && self.retry != self.status.observed_retry
+    }
+}
+
 fn annotation<'a, K: Resource>(object: &'a K, key: &str) -> Option<&'a str> {
     let annotations = object.meta().annotations.as_ref()?;
     annotations.get(key).map(String::as_str)

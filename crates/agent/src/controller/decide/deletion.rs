@@ -64,6 +64,7 @@ pub fn decide(input: &Input<'_>) -> Decision {
         return decision;
     }
     decision.status.observed_generation = image.meta.generation;
+    decision.status.observed_retry.clone_from(&image.retry);
     let delete_job =
         |job: &(&str, &str, JobState)| Action::DeleteJob(job.0.to_owned(), job.1.to_owned());
     match &input.convert.2 {
@@ -110,6 +111,16 @@ pub fn decide(input: &Input<'_>) -> Decision {
             decision.status.failures = failure.attempt;
             let pause = growing(5, failure.attempt, 600);
             let due = failure.at.saturating_add(pause).unwrap_or(Timestamp::MAX);
+            if image.is_asked_again() {
+                decision.actions.push(delete_job(&input.delete));
+                go_on(
+                    &mut decision,
+                    "Waiting",
+                    "it is tried again, as asked for",
+                    input.now,
+                );
+                return decision;
+            }
             let message = format!("its space cannot be freed: {}", failure.message);
             stop(&mut decision, "Failed", &message, failure.at);
             if input.now >= due || failure.outdated {

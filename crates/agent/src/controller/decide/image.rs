@@ -40,6 +40,8 @@ pub struct Status {
     pub error: Option<String>,
     /// Failures in a row.
     pub failures: u32,
+    /// The mark for another attempt that this takes account of.
+    pub observed_retry: Option<String>,
     /// The Job that converts, or did.
     pub job: Option<String>,
     /// `Ready` and `Progressing`.
@@ -56,6 +58,7 @@ impl Status {
             phase: status.phase,
             error: status.error.clone(),
             failures: status.failures,
+            observed_retry: status.observed_retry.clone(),
             job: status.job.clone(),
             conditions: status.conditions.clone(),
         }
@@ -157,6 +160,7 @@ pub fn decide(input: &Input<'_>) -> Decision {
     let observed = image.status.observed_generation;
     let changed = observed.is_some() && observed != image.meta.generation;
     decision.status.observed_generation = image.meta.generation;
+    decision.status.observed_retry.clone_from(&image.retry);
 
     if image.status.phase == Phase::Ready && image.status.chain_id.is_some() {
         if let (name, uid, JobState::Succeeded(_) | JobState::Failed(_)) = &input.job {
@@ -361,10 +365,11 @@ fn start(decision: &mut Decision, input: &Input<'_>) {
         wait(decision, input, "WaitingForStore", message);
         return;
     }
-    let again = matches!(
-        decision.status.reason(),
-        "WaitingToRetry" | "Restarting" | "Failed"
-    );
+    let again = !image.is_asked_again()
+        && matches!(
+            decision.status.reason(),
+            "WaitingToRetry" | "Restarting" | "Failed"
+        );
     let since = if again {
         // What failed queues behind what waits, so that it keeps no place from others.
         find_condition(&image.status.conditions, "Progressing")
