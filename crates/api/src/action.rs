@@ -114,6 +114,18 @@ impl Action {
         })
     }
 
+    /// Which action it is.
+    #[must_use]
+    pub const fn verb(&self) -> Verb {
+        match self {
+            Self::Enable { .. } => Verb::Enable,
+            Self::Get => Verb::Get,
+            Self::Create { .. } => Verb::Create,
+            Self::Delete { .. } => Verb::Delete,
+            Self::Disable => Verb::Disable,
+        }
+    }
+
     /// Whether it changes nothing.
     #[must_use]
     pub const fn only_reads(&self) -> bool {

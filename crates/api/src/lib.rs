@@ -11,6 +11,9 @@ pub mod refusal;
 pub mod secret;
 pub mod signature;
 
+/// The OpenAPI description of the API.
+pub const OPENAPI: &str = include_str!("../openapi.yaml");
+
 pub use action::{Action, Verb};
 pub use answer::{Done, Image, Progress, Status};
 pub use parameters::{ParameterError, Parameters};

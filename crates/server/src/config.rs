@@ -93,17 +93,20 @@ pub struct Limits {
     pub seconds: u16,
     /// Requests a second of one key; twice as many in a burst.
     pub requests_per_second: u32,
-    /// Connections at once.
+    /// Connections at once; more are closed.
     pub connections: usize,
+    /// Connections that are read from at once, which bounds the memory; others wait for their turn.
+    pub active: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            body_bytes: 64 << 10,
+            body_bytes: 16 << 10,
             seconds: 10,
             requests_per_second: 100,
-            connections: 10_000,
+            connections: 20_000,
+            active: 1000,
         }
     }
 }

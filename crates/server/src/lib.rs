@@ -1,10 +1,22 @@
 //! The server of the HTTP API, for many clusters.
 //!
-//! Data flow of a request: parameters (of `uimgacc-api`) → [`access`] (whether their key may ask for
-//! this action on that cluster) → an answer or a refusal.
+//! Data flow of a request: [`serve`] (connections, TLS, limits) → [`service`] (reads it, answers in
+//! JSON, writes the [`audit`] log) → [`access`] (whether its key may ask for this action on that
+//! cluster) → [`perform`] (does it, on one of the [`clusters`]). Nothing is kept that a cluster does
+//! not hold, so any number of servers may stand behind one address.
 
 pub mod access;
+pub mod audit;
+pub mod clusters;
 pub mod config;
+pub mod files;
+pub mod health;
+pub mod live;
+pub mod metrics;
+pub mod perform;
+pub mod rate;
+pub mod serve;
+pub mod service;
 
 pub use access::{Access, Granted};
 pub use config::{Config, ConfigError};

@@ -1,0 +1,217 @@
+//! Does what was granted, on one cluster, in bounded time.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+use tokio::time::{Instant, sleep_until, timeout};
+use uimgacc_api::action::{Action, Verb};
+use uimgacc_api::answer::{Done, Status};
+use uimgacc_api::{Refusal, Secret};
+use uimgacc_control::{
+    Cluster, CreateRequest, DeleteRequest, EnableRequest, Error, Login, Mirror, Silent, StoreChoice,
+};
+
+use crate::clusters::Managed;
+
+/// How long a cluster may take to tell how it is; after that its status is `Unknown`.
+const TELL: Duration = Duration::from_secs(2);
+/// How long after a change no server anywhere tells of the time before it.
+const SEEN: Duration = Mirror::AGE.saturating_add(Duration::from_millis(50));
+
+/// Does an action; `within` bounds how long. What takes longer than a request goes on by itself.
+///
+/// # Errors
+/// Why it was not done.
+pub async fn perform(
+    cluster: &Managed,
+    action: Action,
+    within: Duration,
+) -> Result<Bytes, Refusal> {
+    let verb = action.verb();
+    if let Action::Get = action {
+        return Ok(get(cluster).await);
+    }
+    let mirror = cluster.mirror().map_err(|why| {
+        tracing::warn!(cluster = cluster.config.id, why, "no connection");
+        no_answer()
+    })?;
+    let Ok(permit) = cluster.changes.clone().try_acquire_owned() else {
+        return Err(Refusal::Throttled);
+    };
+    let registry = cluster.config.registry.clone();
+    // A task of its own: a client that goes away leaves nothing half done.
+    let work = tokio::spawn(async move {
+        let _permit = permit;
+        let done = change(mirror.cluster(), action, registry).await;
+        let seen = Instant::now() + SEEN;
+        done?;
+        sleep_until(seen).await;
+        Ok::<_, Error>(())
+    });
+    match timeout(within, work).await {
+        Ok(Ok(Ok(()))) => Ok(json(&Done::of(verb))),
+        Ok(Ok(Err(error))) => {
+            tracing::warn!(cluster = cluster.config.id, action = verb.name(), %error, source = ?std::error::Error::source(&error), "refused");
+            Err(refusal(verb, &error))
+        }
+        Ok(Err(_)) => Err(Refusal::Gateway("the server failed".to_owned())),
+        Err(_) => Err(Refusal::Gateway(format!(
+            "the cluster has not answered in {} s; what was asked for may still come about",
+            within.as_secs()
+        ))),
+    }
+}
+
+async fn get(cluster: &Managed) -> Bytes {
+    let (last, why) = match cluster.mirror() {
+        Err(why) => (None, why),
+        Ok(mirror) => match mirror.fresh(TELL).await {
+            Ok(snapshot) => {
+                cluster.set_reachable(true);
+                return cluster.answer(&snapshot, || json(&Status::of(&snapshot.images)));
+            }
+            Err(error) => (mirror.last(), error.to_string()),
+        },
+    };
+    cluster.set_reachable(false);
+    tracing::debug!(cluster = cluster.config.id, why, "no answer");
+    let last = last.as_ref().map(|last| last.images.as_ref());
+    json(&Status::unknown(last, "the cluster does not answer"))
+}
+
+async fn change(cluster: &Cluster, action: Action, registry: String) -> Result<(), Error> {
+    match action {
+        Action::Get => {}
+        Action::Enable { nfs, subnet, login } => {
+            let login = login.map(|(username, password): (String, Secret)| Login {
+                registry,
+                username,
+                password: password.reveal().to_owned(),
+            });
+            let request = EnableRequest {
+                store: nfs.map(StoreChoice::Nfs),
+                subnet,
+                login,
+                ..EnableRequest::default()
+            };
+            cluster.enable(&request, &Silent).await?;
+        }
+        Action::Create { original, target } => {
+            let request = CreateRequest {
+                original: original.to_string(),
+                target: target.to_string(),
+                ..CreateRequest::default()
+            };
+            cluster.create(&request).await?;
+        }
+        Action::Delete { image } => {
+            let request = DeleteRequest {
+                image: image.to_string(),
+                force: false,
+            };
+            cluster.delete(&request).await?;
+        }
+        Action::Disable => {
+            cluster.begin_disable().await?;
+        }
+    }
+    Ok(())
+}
+
+fn no_answer() -> Refusal {
+    Refusal::Gateway("the cluster does not answer".to_owned())
+}
+
+/// What a client is told. Addresses of clusters and what they say of this server's rights are only
+/// for the log.
+fn refusal(verb: Verb, error: &Error) -> Refusal {
+    let rejected = |key: &'static str| Refusal::Rejected {
+        key,
+        why: error.to_string(),
+    };
+    match error {
+        Error::NoCluster | Error::Kubeconfig { .. } | Error::Unreachable { .. } => no_answer(),
+        // What an object may be is told by the cluster itself (admission, validation).
+        Error::Api {
+            code: 400 | 422,
+            message,
+            ..
+        } => Refusal::Rejected {
+            key: image_parameter(verb),
+            why: message.clone(),
+        },
+        Error::Api { .. } => Refusal::Gateway("the cluster refuses it".to_owned()),
+        Error::NfsAddress(_) => rejected("NfsAddr"),
+        Error::Invalid { .. } if verb == Verb::Enable => rejected("NfsAddr"),
+        Error::Reference(_)
+        | Error::Invalid { .. }
+        | Error::NotFound { .. }
+        | Error::Ambiguous { .. }
+        | Error::TargetTaken { .. } => rejected(image_parameter(verb)),
+        Error::NotEnabled => {
+            Refusal::Unavailable(format!("{error}: {} enables it", Verb::Enable.name()))
+        }
+        other => Refusal::Unavailable(other.to_string()),
+    }
+}
+
+/// The parameter that a refusal is about.
+const fn image_parameter(verb: Verb) -> &'static str {
+    match verb {
+        Verb::Enable => "NfsAddr",
+        Verb::Create => "TargetImage",
+        Verb::Delete => "Image",
+        Verb::Get | Verb::Disable => "ClusterId",
+    }
+}
+
+/// An answer as bytes.
+pub(crate) fn json(answer: &impl Serialize) -> Bytes {
+    serde_json::to_vec(answer).unwrap_or_default().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_clients_are_told() {
+        let code = |verb, error: Error| {
+            let refusal = refusal(verb, &error);
+            (refusal.code(), refusal.to_string())
+        };
+        let api = |code: u16| Error::Api {
+            action: "create the image x".to_owned(),
+            code,
+            reason: "Forbidden".to_owned(),
+            message: "user system:serviceaccount:x cannot".to_owned(),
+        };
+        assert_eq!(
+            code(Verb::Create, api(403)),
+            (130, "the cluster refuses it".to_owned())
+        );
+        assert_eq!(code(Verb::Create, api(422)).0, 230);
+        assert_eq!(
+            code(Verb::Create, Error::NotEnabled),
+            (
+                150,
+                "image acceleration is not enabled in this cluster: EnableUK8SImageAccelerate enables it"
+                    .to_owned()
+            )
+        );
+        let gone = Error::NotFound {
+            image: "r/a:1".to_owned(),
+        };
+        assert_eq!(
+            code(Verb::Delete, gone),
+            (
+                230,
+                "Params [Image] not available: there is no accelerated image r/a:1 in this cluster"
+                    .to_owned()
+            )
+        );
+        assert_eq!(code(Verb::Enable, Error::BeingDisabled).0, 150);
+        assert_eq!(code(Verb::Create, Error::NoCluster).0, 130);
+    }
+}

@@ -1,0 +1,152 @@
+//! Connections: how many there are, how long they may be silent, TLS.
+//!
+//! Memory is bounded by [`Limits::active`]: only so many connections have buffers. All others are a
+//! socket and a small task; they wait for their turn, and until their first byte has come they do
+//! not even do that. Worst case: `active` times (a buffer of headers, a body, the state of TLS).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use crate::config::Limits;
+use crate::service::Service;
+
+/// How long a connection may be open, so that idle clients and those that do not read their answers
+/// give their place to others.
+const LIFETIME: Duration = Duration::from_secs(60);
+/// How long a request that runs may take after that.
+const GRACE: Duration = Duration::from_secs(15);
+/// Pause where no socket can be accepted, such as when there are too many open files.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Takes connections until `stop` says so, then waits for those that are open, [`GRACE`] at most.
+pub async fn serve(
+    listener: TcpListener,
+    service: Arc<Service>,
+    limits: Limits,
+    mut stop: watch::Receiver<bool>,
+) {
+    let connections = Arc::new(Semaphore::new(limits.connections));
+    let active = Arc::new(Semaphore::new(limits.active));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                sleep(PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(place) = connections.clone().try_acquire_owned() else {
+            service.metrics.turned_away.inc();
+            continue;
+        };
+        let connection = Connection {
+            peer,
+            service: service.clone(),
+            silence: Duration::from_secs(u64::from(limits.seconds)),
+            longest: limits.body_bytes,
+            stop: stop.clone(),
+        };
+        let active = active.clone();
+        tokio::spawn(async move {
+            let _place = place;
+            connection.service.metrics.connections.inc();
+            connection.clone().run(stream, active).await;
+            connection.service.metrics.connections.dec();
+        });
+    }
+    drop(listener);
+    let all = u32::try_from(limits.connections).unwrap_or(u32::MAX);
+    let _ = timeout(GRACE, connections.acquire_many(all)).await;
+}
+
+#[derive(Debug, Clone)]
+struct Connection {
+    peer: SocketAddr,
+    service: Arc<Service>,
+    /// How long nothing may come.
+    silence: Duration,
+    /// Bytes of a query.
+    longest: usize,
+    stop: watch::Receiver<bool>,
+}
+
+impl Connection {
+    async fn run(self, stream: TcpStream, active: Arc<Semaphore>) {
+        let _ = stream.set_nodelay(true);
+        // Who says nothing costs no buffer.
+        if !matches!(timeout(self.silence, stream.readable()).await, Ok(Ok(()))) {
+            return;
+        }
+        self.service.metrics.waiting.inc();
+        let turn = active.acquire_owned().await;
+        self.service.metrics.waiting.dec();
+        let Ok(turn) = turn else { return };
+        let tls: Option<Arc<ServerConfig>> = self.service.live().tls.clone();
+        match tls {
+            None => self.speak(stream, turn).await,
+            Some(config) => {
+                let greeting = TlsAcceptor::from(config).accept(stream);
+                match timeout(self.silence, greeting).await {
+                    Ok(Ok(stream)) => self.speak(stream, turn).await,
+                    Ok(Err(error)) => {
+                        tracing::debug!(%error, peer = %self.peer, "no TLS");
+                    }
+                    Err(_) => tracing::debug!(peer = %self.peer, "TLS comes too slowly"),
+                }
+            }
+        }
+    }
+
+    async fn speak(
+        mut self,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        _turn: OwnedSemaphorePermit,
+    ) {
+        let service = self.service.clone();
+        let peer = self.peer.ip();
+        let answer = service_fn(move |request| {
+            let service = service.clone();
+            async move { Ok::<_, std::convert::Infallible>(service.answer(peer, request).await) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.silence)
+            .max_headers(64)
+            // The query is in the first line.
+            .max_buf_size((self.longest + (8 << 10)).max(16 << 10))
+            .serve_connection(TokioIo::new(stream), answer);
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => return note(ended),
+            () = sleep(LIFETIME) => {}
+            _ = self.stop.wait_for(|stop| *stop) => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        if let Ok(ended) = timeout(GRACE, connection).await {
+            note(ended);
+        }
+    }
+}
+
+/// Clients that go away, or speak no HTTP, are no matter for the log.
+fn note(ended: hyper::Result<()>) {
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended");
+    }
+}

@@ -1,0 +1,256 @@
+//! Reads one request, has it done, and writes its answer and its line of the audit log.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use tokio::time::timeout;
+use uimgacc_api::action::Verb;
+use uimgacc_api::{Action, Parameters, Refusal};
+
+use crate::audit::{Entry, Log};
+use crate::live::Live;
+use crate::metrics::{Answer, Asked, Metrics};
+use crate::perform::{json, perform};
+use crate::rate::Rates;
+
+/// The header that tells clients the ID of their request.
+const REQUEST_ID: &str = "x-ucloud-request-uuid";
+/// Most characters of an error that are logged.
+const LONGEST: usize = 300;
+
+/// The service; one for the whole process.
+#[derive(Debug)]
+pub struct Service {
+    live: RwLock<Arc<Live>>,
+    rates: Mutex<Rates>,
+    audit: Log,
+    /// What is measured.
+    pub metrics: Metrics,
+    is_ending: AtomicBool,
+}
+
+/// A request as far as it was understood.
+struct Heard {
+    parameters: Result<Parameters, Refusal>,
+    /// Nothing more can be read from this connection.
+    is_last: bool,
+}
+
+impl Service {
+    /// With that configuration.
+    #[must_use]
+    pub fn new(live: Live, audit: Log) -> Self {
+        Self {
+            rates: Mutex::new(Rates::new(live.config.limits.requests_per_second)),
+            live: RwLock::new(Arc::new(live)),
+            audit,
+            metrics: Metrics::default(),
+            is_ending: AtomicBool::new(false),
+        }
+    }
+
+    /// What it works with just now.
+    #[must_use]
+    pub fn live(&self) -> Arc<Live> {
+        self.live
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Works with that from the next request on.
+    pub fn replace(&self, live: Live) {
+        let rates = Rates::new(live.config.limits.requests_per_second);
+        *self.rates.lock().unwrap_or_else(PoisonError::into_inner) = rates;
+        *self.live.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(live);
+    }
+
+    /// No more requests should be sent here.
+    pub fn end(&self) {
+        self.is_ending.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it ends.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.is_ending.load(Ordering::Relaxed)
+    }
+
+    /// Prometheus' text.
+    #[must_use]
+    pub fn metrics_text(&self) -> String {
+        self.metrics.text(&self.live().clusters)
+    }
+
+    /// Answers a request.
+    pub async fn answer(&self, peer: IpAddr, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let began = Instant::now();
+        let id = uuid::Uuid::new_v4().to_string();
+        if let Some(response) = elsewhere(&request) {
+            return response;
+        }
+        let live = self.live();
+        let within = Duration::from_secs(u64::from(live.config.limits.seconds));
+        let asked = read(request, live.config.limits.body_bytes, within).await;
+        let mut entry = Entry {
+            request: id.clone(),
+            peer: Some(peer),
+            ..Entry::default()
+        };
+        let parameters = asked.parameters;
+        let named = parameters.as_ref().ok().and_then(|all| all.get("Action"));
+        let named: String = named.unwrap_or_default().chars().take(64).collect();
+        let done = match parameters {
+            Ok(parameters) => {
+                let rest = within.saturating_sub(began.elapsed());
+                self.act(&live, &parameters, &mut entry, rest).await
+            }
+            Err(refusal) => Err(refusal),
+        };
+        let body = match done {
+            Ok(body) => body,
+            Err(refusal) => {
+                entry.code = refusal.code();
+                entry.message = Some(refusal.to_string().chars().take(LONGEST).collect());
+                json(&refusal.answer(&named))
+            }
+        };
+        self.account(entry, began);
+        let mut response = Response::new(Full::new(body));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Ok(id) = HeaderValue::from_str(&id) {
+            headers.insert(REQUEST_ID, id);
+        }
+        if asked.is_last || self.is_ending() {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    async fn act(
+        &self,
+        live: &Live,
+        parameters: &Parameters,
+        entry: &mut Entry,
+        within: Duration,
+    ) -> Result<Bytes, Refusal> {
+        if let Ok(verb) = Verb::of(parameters) {
+            entry.action = verb.name();
+        }
+        let public_key = parameters.get("PublicKey").unwrap_or_default();
+        if live.access.keys.contains_key(public_key) {
+            entry.public_key = Some(public_key.to_owned());
+        }
+        let granted = live.access.grant(parameters);
+        let is_theirs = !matches!(
+            granted,
+            Err(Refusal::MissingAction
+                | Refusal::UnknownAction(_)
+                | Refusal::MissingSignature
+                | Refusal::UnknownUser
+                | Refusal::WrongSignature)
+        ) && entry.public_key.is_some();
+        if is_theirs {
+            entry.is_verified = true;
+            let cut = |key: &str| {
+                parameters
+                    .get(key)
+                    .map(|text| text.chars().take(64).collect())
+            };
+            (entry.project, entry.cluster) = (cut("ProjectId"), cut("ClusterId"));
+            let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+            if !rates.take(public_key, Instant::now()) {
+                return Err(Refusal::Throttled);
+            }
+        }
+        let granted = granted?;
+        entry.images = images(&granted.action);
+        let cluster = live.clusters.get(&granted.cluster);
+        let cluster = cluster.ok_or_else(|| Refusal::NotAvailable("ClusterId".to_owned()))?;
+        perform(cluster, granted.action, within).await
+    }
+
+    fn account(&self, mut entry: Entry, began: Instant) {
+        let took = began.elapsed();
+        let (action, code) = (entry.action, u32::from(entry.code));
+        self.metrics
+            .requests
+            .get_or_create(&Answer { action, code })
+            .inc();
+        self.metrics
+            .seconds
+            .get_or_create(&Asked { action })
+            .observe(took.as_secs_f64());
+        entry.micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let now = time::OffsetDateTime::now_utc();
+        entry.time = now
+            .format(&time::format_description::well_known::Rfc3339)
+            .unwrap_or_default();
+        if !self.audit.write(&entry) {
+            self.metrics.audit_dropped.inc();
+        }
+    }
+}
+
+/// What is no request of the API at all.
+fn elsewhere(request: &Request<Incoming>) -> Option<Response<Full<Bytes>>> {
+    let (status, text) = if request.uri().path() != "/" {
+        (StatusCode::NOT_FOUND, "the API is at /\n")
+    } else if !matches!(*request.method(), Method::GET | Method::POST) {
+        (StatusCode::METHOD_NOT_ALLOWED, "send GET or POST\n")
+    } else {
+        return None;
+    };
+    let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        headers.insert(ALLOW, HeaderValue::from_static("GET, POST"));
+    }
+    Some(response)
+}
+
+/// Reads a request whole; its query and its body are no longer than `limit` each.
+async fn read(request: Request<Incoming>, limit: usize, within: Duration) -> Heard {
+    let refused = |what: &str| Heard {
+        parameters: Err(Refusal::NotAvailable(what.to_owned())),
+        is_last: true,
+    };
+    let (parts, body) = request.into_parts();
+    let query = parts.uri.query();
+    if query.is_some_and(|query| query.len() > limit) {
+        return refused("the query is too long");
+    }
+    let body = match timeout(within, Limited::new(body, limit).collect()).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            return refused("the body is too long");
+        }
+        Ok(Err(_)) => return refused("the body does not come"),
+        Err(_) => return refused("the body comes too slowly"),
+    };
+    let kind = parts.headers.get(CONTENT_TYPE);
+    let kind = kind.map(|kind| kind.to_str().unwrap_or("not text"));
+    Heard {
+        parameters: Parameters::of_request(query, kind, &body).map_err(Refusal::from),
+        is_last: false,
+    }
+}
+
+fn images(action: &Action) -> Vec<String> {
+    match action {
+        Action::Create { original, target } => vec![original.to_string(), target.to_string()],
+        Action::Delete { image } => vec![image.to_string()],
+        Action::Enable { .. } | Action::Get | Action::Disable => Vec::new(),
+    }
+}
