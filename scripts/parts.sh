@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Installs the real parts that the tests and the demo run: containerd 1.6, 1.7 and 2.1, runc, a registry, skopeo, erofs-utils,
-# and what a build needs. For Debian 12 or 13 as root, from Debian's packages only.
+# and what a build needs. For Debian 12 or 13 as root, from Debian's packages, and one package of PyPI.
 #
 # What the own release has in a good version is installed by apt-get. What must come from another release is fetched with an apt
 # configuration of its own (own sources, own lists; the machine's are never touched) and unpacked into one cache folder:
 #
 #   $UIMGACC_PARTS/bin/                    fsck.erofs dump.erofs mkfs.erofs docker-registry skopeo runc
 #   $UIMGACC_PARTS/containerd-{1.6,1.7,2.1}/bin/  containerd ctr containerd-shim-runc-v2
+#   $UIMGACC_PARTS/ucloud-sdk              ucloud-sdk-python3 of PyPI, for PYTHONPATH
 #   $UIMGACC_PARTS/mirror                  this Debian's codename and the mirror it comes from, for mmdebstrap
 #   $UIMGACC_PARTS/pkg/<name>/             one unpacked part each; a folder is there whole or not at all
 #
@@ -17,6 +18,7 @@ set -euo pipefail
 # Raise this when the lists below change: every part is then made again.
 readonly PARTS_VERSION=2
 readonly PARTS=${UIMGACC_PARTS:-${XDG_CACHE_HOME:-$HOME/.cache}/uimgacc/parts}
+readonly SDK_VERSION=0.11.150
 # Where `part` puts what it makes.
 pkg=$PARTS/pkg
 readonly KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
@@ -181,6 +183,12 @@ WRAP
   "$1/wrap/dump.erofs" -V >&2
 }
 
+# The client that users of the API have, as it is.
+make_ucloud_sdk() {
+  python3 -m pip install --quiet --disable-pip-version-check --no-cache-dir --target "$1" "ucloud-sdk-python3==$SDK_VERSION"
+  PYTHONPATH="$1" python3 -c 'import ucloud.client'
+}
+
 # links TARGET...: puts each program into bin/ under its own name.
 links() {
   local target
@@ -227,6 +235,8 @@ main() {
     printf '%s\n' "$stamp" >"$stamp_file.new"
     mv -- "$stamp_file.new" "$stamp_file"
   fi
+  part "ucloud-sdk-$SDK_VERSION" make_ucloud_sdk
+  ln -sfn -- "pkg/ucloud-sdk-$SDK_VERSION" "$PARTS/ucloud-sdk"
   printf '%s\n' "$PARTS"
 }
 

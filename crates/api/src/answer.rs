@@ -101,10 +101,11 @@ impl Status {
     /// Of what is known of a cluster.
     #[must_use]
     pub fn of(cluster: &ClusterImages) -> Self {
-        let is_at_rest = !matches!(
-            cluster.status,
-            ClusterStatus::Creating | ClusterStatus::Deleting | ClusterStatus::Unknown
-        );
+        let is_at_rest = cluster.agent_ready
+            && !matches!(
+                cluster.status,
+                ClusterStatus::Creating | ClusterStatus::Deleting
+            );
         let (ready, others): (Vec<_>, Vec<_>) = cluster
             .images
             .iter()
@@ -243,16 +244,24 @@ mod tests {
                 image("r.example/b:fast", Phase::Creating),
             ]
         };
-        for status in [
-            ClusterStatus::Creating,
-            ClusterStatus::Deleting,
-            ClusterStatus::Unknown,
+        let mut away = cluster(ClusterStatus::Unknown, both());
+        away.agent_ready = false;
+        for state in [
+            cluster(ClusterStatus::Creating, both()),
+            cluster(ClusterStatus::Deleting, both()),
+            away,
         ] {
-            let answer = Status::of(&cluster(status, both()));
+            let (status, answer) = (state.status, Status::of(&state));
             assert!(answer.images.is_empty(), "{status:?}");
             assert_eq!(answer.tasks[0].target_image, "r.example/b:fast");
         }
-        for status in [ClusterStatus::CreateError, ClusterStatus::DeleteError] {
+        // The store may be away for a while.
+        let rest = [
+            ClusterStatus::CreateError,
+            ClusterStatus::DeleteError,
+            ClusterStatus::Unknown,
+        ];
+        for status in rest {
             assert_eq!(Status::of(&cluster(status, both())).images.len(), 1);
         }
     }

@@ -24,7 +24,7 @@ pub enum ClusterStatus {
     Deleting,
     /// An image cannot be deleted.
     DeleteError,
-    /// Not enabled, or the agent does not run.
+    /// Not enabled, the agent does not run, or the store cannot be used.
     Unknown,
 }
 
@@ -63,14 +63,16 @@ pub(crate) fn holds(status: &ImageAccelerationStatus, kind: &str) -> bool {
 }
 
 /// What of all images together is to be told: work that goes on first, then errors.
-fn overall(is_known: bool, phases: &[Phase]) -> ClusterStatus {
+fn overall(agent_ready: bool, nfs_ready: bool, phases: &[Phase]) -> ClusterStatus {
     let any = |phase: Phase| phases.contains(&phase);
-    if !is_known {
+    if !agent_ready {
         ClusterStatus::Unknown
     } else if any(Phase::Deleting) {
         ClusterStatus::Deleting
     } else if any(Phase::Creating) {
         ClusterStatus::Creating
+    } else if !nfs_ready {
+        ClusterStatus::Unknown
     } else if any(Phase::DeleteError) {
         ClusterStatus::DeleteError
     } else if any(Phase::CreateError) {
@@ -117,7 +119,7 @@ pub(crate) fn view(
         enable: acceleration.is_some(),
         nfs_ready,
         agent_ready,
-        status: overall(acceleration.is_some() && agent_ready, &phases),
+        status: overall(agent_ready, nfs_ready, &phases),
         error,
         images: views,
         subnet_id: acceleration
@@ -233,9 +235,11 @@ mod tests {
             (vec![Ready, CreateError], ClusterStatus::CreateError),
             (vec![DeleteError, CreateError], ClusterStatus::DeleteError),
         ] {
-            assert_eq!(overall(true, &phases), status, "{phases:?}");
+            assert_eq!(overall(true, true, &phases), status, "{phases:?}");
+            assert_eq!(overall(false, true, &phases), ClusterStatus::Unknown);
         }
-        assert_eq!(overall(false, &[Ready]), ClusterStatus::Unknown);
+        assert_eq!(overall(true, false, &[Ready]), ClusterStatus::Unknown);
+        assert_eq!(overall(true, false, &[Creating]), ClusterStatus::Creating);
     }
 
     #[test]

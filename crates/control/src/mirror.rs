@@ -16,7 +16,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{ListParams, PartialObjectMeta};
 use kube::runtime::watcher::{Config, Event};
 use kube::{Resource, ResourceExt};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 use uimgacc_objects::{AcceleratedImage, ImageAcceleration, names};
 
@@ -30,6 +30,8 @@ use proof::{Seen, Versions};
 
 /// How long a watch may take to tell what a consistent read saw, before that is read again.
 const LAG: Duration = Duration::from_millis(300);
+/// How old watches are at least that are given up because they lag.
+const RENEW: Duration = Duration::from_secs(3);
 /// How long a cluster that did not answer is not asked again.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -57,6 +59,8 @@ struct Shared {
     changed: watch::Sender<u64>,
     /// Held by whoever reads for all.
     reading: tokio::sync::Mutex<()>,
+    /// The watches tell less than they should.
+    lagging: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -187,6 +191,7 @@ impl Mirror {
                 copy: Mutex::default(),
                 changed: watch::Sender::new(0),
                 reading: tokio::sync::Mutex::default(),
+                lagging: Notify::new(),
             }),
         }
     }
@@ -288,6 +293,7 @@ impl Mirror {
                     break;
                 }
             }
+            self.shared.lagging.notify_one();
         }
     }
 
@@ -296,10 +302,22 @@ impl Mirror {
         let mut definitions = self.definition_changes();
         let mut objects: Changes = stream::pending().boxed();
         let mut was_defined = None;
+        let mut began = Instant::now();
         loop {
             let change = tokio::select! {
                 change = definitions.next() => change,
                 change = objects.next() => change,
+                () = self.shared.lagging.notified() => {
+                    // A connection whose other end is gone says nothing for minutes.
+                    if began.elapsed() >= RENEW {
+                        began = Instant::now();
+                        definitions = self.definition_changes();
+                        if was_defined.is_some() {
+                            objects = self.object_changes();
+                        }
+                    }
+                    continue;
+                }
             };
             let change = match change {
                 Some(Ok(change)) => change,

@@ -29,6 +29,9 @@ pub enum ConfigError {
     /// Something is empty that must not be.
     #[error("{0} is empty")]
     Empty(String),
+    /// A cluster has two stores.
+    #[error("the cluster {0:?} has two stores: give host_path or pvc, not both")]
+    OneStore(String),
     /// A key is bound to a cluster that is not there, or not in its projects.
     #[error(
         "the key {key:?} is bound to the cluster {cluster:?}, which is in none of its projects"
@@ -142,6 +145,35 @@ pub struct ClusterConfig {
     /// The registry that users and passwords are for.
     #[serde(default = "uhub")]
     pub registry: String,
+    /// What `EnableUK8SImageAccelerate` cannot say.
+    #[serde(default)]
+    pub enable: EnableConfig,
+}
+
+/// How a cluster is enabled, besides what the action says; what is left out stays as it is there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EnableConfig {
+    /// The store is this folder, which is mounted on every node already; `NfsAddr` counts for nothing.
+    pub host_path: Option<String>,
+    /// The store is this PersistentVolumeClaim in kube-system; `NfsAddr` counts for nothing.
+    pub pvc: Option<String>,
+    /// Our own image, where nodes pull it from another registry.
+    pub image: Option<String>,
+    /// Labels that nodes must have.
+    pub node_selector: Option<BTreeMap<String, String>>,
+    /// Registries without TLS.
+    pub plain_http_registries: Option<Vec<String>>,
+    /// Conversions at once.
+    pub max_conversions: Option<u32>,
+    /// containerd's configuration on nodes.
+    pub containerd_config: Option<String>,
+    /// containerd's socket on nodes.
+    pub containerd_socket: Option<String>,
+    /// containerd's program on nodes.
+    pub containerd_binary: Option<String>,
+    /// What restarts containerd on nodes, as words.
+    pub containerd_restart: Option<Vec<String>>,
 }
 
 fn uhub() -> String {
@@ -163,6 +195,9 @@ impl Config {
                 ("registry", &cluster.registry),
             ] {
                 filled(value, || format!("{what} of cluster {}", number + 1))?;
+            }
+            if cluster.enable.host_path.is_some() && cluster.enable.pvc.is_some() {
+                return Err(ConfigError::OneStore(cluster.id.clone()));
             }
             if projects.insert(&cluster.id, &cluster.project).is_some() {
                 return Err(twice("cluster", &cluster.id));
@@ -277,6 +312,7 @@ project = "org-b"
 kubeconfig = "/clusters/2.yaml"
 context = "two"
 registry = "r.example:5000"
+enable = { host_path = "/mnt/store", node_selector = { pool = "gpu" } }
 "#;
 
     #[test]
@@ -343,6 +379,11 @@ registry = "r.example:5000"
                 "[\"uk8s-1\"]",
                 "[\"uk8s-3\"]",
                 "bound to the cluster \"uk8s-3\"",
+            ),
+            (
+                "enable = { ",
+                "enable = { pvc = \"a\", ",
+                "\"uk8s-2\" has two stores",
             ),
             ("\"read\"", "\"admin\"", "unknown variant `admin`"),
             ("[::]:8443", "nowhere", "line 2: invalid socket address"),

@@ -9,10 +9,12 @@ use uimgacc_api::action::{Action, Verb};
 use uimgacc_api::answer::{Done, Status};
 use uimgacc_api::{Refusal, Secret};
 use uimgacc_control::{
-    Cluster, CreateRequest, DeleteRequest, EnableRequest, Error, Login, Mirror, Silent, StoreChoice,
+    Cluster, CreateRequest, DeleteRequest, EnableRequest, Error, Login, Mirror, NodePathChanges,
+    Silent, StoreChoice,
 };
 
 use crate::clusters::Managed;
+use crate::config::ClusterConfig;
 
 /// How long a cluster may take to tell how it is; after that its status is `Unknown`.
 const TELL: Duration = Duration::from_secs(2);
@@ -39,11 +41,11 @@ pub async fn perform(
     let Ok(permit) = cluster.changes.clone().try_acquire_owned() else {
         return Err(Refusal::Throttled);
     };
-    let registry = cluster.config.registry.clone();
+    let config = cluster.config.clone();
     // A task of its own: a client that goes away leaves nothing half done.
     let work = tokio::spawn(async move {
         let _permit = permit;
-        let done = change(mirror.cluster(), action, registry).await;
+        let done = change(mirror.cluster(), action, config).await;
         let seen = Instant::now() + SEEN;
         done?;
         sleep_until(seen).await;
@@ -80,21 +82,47 @@ async fn get(cluster: &Managed) -> Bytes {
     json(&Status::unknown(last, "the cluster does not answer"))
 }
 
-async fn change(cluster: &Cluster, action: Action, registry: String) -> Result<(), Error> {
+/// What is asked for, with what the server's configuration says of this cluster.
+fn enable_request(
+    nfs: Option<String>,
+    subnet: Option<String>,
+    login: Option<(String, Secret)>,
+    config: ClusterConfig,
+) -> EnableRequest {
+    let preset = config.enable;
+    let store = match (preset.host_path, preset.pvc, nfs) {
+        (Some(folder), _, _) => Some(StoreChoice::HostPath(folder)),
+        (None, Some(claim), _) => Some(StoreChoice::Claim(claim)),
+        (None, None, nfs) => nfs.map(StoreChoice::Nfs),
+    };
+    EnableRequest {
+        store,
+        subnet,
+        login: login.map(|(username, password)| Login {
+            registry: config.registry,
+            username,
+            password: password.reveal().to_owned(),
+        }),
+        image: preset.image,
+        node_selector: preset.node_selector,
+        plain_http_registries: preset.plain_http_registries,
+        max_conversions: preset.max_conversions,
+        node_paths: NodePathChanges {
+            containerd_config: preset.containerd_config,
+            containerd_socket: preset.containerd_socket,
+            containerd_binary: preset.containerd_binary,
+            containerd_restart: preset.containerd_restart,
+            ..NodePathChanges::default()
+        },
+        ..EnableRequest::default()
+    }
+}
+
+async fn change(cluster: &Cluster, action: Action, config: ClusterConfig) -> Result<(), Error> {
     match action {
         Action::Get => {}
         Action::Enable { nfs, subnet, login } => {
-            let login = login.map(|(username, password): (String, Secret)| Login {
-                registry,
-                username,
-                password: password.reveal().to_owned(),
-            });
-            let request = EnableRequest {
-                store: nfs.map(StoreChoice::Nfs),
-                subnet,
-                login,
-                ..EnableRequest::default()
-            };
+            let request = enable_request(nfs, subnet, login, config);
             cluster.enable(&request, &Silent).await?;
         }
         Action::Create { original, target } => {

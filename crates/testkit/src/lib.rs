@@ -16,6 +16,7 @@
     reason = "a dev-dependency: a part that does not start is a failed test, and its log belongs on stderr"
 )]
 
+pub mod api_server;
 pub mod cluster;
 pub mod containerd;
 pub mod cri;
@@ -28,7 +29,10 @@ pub mod process;
 pub mod registry;
 pub mod tar;
 pub mod tree;
+pub mod ucloud_sdk;
 pub mod uml;
 
+pub use api_server::ApiServer;
 pub use parts::{Need, ready};
 pub use registry::Registry;
+pub use ucloud_sdk::UcloudSdk;

@@ -1,0 +1,245 @@
+//! The verbs of the original script by UCloud's SDK, through two servers, on a real cluster.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use uimgacc_testkit::containerd::ContainerdVersion;
+use uimgacc_testkit::{ApiServer, UcloudSdk};
+
+use crate::world::{LABELS, MINUTE, World, app, file, pod, ready, succeeded};
+
+const CLUSTER: &str = "uk8s-test";
+const PASSWORD: &str = "a-password-that-no-log-has";
+
+/// Two servers with one configuration; each call goes to the other one than the last.
+struct Servers {
+    servers: [ApiServer; 2],
+    next: std::cell::Cell<usize>,
+}
+
+impl Servers {
+    fn start(world: &World) -> Self {
+        // Beside the command: `scripts/test.sh` builds all programs.
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_uimgacc")).with_file_name("uimgacc-api");
+        let cluster = &world.cluster;
+        let registry = cluster.registry().address();
+        let config = format!(
+            r#"
+[[keys]]
+public_key = "me"
+private_key = "private"
+projects = {{ org-a = "write" }}
+[[clusters]]
+id = "{CLUSTER}"
+project = "org-a"
+kubeconfig = "{}"
+registry = "{registry}"
+[clusters.enable]
+host_path = "{}"
+image = "{}"
+plain_http_registries = ["{registry}"]
+containerd_restart = ["{}"]
+"#,
+            cluster.kubeconfig().display(),
+            world.store().display(),
+            world.image(),
+            cluster.node(0).restart_containerd_command().display(),
+        );
+        Self {
+            servers: [(), ()].map(|()| ApiServer::start(&program, &config, &[])),
+            next: std::cell::Cell::new(0),
+        }
+    }
+
+    fn call(&self, action: &str, parameters: Value) -> Value {
+        let server = &self.servers[self.next.get()];
+        self.next.set(1 - self.next.get());
+        let sdk = UcloudSdk {
+            base_url: server.url(),
+            region: "cn-bj2".to_owned(),
+            project_id: "org-a".to_owned(),
+            public_key: "me".to_owned(),
+            private_key: "private".to_owned(),
+        };
+        let mut all = json!({ "ClusterId": CLUSTER });
+        for (key, value) in parameters.as_object().unwrap() {
+            all[key] = value.clone();
+        }
+        sdk.invoke(&format!("{action}UK8SImageAccelerate"), &all)
+    }
+
+    fn ok(&self, action: &str, parameters: Value) {
+        let answer = self.call(action, parameters);
+        assert_eq!(answer["RetCode"], 0, "{answer}\n{}", self.log());
+    }
+
+    fn get(&self) -> Value {
+        let answer = self.call("Get", json!({}));
+        assert_eq!(answer["RetCode"], 0, "{answer}\n{}", self.log());
+        answer
+    }
+
+    /// Asks once a second, as the original script does.
+    fn wait(&self, what: &str, within: Duration, mut holds: impl FnMut(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + within;
+        loop {
+            let answer = self.get();
+            if holds(&answer) {
+                return answer;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "not in time: {what}: {answer}\n{}",
+                self.log()
+            );
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    }
+
+    fn log(&self) -> String {
+        self.servers.each_ref().map(ApiServer::log).join("\n---\n")
+    }
+}
+
+#[test]
+fn a_session_by_the_sdk() {
+    if !ready() {
+        return;
+    }
+    let world = World::start(&[ContainerdVersion::V2_1]);
+    let (cluster, node) = (&world.cluster, world.cluster.node(0));
+    let config = file(&node.containerd_config());
+    let original = app(&world, "app:1", 1).reference;
+    let target = world.reference("app:fast");
+    let servers = Servers::start(&world);
+    let create = || json!({"OriginalImage": original, "TargetImage": target});
+
+    let before = servers.get();
+    assert_eq!(
+        (&before["Enable"], &before["Status"]),
+        (&json!(false), &json!("Unknown"))
+    );
+    let refused = servers.call("Create", create());
+    assert_eq!(refused["RetCode"], 150, "{refused}");
+
+    let began = Instant::now();
+    servers.ok(
+        "Enable",
+        json!({
+            "NfsAddr": "10.0.0.1:/", "SubnetId": "subnet-1",
+            "UHubUsername": "me", "UHubPassword": PASSWORD,
+        }),
+    );
+    println!("Enable returned after {:?}", began.elapsed());
+    let enabled = servers.wait("enabled", 2 * MINUTE, |state| state["Status"] == "Ready");
+    println!("enabled after {:?}", began.elapsed());
+    for key in ["Enable", "NfsReady", "AgentReady"] {
+        assert_eq!(enabled[key], true, "{enabled}");
+    }
+    assert_eq!(enabled["SubnetId"], "subnet-1");
+    let secret = cluster.get(&["secret", "-n", "kube-system", "uimgacc-registry"]);
+    assert_eq!(secret["type"], "kubernetes.io/dockerconfigjson");
+
+    // From the answer on, no server tells of the time before.
+    let began = Instant::now();
+    servers.ok("Create", create());
+    let took = began.elapsed();
+    println!("Create returned after {took:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    for _ in 0..2 {
+        let creating = servers.get();
+        assert_eq!(creating["Status"], "Creating", "{creating}");
+        assert_eq!(creating["Images"], json!([]));
+        assert_eq!(creating["Tasks"][0]["TargetImage"], json!(target));
+    }
+    let created = servers.wait("created", 2 * MINUTE, |state| state["Status"] != "Creating");
+    println!("created after {:?}", began.elapsed());
+    assert_eq!(created["Status"], "Ready", "{created}");
+    let image = &created["Images"][0];
+    assert_eq!(image["OriginalImage"], json!(original));
+    assert_eq!(image["TargetImage"], json!(target));
+    assert_eq!(image["Layers"], 4);
+    assert!(image["Size"].as_u64().unwrap() > 4_500_000, "{image}");
+
+    let since = cluster.registry().log().len();
+    cluster.wait_until("the node's labels", MINUTE, || {
+        world.labels(node.name()) == LABELS
+    });
+    cluster.apply(&pod(
+        "fast",
+        &target,
+        Some(LABELS[1]),
+        None,
+        "cat /data/name-2",
+    ));
+    assert_eq!(succeeded(&world, "fast"), "app:1\n");
+    let layers = app(&world, "app:1", 1);
+    assert!(!world.layers_sent(&layers, since));
+
+    // What somebody uses stays.
+    cluster.apply(&pod("holder", &target, Some(LABELS[1]), None, "sleep 600"));
+    cluster.wait("condition=Ready", &["pod/holder"], MINUTE);
+    for (action, parameters) in [("Delete", json!({"Image": target})), ("Disable", json!({}))] {
+        let refused = servers.call(action, parameters);
+        assert_eq!(refused["RetCode"], 150, "{refused}");
+        let message = refused["Message"].as_str().unwrap();
+        assert!(message.contains("default/holder"), "{message}");
+    }
+    assert_eq!(servers.get()["Status"], "Ready");
+    cluster.kubectl_ok(&["delete", "pod", "holder", "fast", "--wait"]);
+
+    an_image_that_cannot_be_made_is_tried_again(&servers, &world);
+
+    servers.ok("Delete", json!({"Image": target}));
+    let deleting = servers.get();
+    assert_eq!(deleting["Images"], json!([]), "{deleting}");
+    assert_ne!(deleting["Status"], "Ready", "{deleting}");
+    servers.wait("deleted", 3 * MINUTE, |state| {
+        state["Status"] == "Ready" && state["Tasks"] == json!([])
+    });
+    let gone = servers.call("Delete", json!({"Image": target}));
+    assert_eq!(gone["RetCode"], 230, "{gone}");
+
+    let began = Instant::now();
+    servers.ok("Disable", json!({}));
+    println!("Disable returned after {:?}", began.elapsed());
+    let disabling = servers.get();
+    assert_eq!(disabling["Enable"], true, "{disabling}");
+    assert_ne!(disabling["Status"], "Ready", "{disabling}");
+    // The server that was asked goes away: the other one ends it.
+    servers.wait("disabled", 3 * MINUTE, |state| state["Enable"] == false);
+    println!("disabled after {:?}", began.elapsed());
+    assert_eq!(file(&node.containerd_config()), config);
+    cluster.wait_until("the end of all objects", MINUTE, || {
+        let kinds = "crds,deployments,daemonsets,jobs,serviceaccounts,clusterroles,secrets";
+        let all = cluster.kubectl_ok(&["get", kinds, "-A", "-o", "name"]);
+        !all.contains("uimgacc")
+    });
+    let log = servers.log();
+    assert!(
+        !log.contains(PASSWORD) && !log.contains("panicked"),
+        "{log}"
+    );
+}
+
+/// An old failure is never told as the result of a new attempt.
+fn an_image_that_cannot_be_made_is_tried_again(servers: &Servers, world: &World) {
+    let (original, target) = (world.reference("none:1"), world.reference("none:fast"));
+    let create = || json!({"OriginalImage": original, "TargetImage": target});
+    servers.ok("Create", create());
+    let failed = servers.wait("a failure", 2 * MINUTE, |state| {
+        state["Status"] == "CreateError"
+    });
+    let error = failed["Error"].as_str().unwrap();
+    assert!(error.contains("none"), "{failed}");
+    assert_eq!(failed["Images"].as_array().unwrap().len(), 1);
+    servers.ok("Create", create());
+    let again = servers.get();
+    assert_eq!(again["Status"], "Creating", "{again}");
+    servers.wait("a second failure", 2 * MINUTE, |state| {
+        state["Status"] == "CreateError"
+    });
+    servers.ok("Delete", json!({"Image": target}));
+    servers.wait("its end", 2 * MINUTE, |state| state["Status"] == "Ready");
+}
