@@ -97,6 +97,11 @@ impl Connection {
         let turn = active.acquire_owned().await;
         self.service.metrics.waiting.dec();
         let Ok(turn) = turn else { return };
+        // Boxed: who waits has no room for it.
+        Box::pin(self.take_turn(stream, turn)).await;
+    }
+
+    async fn take_turn(self, stream: TcpStream, turn: OwnedSemaphorePermit) {
         let tls: Option<Arc<ServerConfig>> = self.service.live().tls.clone();
         match tls {
             None => self.speak(stream, turn).await,

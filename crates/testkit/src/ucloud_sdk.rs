@@ -35,6 +35,21 @@ pub struct UcloudSdk {
     pub private_key: String,
 }
 
+/// A client that trusts a certificate.
+#[derive(Debug, Clone, Copy)]
+pub struct Trusting<'s> {
+    sdk: &'s UcloudSdk,
+    certificate: &'s str,
+}
+
+impl Trusting<'_> {
+    /// As [`UcloudSdk::invoke`].
+    #[must_use]
+    pub fn invoke(&self, action: &str, parameters: &Value) -> Value {
+        self.sdk.run(action, parameters, Some(self.certificate))
+    }
+}
+
 impl UcloudSdk {
     /// `Client(...).invoke(action, parameters)`: its answer, or code and message of its `RetCodeException`.
     ///
@@ -42,6 +57,19 @@ impl UcloudSdk {
     /// Where the SDK fails in another way; what it printed is shown.
     #[must_use]
     pub fn invoke(&self, action: &str, parameters: &Value) -> Value {
+        self.run(action, parameters, None)
+    }
+
+    /// The same with a file of certificates to trust.
+    #[must_use]
+    pub fn trusting<'s>(&'s self, certificate: &'s str) -> Trusting<'s> {
+        Trusting {
+            sdk: self,
+            certificate,
+        }
+    }
+
+    fn run(&self, action: &str, parameters: &Value, certificate: Option<&str>) -> Value {
         use std::io::Write as _;
         let ask = serde_json::json!({
             "client": {
@@ -59,6 +87,9 @@ impl UcloudSdk {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        if let Some(certificate) = certificate {
+            python.env("REQUESTS_CA_BUNDLE", certificate);
+        }
         let mut child = python.spawn().expect("python3 starts");
         let mut stdin = child.stdin.take().expect("a pipe");
         stdin

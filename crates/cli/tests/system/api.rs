@@ -41,13 +41,15 @@ image = "{}"
 plain_http_registries = ["{registry}"]
 containerd_restart = ["{}"]
 "#,
-            cluster.kubeconfig().display(),
+            "{dir}/kubeconfig",
             world.store().display(),
             world.image(),
             cluster.node(0).restart_containerd_command().display(),
         );
+        let kubeconfig = account(world);
+        let files = [("kubeconfig", kubeconfig.as_str())];
         Self {
-            servers: [(), ()].map(|()| ApiServer::start(&program, &config, &[])),
+            servers: [(), ()].map(|()| ApiServer::start(&program, &config, &files)),
             next: std::cell::Cell::new(0),
         }
     }
@@ -100,6 +102,26 @@ containerd_restart = ["{}"]
     fn log(&self) -> String {
         self.servers.each_ref().map(ApiServer::log).join("\n---\n")
     }
+}
+
+/// A kubeconfig of the account in `deploy/api/rbac.yaml`, which has its rights only.
+fn account(world: &World) -> String {
+    let cluster = &world.cluster;
+    cluster.apply(include_str!("../../../../deploy/api/rbac.yaml"));
+    let token = cluster.kubectl_ok(&["create", "token", "-n", "uimgacc-api", "uimgacc-api"]);
+    let admin = std::fs::read_to_string(cluster.kubeconfig()).unwrap();
+    let lines = admin.lines().map(|line| {
+        let key = line.trim_start();
+        if key.starts_with("client-certificate") {
+            let indent = &line[..line.len() - key.len()];
+            format!("{indent}token: {}\n", token.trim())
+        } else if key.starts_with("client-key") {
+            String::new()
+        } else {
+            format!("{line}\n")
+        }
+    });
+    lines.collect()
 }
 
 #[test]
@@ -214,7 +236,7 @@ fn a_session_by_the_sdk() {
     cluster.wait_until("the end of all objects", MINUTE, || {
         let kinds = "crds,deployments,daemonsets,jobs,serviceaccounts,clusterroles,secrets";
         let all = cluster.kubectl_ok(&["get", kinds, "-A", "-o", "name"]);
-        !all.contains("uimgacc")
+        !all.replace("uimgacc-api", "").contains("uimgacc")
     });
     let log = servers.log();
     assert!(
