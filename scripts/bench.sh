@@ -2,16 +2,18 @@
 # Benchmarks against the real alternatives, side by side in one run. For Debian 12 or 13 as root.
 #
 # Usage: scripts/bench.sh warm-true [--rounds N]     a container that runs `true`, everything warm
+#        scripts/bench.sh api [--clusters N] [--rate N] [--seconds N]     Get requests to the HTTP API, many clusters behind it
 #        scripts/bench.sh kubernetes [--rounds N] [--pulls N] [--containerd 1.7|2.1|2.4]     Pods on a real cluster
 set -euo pipefail
 cd "$(dirname "$0")/.."
 (($#)) || {
-  sed -n '4,5s/^# //p' "$0" >&2
+  sed -n '4,6s/^# //p' "$0" >&2
   exit 2
 }
 # It needs a cluster and two images: the demo makes them.
 [[ $1 != kubernetes ]] || exec scripts/demo.sh --kubernetes "${@:2}"
 UIMGACC_PARTS=$(scripts/parts.sh)
 export UIMGACC_PARTS
-cargo build --quiet --release -p uimgacc-cli -p uimgacc-snapshotter -p uimgacc-bench
+[[ $1 != api ]] || scripts/parts-kubernetes.sh
+cargo build --quiet --release -p uimgacc-cli -p uimgacc-snapshotter -p uimgacc-server -p uimgacc-bench
 exec "${CARGO_TARGET_DIR:-target}/release/uimgacc-bench" "$@" --programs "${CARGO_TARGET_DIR:-target}/release"

@@ -3,6 +3,7 @@
 //! `scripts/bench.sh` builds what is measured and calls this. The parts (containerd, runc, registry)
 //! are those of the tests.
 
+mod api;
 mod interrupt;
 mod kubernetes;
 mod samples;
@@ -35,6 +36,8 @@ struct Options {
 enum Bench {
     /// A container that runs `true`, everything warm: containerd's overlayfs and the store
     WarmTrue,
+    /// The HTTP API: Get requests against many clusters
+    Api(api::Options),
     /// Pods on a real cluster: from the store, from an image on the node, and by a pull
     Kubernetes(kubernetes::Options),
 }
@@ -61,6 +64,7 @@ fn run(options: &Options, interrupt: &Interrupt) -> anyhow::Result<()> {
             let rounds = options.rounds.unwrap_or(40);
             warm_true::run(&programs, rounds, interrupt, Printer::new(false))
         }
+        Bench::Api(api) => api::run(api, &programs, interrupt),
         Bench::Kubernetes(kubernetes) => kubernetes::run(
             kubernetes,
             &programs,

@@ -88,6 +88,12 @@ impl ApiServer {
         &self.metrics
     }
 
+    /// The process ID.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.daemon.pid()
+    }
+
     /// Its folder, with `api.toml`.
     #[must_use]
     pub fn dir(&self) -> &Path {

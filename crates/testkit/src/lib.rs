@@ -16,6 +16,7 @@
     reason = "a dev-dependency: a part that does not start is a failed test, and its log belongs on stderr"
 )]
 
+pub mod agent_status;
 pub mod api_server;
 pub mod cluster;
 pub mod containerd;

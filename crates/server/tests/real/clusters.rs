@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use uimgacc_testkit::cluster::{Cluster, Component, Options};
-use uimgacc_testkit::{ApiServer, Need, ready};
+use uimgacc_testkit::{ApiServer, Need, agent_status, ready};
 
 use crate::stage::{code, post, signed, start};
 
@@ -45,31 +45,8 @@ fn get(server: &ApiServer, cluster: &str) -> Value {
 fn enable(server: &ApiServer, id: &str, cluster: &Cluster) {
     let answer = call(server, id, "Enable", &[]);
     assert_eq!(code(&answer).0, 0, "{answer}\n{}", server.log());
-    status(cluster);
+    agent_status::ready(cluster);
     wait("Ready", || get(server, id)["Status"] == "Ready");
-}
-
-fn status(cluster: &Cluster) {
-    let condition = |kind: &str| {
-        format!(
-            r#"{{"type":"{kind}","status":"True","reason":"R","message":"","lastTransitionTime":"2026-01-01T00:00:00Z"}}"#
-        )
-    };
-    let generation = &cluster.get(&["imageacceleration", "default"])["metadata"]["generation"];
-    let patch = format!(
-        r#"{{"status":{{"observedGeneration":{generation},"conditions":[{},{}]}}}}"#,
-        condition("AgentReady"),
-        condition("NfsReady")
-    );
-    cluster.kubectl_ok(&[
-        "patch",
-        "imageacceleration",
-        "default",
-        "--subresource=status",
-        "--type=merge",
-        "-p",
-        &patch,
-    ]);
 }
 
 fn wait(what: &str, mut holds: impl FnMut() -> bool) {
@@ -172,7 +149,7 @@ fn a_create_is_seen_by_all(servers: &[ApiServer; 3], cluster: &Cluster) {
             .as_str()
             .unwrap()
             .to_owned();
-        phase(cluster, &name, r#""phase":"Ready","size":7,"layers":3"#);
+        agent_status::image(cluster, &name, r#""phase":"Ready","size":7,"layers":3"#);
         wait("Ready", || {
             servers
                 .iter()
@@ -191,19 +168,6 @@ fn a_create_is_seen_by_all(servers: &[ApiServer; 3], cluster: &Cluster) {
     }
 }
 
-fn phase(cluster: &Cluster, name: &str, status: &str) {
-    let patch = format!(r#"{{"status":{{{status}}}}}"#);
-    cluster.kubectl_ok(&[
-        "patch",
-        "acceleratedimage",
-        name,
-        "--subresource=status",
-        "--type=merge",
-        "-p",
-        &patch,
-    ]);
-}
-
 fn a_failure_that_is_tried_again_is_none(servers: &[ApiServer; 3], cluster: &Cluster) {
     let images = [
         ("OriginalImage", "r.example/bad:1"),
@@ -212,7 +176,7 @@ fn a_failure_that_is_tried_again_is_none(servers: &[ApiServer; 3], cluster: &Clu
     assert_eq!(code(&call(&servers[0], "one", "Create", &images)).0, 0);
     let all = cluster.get(&["acceleratedimages"]);
     let name = all["items"][0]["metadata"]["name"].as_str().unwrap();
-    phase(
+    agent_status::image(
         cluster,
         name,
         r#""phase":"CreateError","error":"no such image""#,
@@ -288,7 +252,7 @@ fn a_disable_whose_server_died() {
         code(&call(&next[1], "one", "Enable", &[])).0 == 0
     });
     std::thread::sleep(Duration::from_secs(12));
-    status(&cluster);
+    agent_status::ready(&cluster);
     wait("Ready", || get(&next[0], "one")["Status"] == "Ready");
     assert!(
         ours().contains("deployment.apps/uimgacc-agent"),
