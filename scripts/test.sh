@@ -138,7 +138,15 @@ step 'cargo-deny' deny
 read -r passed broken ignored < <(awk '
   /^test result:/ { passed += $4; failed += $6; ignored += $8 }
   END { print passed + 0, failed + 0, ignored + 0 }' "$log/tests")
+# What failed, once more and short: the end of a long log is what people see first.
+summary() {
+  printf '\n=== failures\n'
+  grep -E '^test .* FAILED$' "$log/tests"
+  grep -A 6 -E "^thread '.*' .*panicked at" "$log/tests" | cut -c 1-1500 | head -n 200
+}
+
 if ((${#failed[@]})); then
+  [[ ! -e $log/tests ]] || summary || true
   printf '\ntest.sh: FAILED (%s): %d tests passed, %d failed, %d ignored; %d s\n' "${failed[*]}" "$passed" "$broken" "$ignored" "$SECONDS"
   exit 1
 fi

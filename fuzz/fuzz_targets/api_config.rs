@@ -1,0 +1,17 @@
+//! Any configuration of the server and any NFS address: an error, or one that means the same when it is written out.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use uimgacc_control::{format_nfs, parse_nfs};
+use uimgacc_server::Config;
+
+fuzz_target!(|text: &str| {
+    if let Ok(config) = Config::parse(text) {
+        let access = config.access(|_| Ok("key".to_owned())).ok();
+        assert!(access.is_none_or(|access| access.clusters.len() == config.clusters.len()));
+    }
+    if let Ok(store) = parse_nfs(text) {
+        let again = parse_nfs(&format_nfs(&store)).expect("what is shown can be read");
+        assert_eq!((again.servers, again.path), (store.servers, store.path));
+    }
+});
