@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 use uimgacc_api::Parameters;
-use uimgacc_api::signature::{SIGNATURE, sign};
+use uimgacc_api::signature::{SIGNATURE, is_signed_by, sign};
 use uimgacc_testkit::cluster::{Cluster, Options as ClusterOptions};
 use uimgacc_testkit::{ApiServer, agent_status};
 
@@ -107,7 +107,48 @@ pub(crate) fn run(options: &Options, programs: &Path, interrupt: &Interrupt) -> 
     show.line(&format!(
         "  the cluster itself, one question after the other: {}",
         asked.text()
-    ))
+    ))?;
+    wrong_signatures(show)
+}
+
+/// How long a wrong signature takes to be refused, by where it differs; in turns, so that whatever else goes on meets each alike.
+fn wrong_signatures(show: Show) -> anyhow::Result<()> {
+    show.heading(
+        "A wrong signature, by where it differs from the right one (100,000 rounds, in turns)",
+    )?;
+    let mut right = parameters("GetUK8SImageAccelerate", 0);
+    let signature = sign(&right, "private");
+    right.add(SIGNATURE.to_owned(), signature.clone())?;
+    let places = [0, 20, 39];
+    let wrong = places.map(|place| {
+        let mut all = parameters("GetUK8SImageAccelerate", 0);
+        let mut bytes = signature.clone().into_bytes();
+        if let Some(byte) = bytes.get_mut(place) {
+            *byte = if *byte == b'0' { b'1' } else { b'0' };
+        }
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let _ = all.add(SIGNATURE.to_owned(), text);
+        all
+    });
+    let mut samples = [(); 3].map(|()| Samples::default());
+    for _ in 0..100_000 {
+        for (wrong, samples) in wrong.iter().zip(&mut samples) {
+            let began = std::time::Instant::now();
+            anyhow::ensure!(
+                !std::hint::black_box(is_signed_by(wrong, "private")),
+                "a wrong signature holds"
+            );
+            samples.add(began.elapsed());
+        }
+    }
+    for (place, samples) in places.iter().zip(&samples) {
+        let nanos = |percent| format!("{} ns", samples.percentile(percent).as_nanos());
+        show.row(
+            &format!("character {}", place + 1),
+            &[nanos(10), nanos(50), nanos(90)],
+        )?;
+    }
+    Ok(())
 }
 
 fn config(clusters: &[Cluster]) -> String {
@@ -136,8 +177,7 @@ fn images(count: u32) -> String {
         .collect()
 }
 
-/// A signed request as bytes.
-fn request(action: &str, cluster: usize, keeps: bool) -> Vec<u8> {
+fn parameters(action: &str, cluster: usize) -> Parameters {
     let mut parameters = Parameters::default();
     for (key, value) in [
         ("Action", action),
@@ -149,6 +189,12 @@ fn request(action: &str, cluster: usize, keeps: bool) -> Vec<u8> {
         // Keys that are all different.
         let _ = parameters.add(key.to_owned(), value.to_owned());
     }
+    parameters
+}
+
+/// A signed request as bytes.
+fn request(action: &str, cluster: usize, keeps: bool) -> Vec<u8> {
+    let parameters = parameters(action, cluster);
     let signature = sign(&parameters, "private");
     let body = form_urlencoded::Serializer::new(String::new())
         .extend_pairs(parameters.iter())
