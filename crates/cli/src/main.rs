@@ -5,6 +5,7 @@ mod check;
 mod cluster;
 mod colour;
 mod completion;
+mod config;
 mod create;
 mod delete;
 mod disable;
@@ -16,6 +17,8 @@ mod man;
 mod mount;
 mod mount_state;
 mod node;
+mod place;
+mod remote;
 mod status;
 mod store;
 mod umount;
@@ -50,8 +53,16 @@ Examples, on a store of this machine:
   uimgacc create pytorch/pytorch:latest registry.local/pytorch:fast --store /mnt/store
   uimgacc mount registry.local/pytorch:fast /mnt/image --store /mnt/store
 
-The cluster is that of --kubeconfig and --context, else of KUBECONFIG, else of the Pod this runs in.
-With --store (or UIMGACC_STORE) the verbs create, get and delete work on that store instead.
+Examples, through the HTTP API:
+  uimgacc config init
+  uimgacc create pytorch/pytorch:latest registry.example.com/pytorch:fast
+  uimgacc get --cluster-id uk8s-abc123
+
+Where the verbs enable, create, get, delete and disable work: with --kubeconfig or --context on that
+cluster; with --config or --cluster-id through the HTTP API; with --store (not enable, disable) on
+that store. Without these the variables decide: UIMGACC_STORE a store, UIMGACC_CONFIG or
+UIMGACC_BASE_URL the API; then the file of `uimgacc config path`, where it is there: the API; else
+the cluster is that of KUBECONFIG, of ~/.kube/config, or of the Pod this runs in.
 
 Exit codes: 0 done; 1 failed, or `check` and `status` found something wrong; 2 wrong usage;
 3 `store verify` found damage; 4 refused because somebody uses the image; 5 not done in time;
@@ -83,6 +94,9 @@ enum Verb {
     /// Make this node use the snapshotter, or look what is wrong with it.
     #[command(subcommand)]
     Node(node::Node),
+    /// Tell the verbs where the HTTP API is, and who you are there.
+    #[command(subcommand)]
+    Config(config::Config),
     /// Print a completion script for a shell.
     Completion(completion::Completion),
     /// Print the manual page, or write all of them to a folder.
@@ -103,6 +117,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Verb::Umount(verb) => verb.run(printer),
         Verb::Store(verb) => verb.run(printer),
         Verb::Node(verb) => verb.run(printer),
+        Verb::Config(verb) => verb.run(printer),
         Verb::Completion(verb) => verb.run(printer),
         Verb::Man(verb) => verb.run(printer),
     }
