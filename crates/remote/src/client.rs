@@ -102,7 +102,6 @@ impl Client {
         let status = answer.status();
         let foreign = |problem: String| Error::Foreign {
             url: self.url().to_owned(),
-            status: (!status.is_success()).then_some(status.as_u16()),
             problem,
         };
         let mut body = Vec::new();
@@ -112,16 +111,22 @@ impl Client {
             }
             body.extend_from_slice(&bytes);
         }
-        let response = understand(&body).map_err(|problem| match status.is_success() {
-            true => foreign(problem),
-            false => foreign(format!("HTTP {status}")),
-        })?;
-        match response.answer.ret_code {
-            Some(0) if status.is_success() => Ok(response),
-            Some(0) | None => Err(foreign(match status.is_success() {
-                true => "it has no RetCode".to_owned(),
-                false => format!("HTTP {status}"),
-            })),
+        // A refusal may come with any status.
+        let understood = understand(&body);
+        let code = match &understood {
+            Ok(response) => response.answer.ret_code,
+            Err(_) => None,
+        };
+        if !status.is_success() && code.is_none_or(|code| code == 0) {
+            return Err(Error::Http {
+                url: self.url().to_owned(),
+                status,
+            });
+        }
+        let response = understood.map_err(foreign)?;
+        match code {
+            Some(0) => Ok(response),
+            None => Err(foreign("it has no RetCode".to_owned())),
             Some(code) => Err(Error::Refused {
                 verb: request.verb(),
                 code,

@@ -66,10 +66,16 @@ pub enum Error {
     Foreign {
         /// The service.
         url: String,
-        /// Status of HTTP, where it is an error.
-        status: Option<u16>,
         /// What is wrong.
         problem: String,
+    },
+    /// Whatever stands before the service refused, or a redirection, which is not followed.
+    #[error("{url} answered HTTP {status}")]
+    Http {
+        /// The service.
+        url: String,
+        /// Such as `502 Bad Gateway`.
+        status: reqwest::StatusCode,
     },
     /// The service refused.
     #[error("the service refused {action}: {message} (code {code})", action = verb.name())]
@@ -145,10 +151,10 @@ impl Error {
 
     /// Whether asking again may help, by itself and soon.
     #[must_use]
-    pub const fn is_passing(&self) -> bool {
+    pub fn is_passing(&self) -> bool {
         match self {
             Self::Unreachable { .. } => true,
-            Self::Foreign { status, .. } => matches!(status, Some(429 | 500..)),
+            Self::Http { status, .. } => matches!(status.as_u16(), 429 | 500..),
             // The SDKs ask again where a code lies above 2000.
             Self::Refused { code, .. } => matches!(code, 130 | 150 | 153 | 2001..),
             _ => false,
@@ -176,7 +182,8 @@ impl Error {
             Self::Unreachable { source, .. } if source.0.contains("certificate") => {
                 "SSL_CERT_FILE names a file with the authorities to trust"
             }
-            Self::Unreachable { .. } | Self::Foreign { .. } => {
+            Self::Http { status, .. } if status.is_server_error() => "try again",
+            Self::Unreachable { .. } | Self::Foreign { .. } | Self::Http { .. } => {
                 "check base_url (`uimgacc config show`) and the way to it"
             }
             Self::Refused { code, message, .. } => return refused(*code, message),

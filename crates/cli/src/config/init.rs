@@ -49,6 +49,11 @@ impl Init {
             async { tokio::task::spawn_blocking(move || ask(&old, is_terminal, printer)).await? };
         let changes = run(asking, Refused::NothingWritten)?;
         drop(terminal);
+        // An empty file would only turn the verbs from the cluster to the API.
+        anyhow::ensure!(
+            !changes.is_empty() || path.exists(),
+            "nothing was set, so nothing was written"
+        );
 
         let changes = changes.iter();
         let text = config::edited(
