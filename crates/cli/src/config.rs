@@ -12,11 +12,8 @@ use uimgacc_console::Printer;
 #[derive(Debug, Subcommand)]
 #[command(after_help = VARIABLES)]
 pub(crate) enum Config {
-    /// Ask for each setting and write the configuration file.
     Init(init::Init),
-    /// Show the settings in effect, and where each is from.
     Show(show::Show),
-    /// Print where the configuration file is.
     Path(path::Path),
 }
 

@@ -68,21 +68,15 @@ Exit codes: 0 done; 1 failed, or `check` and `status` found something wrong; 2 w
 3 `store verify` found damage; 4 refused because somebody uses the image; 5 not done in time;
 130 interrupted.";
 
+// A comment on a variant would stand in for all that its verb says of itself in --help.
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Set up image acceleration in a cluster, change it or upgrade it.
     Enable(Box<enable::Enable>),
-    /// Bring an image into the store and push its target image.
     Create(create::Create),
-    /// Show the accelerated images, or one of them.
     Get(get::Get),
-    /// Delete an accelerated image from the store.
     Delete(delete::Delete),
-    /// Take image acceleration away from a cluster.
     Disable(disable::Disable),
-    /// Show components, nodes, images and errors of a cluster.
     Status(status::Status),
-    /// Find what is wrong with a cluster, and how to mend it.
     Check(check::Check),
     /// Mount an accelerated image on a folder.
     Mount(mount::Mount),
@@ -94,7 +88,6 @@ enum Verb {
     /// Make this node use the snapshotter, or look what is wrong with it.
     #[command(subcommand)]
     Node(node::Node),
-    /// Tell the verbs where the HTTP API is, and who you are there.
     #[command(subcommand)]
     Config(config::Config),
     /// Print a completion script for a shell.
@@ -124,8 +117,10 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 fn main() -> ExitCode {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("UIMGACC_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    // That one repeats as a log line what is returned as an error.
+    let filter = tracing_subscriber::EnvFilter::try_from_env("UIMGACC_LOG").unwrap_or_else(|_| {
+        tracing_subscriber::EnvFilter::new("warn,rustls_platform_verifier=off")
+    });
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -26,7 +26,7 @@ impl ConfigArgument {
     /// Where the file is; `None`: nobody names one, and there is no home.
     pub(crate) fn path(&self) -> Option<PathBuf> {
         let named = self.named();
-        named.or_else(|| file::default_path(|name| std::env::var_os(name)))
+        named.or_else(|| file::default_path(std::env::var_os))
     }
 
     /// The file that the command line or the environment names, which must be there.
@@ -166,7 +166,7 @@ struct Environment {
 }
 
 fn environment() -> Environment {
-    let path = file::default_path(|name| std::env::var_os(name));
+    let path = file::default_path(std::env::var_os);
     Environment {
         store: variable(STORE_VARIABLE).is_some(),
         remote: variable(file::VARIABLE).is_some()
