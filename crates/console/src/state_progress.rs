@@ -9,6 +9,8 @@ use crate::Printer;
 
 /// How often plain lines tell how far it is.
 const LINE_EVERY: Duration = Duration::from_secs(5);
+/// How often the time is shown anew.
+const TICK: Duration = Duration::from_millis(250);
 
 /// Shows how far something is.
 #[derive(Debug)]
@@ -41,13 +43,19 @@ impl StateProgress {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if self.printer.shows_bars() {
             let bar = state.bar.get_or_insert_with(|| {
-                let style = ProgressStyle::with_template("{bar:30} {percent:>3} % {elapsed} {msg}");
-                ProgressBar::new(100)
-                    .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+                let bar = ProgressBar::new(100);
+                bar.enable_steady_tick(TICK);
+                bar
             });
+            let template = match percent {
+                Some(_) => "{bar:30} {percent:>3} % {elapsed} {wide_msg}",
+                None => "{spinner} {elapsed} {wide_msg}",
+            };
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style);
+            }
             bar.set_position(percent.unwrap_or_default().into());
             bar.set_message(text.to_owned());
-            bar.tick();
             return;
         }
         let line = line(text, percent);
