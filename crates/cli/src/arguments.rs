@@ -46,52 +46,15 @@ pub(crate) struct ClusterArguments {
 }
 
 impl ClusterArguments {
+    /// Whether the command line names one.
+    pub(crate) fn is_given(&self) -> bool {
+        self.kubeconfig.is_some() || self.context.is_some()
+    }
+
     pub(crate) fn connect(&self) -> Connect {
         Connect {
             kubeconfig: self.kubeconfig.clone(),
             context: self.context.clone(),
-        }
-    }
-}
-
-/// A local store or a cluster.
-#[derive(Debug, Args)]
-pub(crate) struct PlaceArguments {
-    /// Folder of a store, for work without a cluster.
-    #[arg(long = "store", value_name = "DIR", env = STORE_VARIABLE)]
-    store: Option<PathBuf>,
-    #[command(flatten)]
-    cluster: ClusterArguments,
-}
-
-/// Stands in for `--store`.
-const STORE_VARIABLE: &str = "UIMGACC_STORE";
-
-/// Where a verb works.
-#[derive(Debug)]
-pub(crate) enum Place {
-    /// On a store that this machine has mounted.
-    Local(StoreArgument),
-    /// On a cluster.
-    Cluster(Connect),
-}
-
-impl PlaceArguments {
-    pub(crate) fn place(&self) -> anyhow::Result<Place> {
-        let names_cluster = self.cluster.kubeconfig.is_some() || self.cluster.context.is_some();
-        match &self.store {
-            None => Ok(Place::Cluster(self.cluster.connect())),
-            Some(root) if !names_cluster => Ok(Place::Local(StoreArgument { root: root.clone() })),
-            // What stands on the command line goes before the environment.
-            Some(root)
-                if std::env::var_os(STORE_VARIABLE).as_ref()
-                    == Some(root.as_os_str().to_owned()).as_ref() =>
-            {
-                Ok(Place::Cluster(self.cluster.connect()))
-            }
-            Some(_) => anyhow::bail!(
-                "--store means a local store, --kubeconfig and --context a cluster: give one of them"
-            ),
         }
     }
 }

@@ -1,10 +1,11 @@
 //! `uimgacc create`.
 
 mod cluster;
+mod remote;
 
 use std::io::Read as _;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -13,10 +14,11 @@ use uimgacc_convert::{CreateRequest, Created};
 use uimgacc_registry::{Client, ClientOptions, CredentialSource, PlainHttp, Platform};
 use uimgacc_types::ImageReference;
 
-use crate::arguments::{Place, PlaceArguments, StoreArgument, TextFormat, WaitArguments, print};
+use crate::arguments::{StoreArgument, TextFormat, WaitArguments, print};
 use crate::cluster::interrupted;
 use crate::exit::Refused;
 use crate::images::ImageView;
+use crate::place::{Place, PlaceArguments};
 
 /// Bring an image into the store and push its target image.
 ///
@@ -85,12 +87,26 @@ struct LocalArguments {
 
 const DEFAULT_JOBS: u8 = 3;
 const DEFAULT_MAX_EXPANSION: u64 = 100;
+/// How long a conversion elsewhere may take where nothing else is said.
+const PATIENCE: Duration = Duration::from_secs(2 * 3600);
+
+impl LocalArguments {
+    fn is_given(&self) -> bool {
+        self.plain_http
+            || !self.plain_http_registry.is_empty()
+            || self.username.is_some()
+            || self.no_push
+            || self.jobs.is_some()
+            || self.max_expansion.is_some()
+    }
+}
 
 impl Create {
     pub(crate) fn run(self, printer: Printer) -> anyhow::Result<()> {
         match self.place.place()? {
             Place::Local(store) => self.run_local(&store, printer),
             Place::Cluster(connect) => self.run_cluster(&connect, printer),
+            Place::Remote(remote) => self.run_remote(&remote, printer),
         }
     }
 
@@ -117,7 +133,7 @@ impl Create {
             }
         });
         // Workers notice by themselves that nobody waits for them; the store is clean by then.
-        runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+        runtime.shutdown_timeout(Duration::from_secs(5));
         let created = created?;
         let view = ImageView::new(&store, &created.record)?;
         print(printer, self.output, &view, || {
@@ -182,7 +198,7 @@ impl Create {
     }
 }
 
-fn summary(created: &Created, took: std::time::Duration) -> String {
+fn summary(created: &Created, took: Duration) -> String {
     let record = &created.record;
     format!(
         "{} is ready: {} in {} layers ({} of them were in the store), index {}, {} packs, took {}",

@@ -1,5 +1,7 @@
 //! `uimgacc delete`.
 
+mod remote;
+
 use std::time::Duration;
 
 use clap::Args;
@@ -7,10 +9,11 @@ use uimgacc_console::{Printer, bytes};
 use uimgacc_control::{Connect, DeleteRequest};
 use uimgacc_store::DeleteError;
 
-use crate::arguments::{Place, PlaceArguments, StoreArgument, WaitArguments};
+use crate::arguments::{StoreArgument, WaitArguments};
 use crate::cluster::{Talk, run};
 use crate::exit::Refused;
 use crate::images::find;
+use crate::place::{Place, PlaceArguments};
 
 /// Delete an accelerated image from the store and free what only it needs.
 ///
@@ -41,6 +44,7 @@ impl Delete {
         match self.place.place()? {
             Place::Local(store) => self.run_local(&store, printer),
             Place::Cluster(connect) => self.run_cluster(&connect, printer),
+            Place::Remote(remote) => self.run_remote(&remote, printer),
         }
     }
 

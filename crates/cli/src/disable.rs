@@ -1,13 +1,16 @@
 //! `uimgacc disable`.
 
+mod remote;
+
 use std::time::Duration;
 
 use clap::Args;
 use uimgacc_console::Printer;
-use uimgacc_control::DisableRequest;
+use uimgacc_control::{Connect, DisableRequest};
 
-use crate::arguments::{ClusterArguments, parse_duration};
+use crate::arguments::parse_duration;
 use crate::cluster::{Talk, run};
+use crate::place::{ClusterPlace, ClusterPlaceArguments};
 
 /// Take image acceleration away from a cluster.
 ///
@@ -26,17 +29,24 @@ pub(crate) struct Disable {
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10m")]
     timeout: Duration,
     #[command(flatten)]
-    cluster: ClusterArguments,
+    place: ClusterPlaceArguments,
 }
 
 impl Disable {
     pub(crate) fn run(self, printer: Printer) -> anyhow::Result<()> {
+        match self.place.place()? {
+            ClusterPlace::Cluster(connect) => self.run_cluster(&connect, printer),
+            ClusterPlace::Remote(remote) => self.run_remote(&remote, printer),
+        }
+    }
+
+    fn run_cluster(&self, connect: &Connect, printer: Printer) -> anyhow::Result<()> {
         let request = DisableRequest {
             force: self.force,
             purge: self.purge,
             within: self.timeout,
         };
-        let report = run(&self.cluster.connect(), |cluster| async move {
+        let report = run(connect, |cluster| async move {
             Ok(cluster.disable(&request, &Talk::new(printer)).await?)
         })?;
         printer.data(if report.was_enabled {

@@ -1,5 +1,7 @@
 //! `uimgacc enable`.
 
+mod remote;
+
 use std::collections::BTreeMap;
 use std::io::Read as _;
 
@@ -11,8 +13,9 @@ use uimgacc_control::{
     StoreChoice,
 };
 
-use crate::arguments::{ClusterArguments, WaitArguments};
+use crate::arguments::WaitArguments;
 use crate::cluster::{Talk, run};
+use crate::place::{ClusterPlace, ClusterPlaceArguments};
 
 /// Set up image acceleration in a cluster, change it or upgrade it.
 ///
@@ -59,7 +62,10 @@ pub(crate) struct Enable {
     #[command(flatten)]
     paths: PathArguments,
     #[command(flatten)]
-    cluster: ClusterArguments,
+    place: ClusterPlaceArguments,
+    /// The subnet of the NFS server; by default subnet_id of the configuration.
+    #[arg(long, value_name = "ID", help_heading = "Through the HTTP API")]
+    subnet_id: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -80,9 +86,9 @@ struct StoreArguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "The registry")]
 struct RegistryArguments {
-    /// The registry that user and password are for.
-    #[arg(long, value_name = "HOST[:PORT]", default_value = DOCKER_HUB)]
-    registry: String,
+    /// The registry that user and password are for [default: docker.io].
+    #[arg(long, value_name = "HOST[:PORT]")]
+    registry: Option<String>,
     /// User at the registry; goes into the Secret kube-system/uimgacc-registry.
     #[arg(long, value_name = "USER", requires = "password_stdin")]
     username: Option<String>,
@@ -151,8 +157,19 @@ enum Originals {
 
 impl Enable {
     pub(crate) fn run(self, printer: Printer) -> anyhow::Result<()> {
-        let dry_run = self.dry_run;
-        let connect = self.cluster.connect();
+        // What only prints needs no place.
+        let dry_run = self.dry_run.filter(|_| !self.place.names_remote());
+        let connect = match self.place.place()? {
+            ClusterPlace::Remote(remote) if dry_run.is_none() => {
+                return self.run_remote(&remote, printer);
+            }
+            ClusterPlace::Remote(_) => Connect::default(),
+            ClusterPlace::Cluster(connect) => connect,
+        };
+        anyhow::ensure!(
+            self.subnet_id.is_none(),
+            "--subnet-id is for the HTTP API (--config or --cluster-id)"
+        );
         let request = self.request(printer)?;
         if let Some(part) = dry_run {
             let which = match part {
@@ -176,7 +193,7 @@ impl Enable {
         let registry = self.registry;
         let login = match registry.username {
             Some(username) => Some(Login {
-                registry: registry.registry,
+                registry: registry.registry.unwrap_or_else(|| DOCKER_HUB.to_owned()),
                 username,
                 password: password(printer)?,
             }),

@@ -21,6 +21,15 @@ pub(crate) enum Refused {
     /// Stopped by a signal while the cluster works.
     #[error("interrupted; the work goes on in the cluster (`uimgacc status` shows it)")]
     Left,
+    /// Stopped by a signal while the service works.
+    #[error("interrupted; the work goes on (`uimgacc get` shows it)")]
+    LeftRemote,
+    /// Stopped by a signal before anything was changed.
+    #[error("interrupted")]
+    Stopped,
+    /// Stopped by a signal while asking.
+    #[error("interrupted; nothing was written")]
+    NothingWritten,
     /// Stopped by a signal.
     #[error("interrupted; what was unfinished is removed, run the same command again to go on")]
     Interrupted,
@@ -32,7 +41,11 @@ impl Refused {
             Self::Unfit(_) | Self::Unwell(_) => 1,
             Self::Damaged(_) => 3,
             Self::InUse(_) => 4,
-            Self::Interrupted | Self::Left => 130,
+            Self::Interrupted
+            | Self::Left
+            | Self::LeftRemote
+            | Self::Stopped
+            | Self::NothingWritten => 130,
         }
     }
 }
@@ -49,6 +62,12 @@ pub(crate) fn code(error: &anyhow::Error) -> u8 {
             _ => 1,
         };
     }
+    if let Some(error) = error.downcast_ref::<uimgacc_remote::Error>() {
+        return match error.kind() {
+            uimgacc_remote::Kind::Timeout => 5,
+            uimgacc_remote::Kind::Failed => 1,
+        };
+    }
     match error
         .downcast_ref::<uimgacc_control::Error>()
         .map(uimgacc_control::Error::kind)
@@ -61,5 +80,8 @@ pub(crate) fn code(error: &anyhow::Error) -> u8 {
 
 /// What to do about a failure, where that is known apart from its text.
 pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
+    if let Some(error) = error.downcast_ref::<uimgacc_remote::Error>() {
+        return error.hint();
+    }
     error.downcast_ref::<uimgacc_control::Error>()?.hint()
 }

@@ -1,18 +1,21 @@
 //! `uimgacc get`.
 
 mod cluster;
+mod remote;
 
 use clap::Args;
 use comfy_table::Table;
 use uimgacc_console::{Printer, bytes};
 
-use crate::arguments::{Place, PlaceArguments, StoreArgument, TableFormat, print};
+use crate::arguments::{StoreArgument, TableFormat, print};
 use crate::images::{ImageView, find};
+use crate::place::{Place, PlaceArguments};
 
 /// Show the accelerated images, or one of them.
 ///
 /// On a cluster -o json and yaml also say how the cluster is: Enable, NfsReady, AgentReady, Status,
-/// Error, Images and NfsAddr, as the API has them, and more.
+/// Error, Images and NfsAddr, as the API has them, and more; through the HTTP API its answer is printed
+/// as it came.
 #[derive(Debug, Args)]
 pub(crate) struct Get {
     /// Target (or original) image; all where left out.
@@ -32,6 +35,7 @@ impl Get {
         match self.place.place()? {
             Place::Local(store) => self.run_local(&store, printer),
             Place::Cluster(connect) => self.run_cluster(&connect, printer),
+            Place::Remote(remote) => self.run_remote(&remote, printer),
         }
     }
 

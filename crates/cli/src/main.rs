@@ -5,6 +5,7 @@ mod check;
 mod cluster;
 mod colour;
 mod completion;
+mod config;
 mod create;
 mod delete;
 mod disable;
@@ -16,6 +17,8 @@ mod man;
 mod mount;
 mod mount_state;
 mod node;
+mod place;
+mod remote;
 mod status;
 mod store;
 mod umount;
@@ -50,28 +53,30 @@ Examples, on a store of this machine:
   uimgacc create pytorch/pytorch:latest registry.local/pytorch:fast --store /mnt/store
   uimgacc mount registry.local/pytorch:fast /mnt/image --store /mnt/store
 
-The cluster is that of --kubeconfig and --context, else of KUBECONFIG, else of the Pod this runs in.
-With --store (or UIMGACC_STORE) the verbs create, get and delete work on that store instead.
+Examples, through the HTTP API:
+  uimgacc config init
+  uimgacc create pytorch/pytorch:latest registry.example.com/pytorch:fast
+  uimgacc get --cluster-id uk8s-abc123
+
+Where the verbs enable, create, get, delete and disable work: with --kubeconfig or --context on that
+cluster; with --config or --cluster-id through the HTTP API; with --store (not enable, disable) on
+that store. Without these the variables decide: UIMGACC_STORE a store, UIMGACC_CONFIG or
+UIMGACC_BASE_URL the API; then the file of `uimgacc config path`, where it is there: the API; else
+the cluster is that of KUBECONFIG, of ~/.kube/config, or of the Pod this runs in.
 
 Exit codes: 0 done; 1 failed, or `check` and `status` found something wrong; 2 wrong usage;
 3 `store verify` found damage; 4 refused because somebody uses the image; 5 not done in time;
 130 interrupted.";
 
+// A comment on a variant would stand in for all that its verb says of itself in --help.
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Set up image acceleration in a cluster, change it or upgrade it.
     Enable(Box<enable::Enable>),
-    /// Bring an image into the store and push its target image.
     Create(create::Create),
-    /// Show the accelerated images, or one of them.
     Get(get::Get),
-    /// Delete an accelerated image from the store.
     Delete(delete::Delete),
-    /// Take image acceleration away from a cluster.
     Disable(disable::Disable),
-    /// Show components, nodes, images and errors of a cluster.
     Status(status::Status),
-    /// Find what is wrong with a cluster, and how to mend it.
     Check(check::Check),
     /// Mount an accelerated image on a folder.
     Mount(mount::Mount),
@@ -83,6 +88,8 @@ enum Verb {
     /// Make this node use the snapshotter, or look what is wrong with it.
     #[command(subcommand)]
     Node(node::Node),
+    #[command(subcommand)]
+    Config(config::Config),
     /// Print a completion script for a shell.
     Completion(completion::Completion),
     /// Print the manual page, or write all of them to a folder.
@@ -103,14 +110,17 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Verb::Umount(verb) => verb.run(printer),
         Verb::Store(verb) => verb.run(printer),
         Verb::Node(verb) => verb.run(printer),
+        Verb::Config(verb) => verb.run(printer),
         Verb::Completion(verb) => verb.run(printer),
         Verb::Man(verb) => verb.run(printer),
     }
 }
 
 fn main() -> ExitCode {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("UIMGACC_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    // That one repeats as a log line what is returned as an error.
+    let filter = tracing_subscriber::EnvFilter::try_from_env("UIMGACC_LOG").unwrap_or_else(|_| {
+        tracing_subscriber::EnvFilter::new("warn,rustls_platform_verifier=off")
+    });
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

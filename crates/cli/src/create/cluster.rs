@@ -6,12 +6,9 @@ use anyhow::ensure;
 use uimgacc_console::{Printer, bytes, duration};
 use uimgacc_control::{Connect, CreateRequest, ImageView};
 
-use super::Create;
+use super::{Create, PATIENCE};
 use crate::arguments::print;
 use crate::cluster::{Talk, run};
-
-/// How long a conversion may take where nothing else is said.
-const PATIENCE: Duration = Duration::from_secs(2 * 3600);
 
 impl Create {
     pub(super) fn run_cluster(&self, connect: &Connect, printer: Printer) -> anyhow::Result<()> {

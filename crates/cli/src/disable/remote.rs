@@ -1,0 +1,28 @@
+//! `disable` through the HTTP API.
+
+use uimgacc_console::Printer;
+use uimgacc_remote::{Goal, Patience, Request, poll};
+
+use super::Disable;
+use crate::exit::Refused;
+use crate::remote::{Remote, Talk, refuse, run};
+
+impl Disable {
+    pub(super) fn run_remote(&self, remote: &Remote, printer: Printer) -> anyhow::Result<()> {
+        refuse(&[("--force", self.force), ("--purge", self.purge)])?;
+        let client = remote.client(printer)?;
+        let work = async {
+            client.send(&Request::Disable).await?;
+            let talk = Talk::new(printer);
+            let patience = Patience::new(self.timeout);
+            poll::wait(&client, Goal::Disabled, patience, &talk).await?;
+            Ok(())
+        };
+        run(work, Refused::LeftRemote)?;
+        printer.data(&format!(
+            "image acceleration is disabled in {}",
+            client.cluster()
+        ))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,215 @@
+//! The waiting verbs: what ends them, and what does not.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::service::{Reply, Service, get};
+use crate::support::{Home, failed, ok};
+
+const TARGET: &str = "r.io/app:fast";
+
+fn status(status: &str) -> Reply {
+    get(json!({"Status": status}))
+}
+
+fn listed() -> Reply {
+    let image = json!({"OriginalImage": "app", "TargetImage": TARGET, "Size": 1_210_000, "Layers": 6, "New": "x"});
+    get(json!({"Images": [image]}))
+}
+
+fn task(status: &str, percent: u8) -> Value {
+    json!({"OriginalImage": "app", "TargetImage": TARGET, "Status": status, "Error": "", "Percent": percent, "Stage": "layers"})
+}
+
+#[test]
+fn create_waits_until_it_is_listed() {
+    // The original script took the second and the third of these for the end.
+    let script = [
+        status("Creating"),
+        status("Unknown"),
+        get(json!({})),
+        Reply::Text(502, "bad gateway".to_owned()),
+        Reply::Broken,
+        json!({"RetCode": 150, "Message": "not just now"}).into(),
+        listed(),
+    ];
+    let service = Service::start(script);
+    let home = Home::of(&service, "");
+    let (out, err) = ok(&home.run(&["create", "app", TARGET]));
+    assert!(
+        out.starts_with("r.io/app:fast is ready: 1.21 MB in 6 layers, took "),
+        "{out}"
+    );
+    for part in [
+        "Creating, store ready",
+        "answered HTTP 502 Bad Gateway; asking again (1 of 10)",
+        "no answer from",
+        "(code 150); asking again (3 of 10)",
+    ] {
+        assert!(err.contains(part), "{part}: {err}");
+    }
+    let seen = service.seen();
+    assert_eq!(
+        seen[0],
+        "Create OriginalImage=app TargetImage=r.io/app:fast"
+    );
+    assert_eq!(seen.len(), 8, "{seen:?}");
+
+    let (out, _) = ok(&home.run(&["create", "app", TARGET, "-o", "json"]));
+    let image: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(image["New"], "x");
+    let (out, _) = ok(&home.run(&["create", "app", TARGET, "--no-wait"]));
+    assert!(out.contains("is being made"), "{out}");
+}
+
+#[test]
+fn unknown_and_empty_are_waiting() {
+    let started = Instant::now();
+    for reply in [
+        status("Unknown"),
+        get(json!({})),
+        get(json!({"Status": null, "Images": null})),
+    ] {
+        let service = Service::start([reply]);
+        let home = Home::of(&service, "");
+        let text = failed(&home.run(&["create", "app", TARGET, "--timeout", "2"]), 5);
+        assert!(
+            text.contains("r.io/app:fast is not ready after 2 s: "),
+            "{text}"
+        );
+        assert!(text.contains("the work goes on"), "{text}");
+    }
+    let unreachable =
+        json!({"Enable": false, "Status": "Unknown", "Error": "no way to the cluster"});
+    let service = Service::start([get(unreachable)]);
+    let home = Home::of(&service, "");
+    for arguments in [
+        ["delete", TARGET].as_slice(),
+        &["disable"],
+        &["enable", "--nfs", "10.0.0.1"],
+    ] {
+        let arguments = [arguments, &["--timeout", "2"]].concat();
+        let text = failed(&home.run(&arguments), 5);
+        assert!(
+            text.contains("no way to the cluster"),
+            "{arguments:?}: {text}"
+        );
+    }
+    assert!(started.elapsed() >= Duration::from_secs(12));
+}
+
+#[test]
+fn errors_of_this_image_end_it_and_others_do_not() {
+    let fields = |status: &str, tasks: Value| get(json!({"Status": status, "Tasks": tasks}));
+    let other = json!({"TargetImage": "r.io/other:1", "Status": "CreateError", "Error": "other"});
+    let mine = json!({"TargetImage": TARGET, "Status": "CreateError", "Error": "no space"});
+    let service = Service::start([
+        fields("CreateError", json!([other])),
+        fields("Creating", json!([other, task("Creating", 45)])),
+        fields("CreateError", json!([other, mine])),
+    ]);
+    let text = failed(&Home::of(&service, "").run(&["create", "app", TARGET]), 1);
+    assert!(
+        text.contains("cannot accelerate r.io/app:fast: no space"),
+        "{text}"
+    );
+    assert!(text.contains("Creating, layers: 45 %"), "{text}");
+
+    let service = Service::start([get(json!({"Status": "CreateError", "Error": "no space"}))]);
+    let text = failed(&Home::of(&service, "").run(&["create", "app", TARGET]), 1);
+    assert!(
+        text.contains("cannot accelerate r.io/app:fast: no space"),
+        "{text}"
+    );
+
+    let in_use =
+        json!({"TargetImage": TARGET, "Status": "DeleteError", "Error": "in use by default/web"});
+    let service = Service::start([fields("DeleteError", json!([in_use]))]);
+    let text = failed(&Home::of(&service, "").run(&["delete", TARGET]), 1);
+    assert!(
+        text.contains("cannot delete r.io/app:fast: in use by default/web"),
+        "{text}"
+    );
+}
+
+#[test]
+fn delete_and_disable_wait_until_it_is_gone() {
+    let service = Service::start([
+        listed(),
+        status("Unknown"),
+        status("Deleting"),
+        status("Ready"),
+    ]);
+    let (out, _) = ok(&Home::of(&service, "").run(&["delete", TARGET]));
+    assert_eq!(out, "r.io/app:fast is deleted\n");
+    assert_eq!(service.seen()[0], "Delete Image=r.io/app:fast");
+    assert_eq!(service.seen().len(), 5);
+
+    let off =
+        get(json!({"Enable": false, "NfsReady": false, "AgentReady": false, "Status": "Unknown"}));
+    let service = Service::start([
+        status("Ready"),
+        get(json!({"Enable": null, "Status": "Unknown"})),
+        off,
+    ]);
+    let (out, _) = ok(&Home::of(&service, "").run(&["disable"]));
+    assert_eq!(out, "image acceleration is disabled in uk8s-1\n");
+    assert_eq!(service.seen().len(), 5, "the end is looked at twice");
+}
+
+#[test]
+fn enable_waits_for_all_parts() {
+    let off = |flag: &str| get(json!({flag: false, "Status": "Unknown"}));
+    let service = Service::start([
+        off("Enable"),
+        off("NfsReady"),
+        off("AgentReady"),
+        status("Ready"),
+    ]);
+    let (out, err) = ok(&Home::of(&service, "nfs_addr = '10.0.0.1'").run(&["enable"]));
+    assert_eq!(out, "image acceleration is ready in uk8s-1\n");
+    assert!(
+        err.contains("store not ready") && err.contains("agent not ready"),
+        "{err}"
+    );
+    assert_eq!(service.seen().len(), 5);
+}
+
+#[test]
+fn outages_have_an_end_and_refusals_end_at_once() {
+    let denied = json!({"RetCode": 299, "Message": "Permission denied"});
+    let service = Service::start([status("Creating"), denied.into()]);
+    let text = failed(&Home::of(&service, "").run(&["create", "app", TARGET]), 1);
+    assert!(text.contains("code 299"), "{text}");
+    assert_eq!(service.seen().len(), 3);
+    let service = Service::start([Reply::Broken]);
+    let text = failed(
+        &Home::of(&service, "").run(&["create", "app", TARGET, "--timeout", "3"]),
+        5,
+    );
+    assert!(text.contains("there was no answer"), "{text}");
+}
+
+#[test]
+fn a_signal_ends_it_with_130() {
+    let service = Service::start([status("Creating")]);
+    let home = Home::of(&service, "");
+    let mut command = home.command(&["create", "app", TARGET]);
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while service.seen().len() < 2 {
+        assert!(Instant::now() < deadline, "nothing was asked");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    kill_process(pid, Signal::INT).unwrap();
+    let text = failed(&child.wait_with_output().unwrap(), 130);
+    assert!(text.contains("the work goes on"), "{text}");
+}

@@ -1,0 +1,28 @@
+//! A client of the HTTP API (DESIGN section 7): what `uimgacc` does in remote mode.
+//!
+//! Data flow: [`Settings`] (of a file and the environment) → a [`Request`], signed → [`Client`] →
+//! an [`Answer`] → [`Wait`], which says whether what was asked for has come about. All of it is pure
+//! but for [`Client`], [`file`] and the loop of [`poll`].
+
+pub mod answer;
+mod client;
+pub mod config;
+mod error;
+pub mod file;
+mod json;
+pub mod poll;
+mod request;
+pub mod setting;
+mod settings;
+pub mod wait;
+
+pub use answer::{Answer, Image, Status, Task, TaskStatus};
+pub use client::{Client, Response};
+pub use config::{Config, ConfigError};
+pub use error::{Error, Kind};
+pub use json::Json;
+pub use poll::{Patience, Progress};
+pub use request::Request;
+pub use setting::Setting;
+pub use settings::{Settings, Source};
+pub use wait::{Goal, Step, Wait};

@@ -1,0 +1,115 @@
+//! Asks again and again until what was asked for has come about.
+//!
+//! Only Get is sent, so an answer that is lost does no harm. Cancelled at any await, nothing is left.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::client::{Client, Response};
+use crate::error::Error;
+use crate::request::Request;
+use crate::wait::{Goal, State, Step, Wait};
+
+/// How long to wait, and how often to ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// For the goal.
+    pub within: Duration,
+    /// Between two questions, at first and after each change.
+    pub shortest: Duration,
+    /// Between two questions, where nothing changes.
+    pub longest: Duration,
+    /// How often in a row there may be no answer.
+    pub failures: u32,
+}
+
+impl Patience {
+    /// Asks once a second, later every three.
+    #[must_use]
+    pub const fn new(within: Duration) -> Self {
+        Self {
+            within,
+            shortest: Duration::from_secs(1),
+            longest: Duration::from_secs(3),
+            failures: 10,
+        }
+    }
+}
+
+/// Is told how it goes.
+pub trait Progress {
+    /// Something happened.
+    fn say(&self, line: &str);
+    /// How far it is.
+    fn state(&self, state: &State);
+}
+
+/// One question may take this long although the time is over: it was the last one.
+const LAST_QUESTION: Duration = Duration::from_secs(2);
+
+/// Waits until `goal` is reached; the answer that shows it.
+///
+/// # Errors
+/// [`Error::Timeout`]; what the service says of failed work; what is not passing, or does not pass.
+pub async fn wait(
+    client: &Client,
+    goal: Goal,
+    patience: Patience,
+    progress: &impl Progress,
+) -> Result<Response, Error> {
+    let deadline = Instant::now() + patience.within;
+    let mut wait = Wait::new(goal);
+    let mut last = State::default();
+    let mut failures = 0;
+    let mut pause = patience.shortest;
+    loop {
+        let limit = deadline.max(Instant::now() + LAST_QUESTION);
+        let asked = tokio::time::timeout_at(limit, client.send(&Request::Get)).await;
+        match asked {
+            // Out of time: said below.
+            Err(_) => {}
+            Ok(Ok(response)) => {
+                failures = 0;
+                match wait.see(&response.answer) {
+                    Step::Done => return Ok(response),
+                    Step::Failed(error) => return Err(error),
+                    Step::Waiting(state) => {
+                        progress.state(&state);
+                        pause = if state == last {
+                            pause.mul_f32(1.1).min(patience.longest)
+                        } else {
+                            patience.shortest
+                        };
+                        last = state;
+                    }
+                }
+            }
+            Ok(Err(error)) if error.is_passing() && failures < patience.failures => {
+                failures += 1;
+                let cause = std::error::Error::source(&error);
+                let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
+                progress.say(&format!(
+                    "{error}{cause}; asking again ({failures} of {})",
+                    patience.failures
+                ));
+                pause = (pause * 2).min(patience.longest);
+            }
+            Ok(Err(error)) => return Err(error),
+        }
+        let now = Instant::now();
+        if now >= deadline {
+            let text = if last.text.is_empty() {
+                "there was no answer".to_owned()
+            } else {
+                last.text
+            };
+            return Err(Error::Timeout {
+                what: wait.goal().not_reached(),
+                after: patience.within,
+                state: text,
+            });
+        }
+        tokio::time::sleep_until(deadline.min(now + pause)).await;
+    }
+}
