@@ -51,7 +51,7 @@ pub struct Status {
     pub subnet_id: String,
     /// Address of the store, `server:/path`.
     pub nfs_addr: String,
-    /// Images that are not, or no longer, to be used.
+    /// All images that are not in `images`, those that are being worked on first.
     #[serde(default)]
     pub tasks: Vec<Progress>,
     /// Nodes that are to run accelerated images.
@@ -79,7 +79,7 @@ pub struct Image {
     pub layers: u32,
 }
 
-/// An image that is being made or deleted, or could not be.
+/// An image that is being made or deleted, or could not be; or one that is ready while another is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Progress {
@@ -87,7 +87,7 @@ pub struct Progress {
     pub original_image: String,
     /// Reference of the accelerated image.
     pub target_image: String,
-    /// As of all images together.
+    /// `Creating`, `CreateError`, `Deleting`, `DeleteError` or `Ready`.
     pub status: String,
     /// What holds it up; empty where nothing does.
     pub error: String,
@@ -106,10 +106,15 @@ impl Status {
                 cluster.status,
                 ClusterStatus::Creating | ClusterStatus::Deleting
             );
-        let (ready, others): (Vec<_>, Vec<_>) = cluster
+        let (ready, others): (Vec<&ImageView>, Vec<&ImageView>) = cluster
             .images
             .iter()
             .partition(|image| image.status == Phase::Ready);
+        let (images, hidden) = if is_at_rest {
+            (ready, Vec::new())
+        } else {
+            (Vec::new(), ready)
+        };
         Self {
             done: Done::of(Verb::Get),
             enable: cluster.enable,
@@ -117,14 +122,14 @@ impl Status {
             agent_ready: cluster.agent_ready,
             status: format!("{:?}", cluster.status),
             error: cluster.error.clone(),
-            images: if is_at_rest {
-                ready.into_iter().map(Image::of).collect()
-            } else {
-                Vec::new()
-            },
+            images: images.into_iter().map(Image::of).collect(),
             subnet_id: cluster.subnet_id.clone(),
             nfs_addr: cluster.nfs_addr.clone(),
-            tasks: others.into_iter().map(Progress::of).collect(),
+            tasks: others
+                .into_iter()
+                .chain(hidden)
+                .map(Progress::of)
+                .collect(),
             nodes: cluster.nodes,
             ready_nodes: cluster.ready_nodes,
             store_bytes: cluster.store_bytes,
@@ -172,7 +177,11 @@ impl Progress {
             target_image: image.target_image.clone(),
             status: format!("{:?}", image.status),
             error: image.error.clone(),
-            percent: progress.map_or(0, |progress| progress.percent),
+            percent: match (image.status, progress) {
+                (Phase::Ready, _) => 100,
+                (_, Some(progress)) => progress.percent,
+                (_, None) => 0,
+            },
             stage: progress.map(|p| p.stage.clone()).unwrap_or_default(),
         }
     }
@@ -253,7 +262,9 @@ mod tests {
         ] {
             let (status, answer) = (state.status, Status::of(&state));
             assert!(answer.images.is_empty(), "{status:?}");
-            assert_eq!(answer.tasks[0].target_image, "r.example/b:fast");
+            let tasks = answer.tasks.iter();
+            let told: Vec<_> = tasks.map(|one| (&*one.target_image, one.percent)).collect();
+            assert_eq!(told, [("r.example/b:fast", 0), ("r.example/a:fast", 100)]);
         }
         // The store may be away for a while.
         let rest = [
