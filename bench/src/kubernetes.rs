@@ -160,7 +160,10 @@ impl World<'_> {
         command
             .args(arguments)
             .env("KUBECONFIG", self.cluster.kubeconfig())
-            .env_remove("UIMGACC_STORE");
+            .env_remove("UIMGACC_STORE")
+            .env_remove("UIMGACC_CONFIG")
+            .env_remove("UIMGACC_BASE_URL")
+            .env("XDG_CONFIG_HOME", "/nonexistent");
         self.interrupt
             .run(&mut command)
             .map_err(|error| match self.interrupt.check() {

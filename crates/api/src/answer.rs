@@ -125,11 +125,7 @@ impl Status {
             images: images.into_iter().map(Image::of).collect(),
             subnet_id: cluster.subnet_id.clone(),
             nfs_addr: cluster.nfs_addr.clone(),
-            tasks: others
-                .into_iter()
-                .chain(hidden)
-                .map(Progress::of)
-                .collect(),
+            tasks: others.into_iter().chain(hidden).map(Progress::of).collect(),
             nodes: cluster.nodes,
             ready_nodes: cluster.ready_nodes,
             store_bytes: cluster.store_bytes,

@@ -6,12 +6,18 @@
 //! - An end that rests on something *not* being in an answer counts when two answers in a row have it,
 //!   unless an answer before has shown the work going on. The same goes for an error that may be that
 //!   of another image.
+//! - Where the service counts nodes, all of them must be ready; one that is down is waited for until
+//!   the others have stood still for a while.
 //! - Where the service sends `Tasks`, only what they say of this image is an error of this image.
 //!
 //! Assumption: the service has taken note before it answers Create or Delete (DESIGN section 7).
 
 use crate::answer::{Answer, Status, TaskStatus, one_line};
 use crate::error::Error;
+
+/// Answers in a row with the same count of nodes after which the rest of them is not waited for: they
+/// may be down. Waiting asks every one to three seconds.
+const SETTLED: u32 = 15;
 
 /// What is waited for. Images are targets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +80,8 @@ pub struct Wait {
     was_unsure: Option<bool>,
     /// The deletion was seen going on.
     saw_deleting: bool,
+    /// Counts of nodes, and how often in a row they were the same.
+    nodes: (Option<u64>, Option<u64>, u32),
 }
 
 impl Wait {
@@ -84,6 +92,7 @@ impl Wait {
             goal,
             was_unsure: None,
             saw_deleting: false,
+            nodes: (None, None, 0),
         }
     }
 
@@ -96,7 +105,7 @@ impl Wait {
     /// Takes an answer.
     pub fn see(&mut self, answer: &Answer) -> Step {
         let verdict = match &self.goal {
-            Goal::Enabled => enabled(answer),
+            Goal::Enabled => enabled(answer, self.has_nodes(answer)),
             Goal::Disabled => disabled(answer),
             Goal::Created(image) => created(answer, image),
             Goal::Deleted(image) => {
@@ -125,6 +134,24 @@ impl Wait {
     }
 }
 
+impl Wait {
+    /// Whether no more nodes are waited for.
+    fn has_nodes(&mut self, answer: &Answer) -> bool {
+        let (ready, all, times) = &mut self.nodes;
+        if (*ready, *all) == (answer.ready_nodes, answer.nodes) {
+            *times += 1;
+        } else {
+            self.nodes = (answer.ready_nodes, answer.nodes, 1);
+        }
+        match (answer.ready_nodes, answer.nodes) {
+            (Some(ready), Some(all)) if ready < all || all == 0 => {
+                (ready > 0 || all == 0) && self.nodes.2 >= SETTLED
+            }
+            _ => true,
+        }
+    }
+}
+
 const fn waiting(state: State) -> Verdict {
     Verdict::Sure(Step::Waiting(state))
 }
@@ -140,7 +167,7 @@ fn is_disabled(answer: &Answer) -> bool {
         && (answer.problem().is_empty() || answer.status != Status::Unknown)
 }
 
-fn enabled(answer: &Answer) -> Verdict {
+fn enabled(answer: &Answer, has_nodes: bool) -> Verdict {
     let all = [answer.enable, answer.nfs_ready, answer.agent_ready];
     let is_ready = all.iter().all(|flag| *flag == Some(true));
     let is_told = match answer.status {
@@ -150,7 +177,7 @@ fn enabled(answer: &Answer) -> Verdict {
         Status::Creating | Status::Deleting => answer.tasks.is_some(),
         Status::Unknown => false,
     };
-    if is_ready && is_told {
+    if is_ready && is_told && has_nodes {
         return Verdict::Sure(Step::Done);
     }
     waiting(whole(answer))

@@ -11,7 +11,7 @@ use uimgacc_testkit::cluster::{Cluster, Options};
 use uimgacc_testkit::process::Daemon;
 
 pub(crate) const NEEDS: [Need; 3] = [Need::Root, Need::Parts, Need::Kubernetes];
-pub(crate) const SOON: Duration = Duration::from_secs(30);
+pub(crate) const SOON: Duration = Duration::from_secs(90);
 
 /// A control plane with our kinds and service accounts.
 pub(crate) struct Stage {

@@ -158,6 +158,9 @@ fn too_old() {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_uimgacc"))
         .args(["enable", "--nfs", "10.0.0.1"])
         .env_remove("UIMGACC_STORE")
+        .env_remove("UIMGACC_CONFIG")
+        .env_remove("UIMGACC_BASE_URL")
+        .env("XDG_CONFIG_HOME", "/nonexistent")
         .env("KUBECONFIG", &path)
         .output()
         .unwrap();

@@ -339,6 +339,9 @@ fn every_manifest_names_the_version_it_is_of() {
             "r.io/u:1",
         ])
         .env_remove("UIMGACC_STORE")
+        .env_remove("UIMGACC_CONFIG")
+        .env_remove("UIMGACC_BASE_URL")
+        .env("XDG_CONFIG_HOME", "/nonexistent")
         .output()
         .expect("the command starts");
     let text = ok(&dry);

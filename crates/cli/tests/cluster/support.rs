@@ -27,6 +27,9 @@ pub(crate) fn command(cluster: &Cluster, arguments: &[&str]) -> Command {
     command
         .args(arguments)
         .env_remove("UIMGACC_STORE")
+        .env_remove("UIMGACC_CONFIG")
+        .env_remove("UIMGACC_BASE_URL")
+        .env("XDG_CONFIG_HOME", "/nonexistent")
         .env("KUBECONFIG", cluster.kubeconfig())
         .stdin(Stdio::null());
     command

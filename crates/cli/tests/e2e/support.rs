@@ -17,6 +17,9 @@ pub(crate) fn uimgacc(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_uimgacc"))
         .args(arguments)
         .env_remove("UIMGACC_STORE")
+        .env_remove("UIMGACC_CONFIG")
+        .env_remove("UIMGACC_BASE_URL")
+        .env("XDG_CONFIG_HOME", "/nonexistent")
         .output()
         .expect("the command starts")
 }

@@ -265,3 +265,69 @@ fn an_image_that_cannot_be_made_is_tried_again(servers: &Servers, world: &World)
     servers.ok("Delete", json!({"Image": target}));
     servers.wait("its end", 2 * MINUTE, |state| state["Status"] == "Ready");
 }
+
+/// The five verbs of the command through the API, with a configuration as users of the original script have it.
+#[test]
+fn the_command_through_the_api() {
+    if !ready() {
+        return;
+    }
+    let world = World::start(&[ContainerdVersion::V2_1]);
+    let (cluster, node) = (&world.cluster, world.cluster.node(0));
+    let config = file(&node.containerd_config());
+    let original = app(&world, "app:1", 1).reference;
+    let target = world.reference("app:fast");
+    let servers = Servers::start(&world);
+    let settings = cluster.dir().join("remote.toml");
+    let text = format!(
+        "region = \"cn-bj2\"\nproject_id = \"org-a\"\npublic_key = \"me\"\nprivate_key = \"private\"\n\
+         cluster_id = \"{CLUSTER}\"\nsubnet_id = \"subnet-1\"\nnfs_addr = \"10.0.0.1:/\"\n\
+         uhub_username = \"me\"\nuhub_password = \"{PASSWORD}\"\nbase_url = \"{}\"\n",
+        servers.servers[0].url()
+    );
+    std::fs::write(&settings, text).unwrap();
+    let settings = settings.to_str().unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = world.command(&[arguments, &["--config", settings]].concat());
+        let output = command.env_remove("KUBECONFIG").output().unwrap();
+        let [data, said] =
+            [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        assert!(!format!("{data}{said}").contains(PASSWORD), "{data}{said}");
+        (output.status.code(), data, said)
+    };
+    let ok = |arguments: &[&str]| {
+        let began = Instant::now();
+        let (code, data, said) = run(arguments);
+        assert_eq!(code, Some(0), "{arguments:?}: {said}\n{}", servers.log());
+        println!("{} took {:?}", arguments[0], began.elapsed());
+        data
+    };
+    ok(&["enable"]);
+    assert_eq!(world.labels(node.name()), LABELS);
+    ok(&["create", &original, &target]);
+    let told: Value = serde_json::from_str(&ok(&["get", "-o", "json"])).unwrap();
+    assert_eq!(told["Images"][0]["TargetImage"], json!(target));
+    assert!(ok(&["get"]).contains(&target));
+    cluster.apply(&pod(
+        "fast",
+        &target,
+        Some(LABELS[0]),
+        None,
+        "cat /data/name-2",
+    ));
+    assert_eq!(succeeded(&world, "fast"), "app:1\n");
+    let (code, _, said) = run(&[
+        "create",
+        &world.reference("none:1"),
+        &world.reference("none:fast"),
+    ]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("none"), "{said}");
+    ok(&["delete", &world.reference("none:fast")]);
+    cluster.kubectl_ok(&["delete", "pod", "fast", "--wait"]);
+    ok(&["delete", &target]);
+    let told: Value = serde_json::from_str(&ok(&["get", "-o", "json"])).unwrap();
+    assert_eq!((&told["Images"], &told["Tasks"]), (&json!([]), &json!([])));
+    ok(&["disable"]);
+    assert_eq!(file(&node.containerd_config()), config);
+}

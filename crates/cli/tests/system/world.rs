@@ -71,7 +71,10 @@ impl World {
         command
             .args(arguments)
             .env("KUBECONFIG", self.cluster.kubeconfig())
-            .env_remove("UIMGACC_STORE");
+            .env_remove("UIMGACC_STORE")
+            .env_remove("UIMGACC_CONFIG")
+            .env_remove("UIMGACC_BASE_URL")
+            .env("XDG_CONFIG_HOME", "/nonexistent");
         command
     }
 

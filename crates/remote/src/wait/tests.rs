@@ -292,6 +292,32 @@ fn deleted_on_ours() {
 }
 
 #[test]
+fn nodes_are_waited_for() {
+    let nodes = |ready: u32, all: u32| {
+        answer(json!({"Status": "Ready", "Nodes": all, "ReadyNodes": ready}))
+    };
+    assert_eq!(
+        steps(Goal::Enabled, &[nodes(0, 2), nodes(1, 2), nodes(2, 2)]),
+        "..D"
+    );
+    // One that is down.
+    let still = usize::try_from(SETTLED).unwrap();
+    let expected = format!("{}D", ".".repeat(still - 1));
+    assert_eq!(
+        steps(Goal::Enabled, &vec![nodes(1, 2); 2 * still]),
+        expected
+    );
+    assert_eq!(
+        steps(Goal::Enabled, &vec![nodes(0, 0); 2 * still]),
+        expected
+    );
+    assert_eq!(
+        steps(Goal::Enabled, &vec![nodes(0, 2); 2 * still]),
+        ".".repeat(2 * still)
+    );
+}
+
+#[test]
 fn enabled_and_disabled() {
     let off = |flag: &str| answer(json!({"Status": "Ready", flag: false}));
     for (answers, expected) in [
