@@ -31,7 +31,10 @@ fn main() -> anyhow::Result<()> {
     // Before anything is started, so that a signal never ends this process without its clean-up.
     let (mut terminate, mut interrupt) = {
         let _entered = runtime.enter();
-        (watch(SignalKind::terminate())?, watch(SignalKind::interrupt())?)
+        (
+            watch(SignalKind::terminate())?,
+            watch(SignalKind::interrupt())?,
+        )
     };
     let store = folder.join("store");
     fs::create_dir(&store).with_context(|| format!("cannot make {}", store.display()))?;
