@@ -27,24 +27,29 @@ is_up() {
   [[ -s $FOLDER/pid && $(tr '\0' ' ' 2>/dev/null <"/proc/$(<"$FOLDER/pid")/cmdline") == *"uimgacc-playground $FOLDER "* ]]
 }
 
-# Sets $programs, and exports UIMGACC_IMAGE. Called before ||, so each line says by itself what a failure means.
+# Links our programs into the folder's bin, and exports UIMGACC_IMAGE. Called before ||, so each line says by itself what a failure means.
 build() {
+  local target=${CARGO_TARGET_DIR:-target}
   say 'installing containerd, a registry and Kubernetes'
   UIMGACC_PARTS=$(scripts/parts.sh) || return 1
   export UIMGACC_PARTS
   scripts/parts-kubernetes.sh >/dev/null || return 1
-  programs=${UIMGACC_PROGRAMS:-}
-  [[ -z $programs || -z ${UIMGACC_IMAGE:-} ]] || return 0
+  if [[ -n ${UIMGACC_PROGRAMS:-} && -n ${UIMGACC_IMAGE:-} ]]; then
+    ln -s -- "$UIMGACC_PROGRAMS"/uimgacc{,-playground} "$FOLDER/bin/"
+    return
+  fi
   say 'building our programs and their image'
-  UIMGACC_IMAGE=$(realpath -m -- "${CARGO_TARGET_DIR:-target}/image")
+  UIMGACC_IMAGE=$(realpath -m -- "$target/image")
   export UIMGACC_IMAGE
-  programs=$(realpath -m -- "${CARGO_TARGET_DIR:-target}/debug")
   scripts/image.sh --profile dev "$UIMGACC_IMAGE" || return 1
-  cargo build --quiet -p uimgacc-cli -p uimgacc-playground
+  cargo build --quiet -p uimgacc-playground || return 1
+  # The static one of the image does: no second build.
+  ln -s -- "$(realpath -- "$target/$(uname -m)-unknown-linux-musl/debug/uimgacc")" \
+    "$(realpath -- "$target/debug/uimgacc-playground")" "$FOLDER/bin/"
 }
 
 up() {
-  local programs module tries=600
+  local module tries=600
   [[ $EUID == 0 ]] || die 'run this as root: it mounts and starts containers'
   is_up && die 'it is up already'
   [[ ! -e $FOLDER ]] || down
@@ -57,10 +62,9 @@ up() {
   for module in overlay erofs loop; do
     modprobe --quiet "$module" || true
   done
-  ln -s -- "$programs/uimgacc" "$FOLDER/bin/uimgacc"
   say 'starting the cluster'
   # In a session of its own: Ctrl-C in this terminal is not meant for it.
-  TMPDIR="$FOLDER" setsid "$programs/uimgacc-playground" "$FOLDER" >>"$FOLDER/log" 2>&1 </dev/null &
+  TMPDIR="$FOLDER" setsid "$FOLDER/bin/uimgacc-playground" "$FOLDER" >>"$FOLDER/log" 2>&1 </dev/null &
   printf '%s\n' "$!" >"$FOLDER/pid"
   until [[ -e $FOLDER/env ]]; do
     if ! kill -0 "$!" 2>/dev/null || ((tries-- == 0)); then
