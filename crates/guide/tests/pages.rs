@@ -84,6 +84,28 @@ fn without_comments(text: &str) -> String {
 }
 
 #[test]
+fn both_readmes_say_the_same() {
+    let [english, chinese] = <[Page; 2]>::try_from(readmes().unwrap()).unwrap();
+    let levels = |page: &Page| {
+        page.headings
+            .iter()
+            .map(|(level, _)| *level)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(levels(&english), levels(&chinese));
+    let blocks = |page: &Page| {
+        page.blocks
+            .iter()
+            .map(|block| without_comments(&block.text))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(blocks(&english), blocks(&chinese));
+    // The first thing that they lead to.
+    assert_eq!(english.links[0].target, chinese.name());
+    assert_eq!(chinese.links[0].target, english.name());
+}
+
+#[test]
 fn every_page_is_in_the_table_of_contents() {
     for language in LANGUAGES {
         let mut pages = by_name(language);
