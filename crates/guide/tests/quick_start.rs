@@ -95,6 +95,10 @@ impl Playground {
             .current_dir(root())
             .env("UIMGACC_PLAYGROUND", &self.folder)
             .env("UIMGACC_PROGRAMS", programs::folder())
+            // No store, no HTTP API: the playground's cluster.
+            .env("XDG_CONFIG_HOME", self.folder.with_file_name("no-config"))
+            .env_remove("UIMGACC_CONFIG")
+            .env_remove("UIMGACC_BASE_URL")
             .env_remove("UIMGACC_STORE")
             .env_remove("KUBECONFIG")
             .stdin(Stdio::null());
