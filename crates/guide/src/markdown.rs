@@ -1,4 +1,6 @@
 //! As much of Markdown as the guide's pages use: headings, links, spans and fenced blocks of code. Pure.
+//!
+//! Assumes that a span ends on the line that it begins on; a test sees to it.
 
 use crate::block::Block;
 use crate::page::Link;

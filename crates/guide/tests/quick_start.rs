@@ -145,6 +145,8 @@ fn the_quick_start_runs_word_for_word() {
         .find(|page| page.name() == "quick-start.md")
         .unwrap();
     let steps = steps(&page);
+    let left_out = page.blocks.iter().filter(|block| block.not_run.is_some());
+    assert_eq!(left_out.count(), 1, "only what gets Rust is not run");
     assert!(steps.len() >= 6, "only {} blocks were found", steps.len());
     let mut script = "set -euo pipefail\n".to_owned();
     for step in &steps {
