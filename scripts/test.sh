@@ -2,13 +2,14 @@
 # All checks and tests, on a fresh Debian 12 or 13 as root with Rust by rustup and nothing else.
 #
 # What they need is installed by scripts/parts.sh, parts-uml.sh and parts-kubernetes.sh into the system and into one cache folder
-# outside the tree; cargo-deny is built into that folder too, once. No test is skipped: one that cannot run fails (UIMGACC_CI=1).
+# outside the tree; cargo-deny and mdBook are built into that folder too, once. No test is skipped: one that cannot run fails (UIMGACC_CI=1).
 #
 # Usage: scripts/test.sh [--ci]     --ci: refuse a Cargo.lock that is out of date, no colours, no incremental builds
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly DENY_VERSION=0.20.2
+readonly MDBOOK_VERSION=0.5.4
 
 locked=()
 case ${1:-} in
@@ -60,13 +61,20 @@ toolchain() {
   cargo --version || rustup toolchain install "$version" --profile minimal --component rustfmt --component clippy
 }
 
-# Nothing of it needs to be fast, and a debug build takes a third of the time.
-build_deny() {
-  local new="$deny_root.new"
-  [[ ! -x $deny_root/bin/cargo-deny ]] || return 0
-  CARGO_TARGET_DIR="$new/target" cargo install --quiet --locked --debug --no-track --root "$new" --version "$DENY_VERSION" cargo-deny
-  rm -rf -- "$new/target" "$deny_root"
-  mv -- "$new" "$deny_root"
+# build_tool NAME VERSION ROOT FLAG...: nothing of it needs to be fast, and a debug build without symbols takes a fraction of the time.
+build_tool() {
+  local name=$1 version=$2 root=$3 new="$3.new"
+  shift 3
+  [[ ! -x $root/bin/$name ]] || return 0
+  CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR="$new/target" \
+    cargo install --quiet --locked --debug --no-track --root "$new" --version "$version" "$@" "$name"
+  rm -rf -- "$new/target" "$root"
+  mv -- "$new" "$root"
+}
+
+build_tools() {
+  build_tool cargo-deny "$DENY_VERSION" "$deny_root"
+  build_tool mdbook "$MDBOOK_VERSION" "$mdbook_root" --no-default-features
 }
 
 # Waits for the background process $1; shows its log $2 where it failed.
@@ -83,7 +91,6 @@ image() {
 }
 
 deny() {
-  finished "$deny_build" "$log/deny" || return 1
   local deny="$deny_root/bin/cargo-deny"
   "$deny" check --hide-inclusion-graph bans licenses sources || return 1
   # The list of advisories lies in a git repository; a machine that cannot reach it has checked all but that.
@@ -93,6 +100,18 @@ deny() {
     printf 'NOT CHECKED: advisories, because their list cannot be fetched:\n'
     tail -n 3 "$log/advisories"
   fi
+}
+
+# Both languages of the guide; what mdBook warns of is an error. That the pages are true is checked by tests: crates/guide.
+guide() {
+  local language said result=0
+  for language in en zh; do
+    said=$("$mdbook_root/bin/mdbook" build --dest-dir "$(realpath -m -- "${CARGO_TARGET_DIR:-target}/guide/$language")" "docs/$language" 2>&1) || result=1
+    if [[ $result != 0 || $said == *WARN* || $said == *ERROR* ]]; then
+      printf '%s\n' "$said"
+      return 1
+    fi
+  done
 }
 
 shell() {
@@ -110,6 +129,7 @@ step 'parts' scripts/parts.sh
 UIMGACC_PARTS=$(scripts/parts.sh)
 export UIMGACC_PARTS
 deny_root="$UIMGACC_PARTS/cargo-deny-$DENY_VERSION"
+mdbook_root="$UIMGACC_PARTS/mdbook-$MDBOOK_VERSION"
 # File systems that are modules are listed by the kernel only once they are loaded.
 for module in overlay erofs loop fuse; do
   modprobe --quiet "$module" || true
@@ -120,9 +140,9 @@ step 'toolchain' toolchain
 set -m
 nice scripts/parts-kubernetes.sh >"$log/kubernetes" 2>&1 &
 kubernetes_build=$!
-build_deny >"$log/deny" 2>&1 &
-deny_build=$!
-background=("$kubernetes_build" "$deny_build")
+build_tools >"$log/tools" 2>&1 &
+tools_build=$!
+background=("$kubernetes_build" "$tools_build")
 set +m
 step 'kernels' scripts/parts-uml.sh
 step 'format' cargo fmt --all --check
@@ -133,7 +153,9 @@ export UIMGACC_IMAGE
 step 'image' image
 step 'kubernetes' finished "$kubernetes_build" "$log/kubernetes"
 step 'tests' tests
+step 'tools' finished "$tools_build" "$log/tools"
 step 'cargo-deny' deny
+step 'guide' guide
 
 read -r passed broken ignored < <(awk '
   /^test result:/ { passed += $4; failed += $6; ignored += $8 }

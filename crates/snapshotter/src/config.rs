@@ -1,4 +1,4 @@
-//! The configuration file: TOML, read strictly. Every key stands in `docs/snapshotter.md`.
+//! The configuration file: TOML, read strictly. Every key stands in `docs/en/snapshotter.md`.
 //!
 //! Guarantees: what is not known or not possible is an error that names its line; nothing is
 //! ignored. Pure but for [`Config::read`].
@@ -21,7 +21,7 @@ pub const DEFAULT_PATH: &str = "/etc/uimgacc/snapshotter.toml";
 pub enum ConfigError {
     /// The file cannot be read.
     #[error(
-        "cannot read {path}; name another file, or make this one (docs/snapshotter.md has the keys)"
+        "cannot read {path}; name another file, or make this one (docs/en/snapshotter.md has the keys)"
     )]
     Read {
         /// The file.

@@ -1,4 +1,4 @@
-//! Which file of the store lies where. The names are fixed; see `docs/store-format.md`.
+//! Which file of the store lies where. The names are fixed; see `docs/en/store-format.md`.
 
 use std::path::{Path, PathBuf};
 
