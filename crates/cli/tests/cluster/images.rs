@@ -21,8 +21,15 @@ fn name_of(cluster: &Cluster, target: &str) -> String {
     name.expect("the image is there").to_owned()
 }
 
+/// With account of the last attempt that was asked for, as the agent does.
 fn agent_says(cluster: &Cluster, name: &str, status: &Value) {
-    patch_status(cluster, &["accimg", name], status);
+    let mut status = status.clone();
+    let image = cluster.get(&["accimg", name]);
+    let asked = &image["metadata"]["annotations"]["uimgacc.io/retry"];
+    if asked.is_string() {
+        status["observedRetry"] = asked.clone();
+    }
+    patch_status(cluster, &["accimg", name], &status);
 }
 
 #[test]
@@ -188,12 +195,18 @@ fn an_image_from_create_to_delete() {
     );
     assert!(text.contains("is not deleted after 1 s"), "{text}");
     assert_eq!(json_of(&cluster, &["get"])["Status"], "Deleting");
-    agent_says(
-        &cluster,
-        &name,
-        &json!({"phase": "DeleteError", "error": "node-1 does not let go"}),
-    );
-    let text = failed(&uimgacc(&cluster, &["delete", target]), 1);
+    let held = json!({"phase": "DeleteError", "error": "node-1 does not let go"});
+    agent_says(&cluster, &name, &held);
+    assert_eq!(json_of(&cluster, &["get"])["Status"], "DeleteError");
+    // The same again asks the agent to try at once, and does not tell the old failure.
+    let mut again = start(&cluster, &["delete", target]);
+    wait_for("the agent is asked", || {
+        cluster.get(&["accimg", &name])["metadata"]["annotations"]["uimgacc.io/retry"].is_string()
+    });
+    assert_eq!(json_of(&cluster, &["get"])["Status"], "Deleting");
+    assert!(!again.has_ended());
+    agent_says(&cluster, &name, &held);
+    let text = failed(&again.finish(), 1);
     assert!(text.contains("node-1 does not let go"), "{text}");
     let text = failed(
         &uimgacc(
