@@ -66,9 +66,7 @@ fn life(release: &str) {
     assert_ne!(upgraded, daemon);
     assert_eq!(node.pid("containerd"), containerd);
     assert_eq!(node.container(), container);
-    node.ok(&format!(
-        "ctr run --rm --snapshotter uimgacc {image} other /bin/busybox true"
-    ));
+    node.run("--rm", &image, "other /bin/busybox true");
 
     // Not removed under a container, and nothing is half done then.
     let edited = node.config_now();

@@ -128,12 +128,19 @@ impl Node {
         target
     }
 
+    /// Runs a container. No share of the CPU: where the host has that controller in cgroups of version 1, the machine has none.
+    pub(crate) fn run(&self, options: &str, image: &str, command: &str) {
+        self.ok(&format!(
+            "ctr run --cpu-shares 0 --snapshotter uimgacc {options} {image} {command}"
+        ));
+    }
+
     /// Starts a container on the accelerated image; returns its process.
     pub(crate) fn start_container(&self, image: &str) -> String {
         self.ok(&format!(
-            "ctr images pull --snapshotter uimgacc --plain-http {image} >/dev/null
-             ctr run --detach --snapshotter uimgacc {image} demo"
+            "ctr images pull --snapshotter uimgacc --plain-http {image} >/dev/null"
         ));
+        self.run("--detach", image, "demo");
         self.container()
     }
 
@@ -191,10 +198,7 @@ impl Node {
             "new: {new:#?}\ngone: {gone:#?}"
         );
         assert_eq!(self.ok("find /run -name '*uimgacc*'"), "");
-        assert_eq!(
-            self.ok("grep uimgacc /proc/self/mountinfo | grep -v ' / / ' || true"),
-            ""
-        );
+        assert_eq!(self.ok("awk '$5 ~ /uimgacc/' /proc/self/mountinfo"), "");
     }
 }
 
