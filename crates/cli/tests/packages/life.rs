@@ -114,3 +114,48 @@ fn removed_after_containerd() {
         ""
     );
 }
+
+/// Copies in `/usr/local/bin` and units in `/etc`, as made by an archive's program or by an agent of Kubernetes, are not the package's.
+#[test]
+fn beside_copies() {
+    let Some(node) = Node::boot("bookworm") else {
+        return;
+    };
+    let install = "install --store /srv/store";
+    node.ok(&format!(
+        "mkdir /srv/copy /srv/store
+         dpkg --extract /srv/uimgacc_{FIRST}_*.deb /srv/copy
+         /srv/copy/usr/bin/uimgacc store init --store /srv/store
+         /srv/copy/usr/bin/uimgacc node {install}"
+    ));
+    let runs = |program: &str| {
+        let daemon = node.pid(SERVICE);
+        node.ok(&format!("readlink /proc/{daemon}/exe")) == program
+    };
+    assert!(runs("/usr/local/bin/uimgacc-snapshotter"));
+    let edited = node.config_now();
+    let containerd = node.pid("containerd");
+
+    // The package comes and goes beside them.
+    node.install(FIRST);
+    assert!(runs("/usr/local/bin/uimgacc-snapshotter"));
+    node.ok("dpkg --purge uimgacc");
+    assert!(runs("/usr/local/bin/uimgacc-snapshotter"));
+    assert_eq!(node.config_now(), edited);
+
+    // An install from the package takes their place, and an install from outside takes its place again.
+    node.install(SECOND);
+    node.ok(&format!("uimgacc node {install}"));
+    assert!(runs("/usr/bin/uimgacc-snapshotter"));
+    assert_eq!(node.ok("ls /usr/local/bin"), "");
+    assert_eq!(node.ok("ls /etc/systemd/system | grep uimgacc || true"), "");
+    node.ok(&format!("/srv/copy/usr/bin/uimgacc node {install}"));
+    assert!(runs("/usr/local/bin/uimgacc-snapshotter"));
+    node.ok(&format!("uimgacc node {install}"));
+    assert!(runs("/usr/bin/uimgacc-snapshotter"));
+    assert_eq!(node.pid("containerd"), containerd, "it was not restarted");
+
+    node.ok("dpkg --purge uimgacc && rm -r /srv/copy /srv/store");
+    assert_eq!(node.config_now(), Some(node.config.clone()));
+    node.is_as_before();
+}

@@ -4,7 +4,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 
 use uimgacc_testkit::image::busybox;
 use uimgacc_testkit::machine::Machine;
@@ -120,7 +119,7 @@ impl Node {
     pub(crate) fn set_up(&self) -> String {
         let original = busybox().push(&self.registry, "demo:1").reference;
         let target = self.registry.reference("demo:fast");
-        self.ok("uimgacc --store /srv/store store init || uimgacc store init --store /srv/store");
+        self.ok("uimgacc store init --store /srv/store");
         self.ok(&format!(
             "uimgacc create --store /srv/store --plain-http {original} {target}"
         ));
@@ -162,19 +161,6 @@ impl Node {
              ctr containers delete demo
              ctr images rm --sync {image}"
         ));
-    }
-
-    /// Waits until something holds.
-    pub(crate) fn wait(&self, what: &str, holds: impl Fn() -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while !holds() {
-            assert!(
-                Instant::now() < deadline,
-                "{what}: {}",
-                self.machine.journal()
-            );
-            std::thread::sleep(Duration::from_millis(50));
-        }
     }
 
     /// Every file that something of ours could change: type, mode, owner, size and name, and what is in the configuration.
