@@ -158,16 +158,16 @@ fn replace(
             files::remove(path)
         }
         Former::Text(bytes) => {
-            let new = files::prepare(path, &bytes, 0o644)?;
             if !is_gone {
                 watch(Step::ProveConfig);
-                if let Err(message) = containerd::dump(settings, &new)? {
-                    files::remove(&new)?;
-                    return Err(NodeError::Refused {
-                        path: path.to_owned(),
-                        message,
-                    });
-                }
+            }
+            let new = files::prepare(path, &bytes, 0o644)?;
+            if !is_gone && let Err(message) = containerd::dump(settings, &new)? {
+                files::remove(&new)?;
+                return Err(NodeError::Refused {
+                    path: path.to_owned(),
+                    message,
+                });
             }
             watch(Step::ReplaceConfig);
             files::commit(&new, path)

@@ -97,12 +97,22 @@ fn life(release: &str) {
     node.is_as_before();
 }
 
-/// A package that is removed with containerd, or after it, has nobody to restart.
+/// While an image of a machine is made, nothing runs and nothing is mounted; a package that is removed with containerd, or after it,
+/// has nobody to restart.
 #[test]
-fn removed_after_containerd() {
+fn in_a_bare_root_and_after_containerd() {
     let Some(node) = Node::boot("trixie") else {
         return;
     };
+    // The root alone, without `/proc`, `/run` and what else is mounted.
+    node.ok(&format!(
+        "mkdir /srv/bare && mount --bind / /srv/bare
+         chroot /srv/bare dpkg --install /srv/uimgacc_{FIRST}_$(dpkg --print-architecture).deb
+         chroot /srv/bare dpkg --purge uimgacc
+         umount /srv/bare && rmdir /srv/bare"
+    ));
+    node.is_as_before();
+
     node.install(FIRST);
     node.set_up();
     node.ok("systemctl stop containerd && dpkg --remove --force-depends containerd");
