@@ -94,6 +94,8 @@ build() (
   export CARGO_ENCODED_RUSTFLAGS=${flags%$'\x1f'}
   c_flags=$(printf -- '-ffile-prefix-map=%s ' "${maps[@]}")
   declare -x "CFLAGS_${triple//-/_}=${c_flags% }"
+  # A date in C code would be another one each time; and where it moved with the commits, all C code would be built anew with it.
+  export SOURCE_DATE_EPOCH=0
   packages=()
   for program in $(programs); do
     packages+=(-p "${PACKAGE_OF[$program]}")
