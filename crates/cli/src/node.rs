@@ -4,13 +4,13 @@ mod check;
 mod install;
 mod uninstall;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 use uimgacc_console::Printer;
-use uimgacc_node::{DaemonOptions, ManagerChoice, Settings, Step};
+use uimgacc_node::{DaemonOptions, ManagerChoice, PACKAGED_BIN_DIR, Settings, Step};
 
 /// Make this node use the snapshotter, or look what is wrong with it.
 #[derive(Debug, Subcommand)]
@@ -100,9 +100,10 @@ pub(crate) struct Means {
         default_value = "journalctl --unit containerd --lines 20 --no-pager --output cat"
     )]
     containerd_log: String,
-    /// Folder for the snapshotter's binary.
-    #[arg(long, value_name = "DIR", default_value = "/usr/local/bin")]
-    bin_dir: PathBuf,
+    /// Folder for the snapshotter's binary; by default /usr/local/bin, and where this program is from a package, the binary stays
+    /// where the package has it.
+    #[arg(long, value_name = "DIR")]
+    bin_dir: Option<PathBuf>,
     /// Folder of systemd's units.
     #[arg(long, value_name = "DIR", default_value = "/etc/systemd/system")]
     unit_dir: PathBuf,
@@ -145,7 +146,9 @@ impl Means {
     fn put_into(self, settings: &mut Settings) -> anyhow::Result<()> {
         settings.restart = words(&self.restart)?;
         settings.log = words(&self.containerd_log)?;
-        settings.bin_dir = std::path::absolute(self.bin_dir)?;
+        if let Some(folder) = self.bin_dir.or_else(packaged_bin_dir) {
+            settings.bin_dir = std::path::absolute(folder)?;
+        }
         settings.unit_dir = self.unit_dir;
         settings.log_dir = self.log_dir;
         settings.daemon_config = std::path::absolute(self.snapshotter_config)?;
@@ -159,6 +162,13 @@ impl Means {
         settings.patience = Duration::from_secs(self.patience);
         Ok(())
     }
+}
+
+/// The folder of this program where that is one of packages, which no install may write to.
+fn packaged_bin_dir() -> Option<PathBuf> {
+    let us = std::env::current_exe().ok()?;
+    let folder = us.parent()?;
+    (folder == Path::new(PACKAGED_BIN_DIR)).then(|| folder.to_owned())
 }
 
 /// Says each step.

@@ -20,9 +20,7 @@ const CALL: Duration = Duration::from_secs(5);
 /// that of the process that answers the socket.
 fn program(settings: &Settings) -> PathBuf {
     let name = &settings.containerd;
-    let folders = std::env::var_os("PATH").unwrap_or_default();
-    let is_found = name.components().count() > 1
-        || std::env::split_paths(&folders).any(|folder| folder.join(name).is_file());
+    let is_found = name.components().count() > 1 || is_in_path(name);
     let of_socket = || {
         let socket = UnixStream::connect(&settings.containerd_socket).ok()?;
         let peer = rustix::net::sockopt::socket_peercred(&socket).ok()?;
@@ -32,6 +30,22 @@ fn program(settings: &Settings) -> PathBuf {
         return name.clone();
     }
     of_socket().unwrap_or_else(|| name.clone())
+}
+
+fn is_in_path(name: &Path) -> bool {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&folders).any(|folder| folder.join(name).is_file())
+}
+
+/// Whether there is no containerd here any more: no program, and nobody listens.
+pub(crate) fn is_gone(settings: &Settings) -> bool {
+    let name = &settings.containerd;
+    let is_there = if name.components().count() > 1 {
+        name.is_file()
+    } else {
+        is_in_path(name)
+    };
+    !is_there && UnixStream::connect(&settings.containerd_socket).is_err()
 }
 
 /// The version of the binary, or of the one that runs where there is no such binary.

@@ -21,7 +21,7 @@ use crate::grpc;
 use crate::lost;
 use crate::service::Manager;
 use crate::settings::Settings;
-use crate::state::{ConfigRecord, NodeState, Phase, STATE_FORMAT, StateFolder};
+use crate::state::{ConfigRecord, Means, NodeState, Phase, STATE_FORMAT, StateFolder};
 use crate::version::ContainerdVersion;
 
 /// A step that is about to be taken.
@@ -161,6 +161,7 @@ pub fn install(settings: &Settings, watch: Watch<'_>) -> Result<Installed, NodeE
         folders: None,
         files: Vec::new(),
         config: None,
+        means: None,
     });
     let before = state.config.clone();
     let folders = [settings.root.clone(), settings.run_dir.clone()];
@@ -177,6 +178,7 @@ pub fn install(settings: &Settings, watch: Watch<'_>) -> Result<Installed, NodeE
     }
     state.manager = Some(manager);
     state.folders = Some(folders);
+    state.means = Some(Means::of(settings));
     install_daemon(settings, manager, &folder, &mut state, watch)?;
 
     let plugins = containerd::plugins(settings);
@@ -359,13 +361,22 @@ fn install_daemon(
     let mut wanted: Vec<(PathBuf, Vec<u8>, u32)> = Vec::new();
     if let Some(source) = settings.binary.as_ref().filter(|source| **source != binary) {
         let bytes = std::fs::read(source).map_err(NodeError::file("read", source))?;
-        wanted.push((binary, bytes, 0o755));
+        wanted.push((binary.clone(), bytes, 0o755));
     }
     let text = settings.daemon_toml().into_bytes();
     wanted.push((settings.daemon_config.clone(), text, 0o600));
     for (path, text) in manager.files(settings) {
         wanted.push((path, text.into_bytes(), 0o644));
     }
+    // Of an earlier install with other paths, or from before there was a package.
+    let is_wanted =
+        |path: &PathBuf| *path == binary || wanted.iter().any(|(name, ..)| name == path);
+    let outdated: Vec<PathBuf> = state
+        .files
+        .iter()
+        .filter(|path| !is_wanted(path))
+        .cloned()
+        .collect();
     for (path, _, _) in &wanted {
         if !state.files.contains(path) {
             state.files.push(path.clone());
@@ -377,6 +388,11 @@ fn install_daemon(
     for (path, bytes, mode) in wanted {
         is_changed |= files::replace(&path, &bytes, mode)?;
     }
+    for path in &outdated {
+        files::remove(path)?;
+        is_changed = true;
+    }
+    state.files.retain(|path| !outdated.contains(path));
     watch(Step::StartDaemon);
     manager.start(settings, is_changed)?;
     let address = settings.address();

@@ -8,6 +8,9 @@ use crate::config::Wanted;
 /// Name of the daemon's binary, unit and socket.
 pub(crate) const DAEMON: &str = "uimgacc-snapshotter";
 
+/// Where a package puts our programs.
+pub const PACKAGED_BIN_DIR: &str = "/usr/bin";
+
 /// What keeps the daemon running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ManagerChoice {
@@ -67,6 +70,8 @@ pub struct Settings {
     pub daemon_keys: Vec<(String, String)>,
     /// Folder of systemd's units.
     pub unit_dir: PathBuf,
+    /// Folder of the units that packages bring. One that says what ours would is not written again.
+    pub packaged_unit_dir: PathBuf,
     /// What keeps it running.
     pub manager: ManagerChoice,
     /// The record of what was installed; backups lie beside it.
@@ -101,6 +106,7 @@ impl Settings {
             daemon_flags: Vec::new(),
             daemon_keys: Vec::new(),
             unit_dir: "/etc/systemd/system".into(),
+            packaged_unit_dir: "/usr/lib/systemd/system".into(),
             manager: ManagerChoice::Auto,
             state: "/var/lib/uimgacc/node.json".into(),
             patience: Duration::from_secs(60),

@@ -15,6 +15,7 @@ use crate::config::Changes;
 use crate::error::NodeError;
 use crate::files;
 use crate::service::Manager;
+use crate::settings::Settings;
 
 /// The newest form that this program writes and reads.
 pub const STATE_FORMAT: u32 = 1;
@@ -49,6 +50,39 @@ pub struct NodeState {
     pub files: Vec<PathBuf>,
     /// The edit of containerd's configuration.
     pub config: Option<ConfigRecord>,
+    /// What the install was told, for an uninstall that is not; older programs did not write it.
+    #[serde(default)]
+    pub means: Option<Means>,
+}
+
+/// What an install was told of containerd and the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Means {
+    /// The program that the daemon's service runs.
+    pub program: PathBuf,
+    /// containerd's binary.
+    pub containerd: PathBuf,
+    /// containerd's socket.
+    pub containerd_socket: PathBuf,
+    /// What restarts containerd, word by word.
+    pub restart: Vec<String>,
+    /// What prints the end of containerd's log.
+    pub log: Vec<String>,
+    /// Folder of the daemon's log where no systemd is.
+    pub log_dir: PathBuf,
+}
+
+impl Means {
+    pub(crate) fn of(settings: &Settings) -> Self {
+        Self {
+            program: settings.installed_binary(),
+            containerd: settings.containerd.clone(),
+            containerd_socket: settings.containerd_socket.clone(),
+            restart: settings.restart.clone(),
+            log: settings.log.clone(),
+            log_dir: settings.log_dir.clone(),
+        }
+    }
 }
 
 /// The edit of containerd's configuration.

@@ -26,6 +26,42 @@ pub struct Uninstalled {
     pub purged: bool,
 }
 
+/// Settings for [`uninstall`] with what the install was told, as far as its record `state` says so.
+///
+/// # Errors
+/// The record cannot be read.
+pub fn as_installed(state: &Path) -> Result<Settings, NodeError> {
+    // The store plays no part in taking away.
+    let mut settings = Settings::new(String::new());
+    settings.state = state.to_owned();
+    let Some(record) = crate::state::load(state)? else {
+        return Ok(settings);
+    };
+    if let Some([root, run_dir]) = record.folders {
+        settings.root = root;
+        settings.run_dir = run_dir;
+    }
+    if let Some(config) = record.config {
+        settings.config = config.path;
+    }
+    if let Some(means) = record.means {
+        settings.containerd = means.containerd;
+        settings.containerd_socket = means.containerd_socket;
+        settings.restart = means.restart;
+        settings.log = means.log;
+        settings.log_dir = means.log_dir;
+    }
+    Ok(settings)
+}
+
+/// Refuses where containers run on the daemon's data.
+///
+/// # Errors
+/// [`NodeError::Busy`], with one of them.
+pub fn refuse_used(settings: &Settings) -> Result<(), NodeError> {
+    refuse_users(&settings.root, &mount_table()?)
+}
+
 /// Takes everything away that [`crate::install`] brought. containerd's configuration is what it was
 /// before, byte for byte where nobody has edited it since.
 ///
@@ -47,13 +83,14 @@ pub fn uninstall(
         if let Some(record) = state.config.clone() {
             let former = former(&folder, &record)?;
             done.config_changed = !matches!(former, Former::Same);
-            done.restarted = done.config_changed || record.restart_pending;
+            let is_gone = containerd::is_gone(settings);
+            done.restarted = !is_gone && (done.config_changed || record.restart_pending);
             if let Some(record) = &mut state.config {
                 record.restart_pending = done.restarted;
             }
             folder.save(&state)?;
             if done.config_changed {
-                replace(settings, &record.path, former, watch)?;
+                replace(settings, &record.path, former, is_gone, watch)?;
             }
             if done.restarted {
                 watch(Step::RestartContainerd);
@@ -111,6 +148,7 @@ fn replace(
     settings: &Settings,
     path: &Path,
     former: Former,
+    is_gone: bool,
     watch: Watch<'_>,
 ) -> Result<(), NodeError> {
     match former {
@@ -120,9 +158,11 @@ fn replace(
             files::remove(path)
         }
         Former::Text(bytes) => {
-            watch(Step::ProveConfig);
+            if !is_gone {
+                watch(Step::ProveConfig);
+            }
             let new = files::prepare(path, &bytes, 0o644)?;
-            if let Err(message) = containerd::dump(settings, &new)? {
+            if !is_gone && let Err(message) = containerd::dump(settings, &new)? {
                 files::remove(&new)?;
                 return Err(NodeError::Refused {
                     path: path.to_owned(),
@@ -137,14 +177,8 @@ fn replace(
 
 /// Unmounts what is mounted below the daemon's folder, and removes that.
 fn remove_data(root: &Path) -> Result<(), NodeError> {
-    let table = "/proc/self/mountinfo";
-    let text = std::fs::read_to_string(table).map_err(NodeError::file("read", Path::new(table)))?;
-    if let Some(user) = overlay_on(root, &text) {
-        return Err(NodeError::Busy {
-            path: user.to_owned(),
-            source: std::io::ErrorKind::ResourceBusy.into(),
-        });
-    }
+    let text = mount_table()?;
+    refuse_users(root, &text)?;
     // proc_pid_mountinfo(5): field 5 is the mount point; the last mount lies on top.
     let points = text.lines().filter_map(|line| line.split(' ').nth(4));
     let below: Vec<&Path> = points
@@ -162,6 +196,21 @@ fn remove_data(root: &Path) -> Result<(), NodeError> {
             Err(NodeError::file("remove", root)(error))
         }
         _ => Ok(()),
+    }
+}
+
+fn mount_table() -> Result<String, NodeError> {
+    let table = "/proc/self/mountinfo";
+    std::fs::read_to_string(table).map_err(NodeError::file("read", Path::new(table)))
+}
+
+fn refuse_users(root: &Path, mountinfo: &str) -> Result<(), NodeError> {
+    match overlay_on(root, mountinfo) {
+        None => Ok(()),
+        Some(user) => Err(NodeError::Busy {
+            path: user.to_owned(),
+            source: std::io::ErrorKind::ResourceBusy.into(),
+        }),
     }
 }
 

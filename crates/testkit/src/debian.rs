@@ -22,12 +22,16 @@ const EPOCH: &str = "1700000000";
 /// Where mmdebstrap fails; its output is shown.
 #[must_use]
 pub fn rootfs(packages: &[&str]) -> PathBuf {
-    let mirror =
-        fs::read_to_string(parts::dir().join("mirror")).expect("no mirror: run scripts/parts.sh");
-    let (release, url) = mirror
-        .trim()
-        .split_once(' ')
-        .expect("release and address of the mirror");
+    rootfs_of(&mirror().0, packages)
+}
+
+/// The same of another release, by its codename.
+///
+/// # Panics
+/// Where mmdebstrap fails; its output is shown.
+#[must_use]
+pub fn rootfs_of(release: &str, packages: &[&str]) -> PathBuf {
+    let (_, url) = mirror();
     let list = packages.join(",");
     cached("debian", &format!("{release} {list}"), |target, scratch| {
         let mut mmdebstrap = Command::new("mmdebstrap");
@@ -40,6 +44,17 @@ pub fn rootfs(packages: &[&str]) -> PathBuf {
         }
         run(mmdebstrap.arg(release).arg(target).arg(url));
     })
+}
+
+/// The machine's release, and the address of the mirror that it comes from.
+fn mirror() -> (String, String) {
+    let text =
+        fs::read_to_string(parts::dir().join("mirror")).expect("no mirror: run scripts/parts.sh");
+    let (release, url) = text
+        .trim()
+        .split_once(' ')
+        .expect("release and address of the mirror");
+    (release.to_owned(), url.to_owned())
 }
 
 /// A tar archive with these Python packages (as pip names them, e.g. `numpy==2.2.6`), for the Python of this machine's Debian release,

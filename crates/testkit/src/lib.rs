@@ -1,4 +1,4 @@
-//! Starts the real parts that tests need and looks at what they did: a registry, containerd of four versions and its CRI, a Kubernetes cluster, images
+//! Starts the real parts that tests need and looks at what they did: a registry, containerd of four versions and its CRI, a Kubernetes cluster, a Debian that boots, images
 //! with layers of any make, and a walk over a mounted tree that two stores can be compared by.
 //!
 //! Nothing here fakes a part. Every guard works in a temporary folder of its own, on loopback only, ends just the processes it
@@ -23,6 +23,7 @@ pub mod containerd;
 pub mod cri;
 pub mod debian;
 pub mod image;
+pub mod machine;
 mod net;
 pub mod nfs_server;
 pub mod parts;

@@ -26,6 +26,12 @@ pub(crate) struct Uninstall {
     /// Wait until no container uses the snapshotter's data, and remove them then.
     #[arg(long, requires = "purge")]
     when_unused: bool,
+    /// Change nothing where containers run on the snapshotter's data.
+    #[arg(long)]
+    unless_used: bool,
+    /// Take places and commands from the record of the install instead of the options below.
+    #[arg(long)]
+    as_installed: bool,
     #[command(flatten)]
     places: Places,
     #[command(flatten)]
@@ -40,6 +46,12 @@ impl Uninstall {
         // The store plays no part in taking away.
         let mut settings = self.places.settings(String::new())?;
         self.means.put_into(&mut settings)?;
+        if self.as_installed {
+            settings = uimgacc_node::as_installed(&settings.state)?;
+        }
+        if self.unless_used {
+            uimgacc_node::refuse_used(&settings)?;
+        }
         if self.when_unused {
             uimgacc_node::uninstall(&settings, false, &mut watch(printer))?;
             if !uimgacc_node::purge_when_unused(&settings, PAUSE)? {

@@ -1,7 +1,9 @@
 //! systemd's units. The socket unit holds the listening socket, so containerd's calls wait while the
 //! daemon is restarted instead of failing.
 //!
-//! Nothing ties them to containerd but the order at boot: neither may take the other down.
+//! Nothing ties them to containerd but the order at boot: neither may take the other down. Their text
+//! is `deploy/systemd/`, which our package has as it stands. Where that is installed and says the
+//! same, it is used, so that an upgrade of the package brings its units too.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -13,84 +15,70 @@ use crate::settings::{DAEMON, Settings};
 const SOCKET: &str = "uimgacc-snapshotter.socket";
 const SERVICE: &str = "uimgacc-snapshotter.service";
 
-/// Units that use the snapshotter, and so start after it.
-const USERS: &str =
-    "containerd.service k3s.service k3s-agent.service rke2-server.service rke2-agent.service";
+const SOCKET_TEXT: &str = include_str!("../../../../deploy/systemd/uimgacc-snapshotter.socket");
+const SERVICE_TEXT: &str = include_str!("../../../../deploy/systemd/uimgacc-snapshotter.service");
 
+/// The units, but for those that a package brought.
 pub(super) fn files(settings: &Settings) -> Vec<(PathBuf, String)> {
-    vec![
-        (settings.unit_dir.join(SOCKET), socket_unit(settings)),
-        (settings.unit_dir.join(SERVICE), service_unit(settings)),
-    ]
+    let units = [
+        (SOCKET, socket_unit(settings)),
+        (SERVICE, service_unit(settings)),
+    ];
+    let packaged = |name: &str| std::fs::read_to_string(settings.packaged_unit_dir.join(name)).ok();
+    units
+        .into_iter()
+        .filter(|(name, text)| packaged(name).as_ref() != Some(text))
+        .map(|(name, text)| (settings.unit_dir.join(name), text))
+        .collect()
 }
 
 /// The text of the socket unit.
 #[must_use]
 pub fn socket_unit(settings: &Settings) -> String {
-    format!(
-        "# Made by `uimgacc node install`.\n\
-         [Unit]\n\
-         Description=Socket of the uimgacc snapshotter\n\
-         Before={USERS}\n\
-         \n\
-         [Socket]\n\
-         ListenStream={address}\n\
-         SocketMode=0600\n\
-         \n\
-         [Install]\n\
-         WantedBy=sockets.target\n",
-        address = escape(&settings.address().display().to_string()),
+    let address = escape(&settings.address().display().to_string());
+    with(
+        SOCKET_TEXT,
+        &[
+            ("ConditionPathExists", condition(settings)),
+            ("ListenStream", address),
+        ],
     )
 }
 
 /// The text of the service unit.
-///
-/// Its mounts must be seen by the host, so nothing that gives it mounts of its own (`Protect…`,
-/// `Private…`, `ReadOnlyPaths=`) is set; what is set takes away other rights.
 #[must_use]
 pub fn service_unit(settings: &Settings) -> String {
     let mut start = quote(&settings.installed_binary().display().to_string());
     for word in settings.daemon_arguments() {
         start = start + " " + &quote(&word);
     }
-    format!(
-        "# Made by `uimgacc node install`.\n\
-         [Unit]\n\
-         Description=uimgacc snapshotter for containerd\n\
-         After=local-fs.target {SOCKET}\n\
-         Before={USERS}\n\
-         StartLimitIntervalSec=0\n\
-         \n\
-         [Service]\n\
-         Type=notify\n\
-         NotifyAccess=main\n\
-         ExecStart={start}\n\
-         ExecReload=/bin/kill -HUP $MAINPID\n\
-         Restart=always\n\
-         RestartSec=1\n\
-         KillMode=process\n\
-         TimeoutStopSec=30\n\
-         UMask=0022\n\
-         LimitNOFILE=1048576\n\
-         TasksMax=infinity\n\
-         OOMScoreAdjust=-999\n\
-         CapabilityBoundingSet={CAPABILITIES}\n\
-         NoNewPrivileges=yes\n\
-         LockPersonality=yes\n\
-         MemoryDenyWriteExecute=yes\n\
-         RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK\n\
-         RestrictRealtime=yes\n\
-         SystemCallArchitectures=native\n\
-         \n\
-         [Install]\n\
-         WantedBy=multi-user.target\n"
+    with(
+        SERVICE_TEXT,
+        &[
+            ("ConditionPathExists", condition(settings)),
+            ("ExecStart", start),
+        ],
     )
 }
 
-/// Mounts and loop devices; files of any owner and mode; whiteouts and xattrs of overlays; a source
-/// port below 1024 for NFS; file locks and limits.
-const CAPABILITIES: &str = "CAP_SYS_ADMIN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_CHOWN CAP_FOWNER CAP_FSETID \
-     CAP_MKNOD CAP_SETFCAP CAP_NET_BIND_SERVICE CAP_SYS_RESOURCE";
+/// The daemon's configuration, without which there is nothing to start.
+fn condition(settings: &Settings) -> String {
+    escape(&settings.daemon_config.display().to_string())
+}
+
+/// A unit with these keys set to other values.
+fn with(unit: &str, values: &[(&str, String)]) -> String {
+    let mut text = String::new();
+    for line in unit.lines() {
+        let key = line.split_once('=').map_or("", |(key, _)| key);
+        match values.iter().find(|(name, _)| *name == key) {
+            Some((_, value)) => text = text + key + "=" + value,
+            None => text += line,
+        }
+        text.push('\n');
+    }
+    text
+}
 
 /// `%` begins a specifier in units.
 fn escape(text: &str) -> String {
@@ -171,8 +159,11 @@ mod tests {
             "PartOf",
             "RequiredBy",
         ];
-        for word in forbidden {
-            assert!(!unit.contains(word), "{word}");
+        for line in unit.lines() {
+            assert!(
+                !forbidden.iter().any(|word| line.starts_with(word)),
+                "{line}"
+            );
         }
         assert!(
             unit.contains("--config /etc/uimgacc/snapshotter.toml"),
@@ -185,5 +176,26 @@ mod tests {
             unit.contains("--store \"nfs://10.0.0.1/x?vers=3&nolock\""),
             "{unit}"
         );
+    }
+
+    #[test]
+    fn the_units_of_the_package_are_those_of_an_install_from_it() {
+        let mut settings = Settings::new("/store");
+        settings.bin_dir = crate::settings::PACKAGED_BIN_DIR.into();
+        assert_eq!(service_unit(&settings), SERVICE_TEXT);
+        assert_eq!(socket_unit(&settings), SOCKET_TEXT);
+
+        let package = tempfile::tempdir().unwrap();
+        settings.packaged_unit_dir = package.path().to_owned();
+        assert_eq!(files(&settings).len(), 2);
+        std::fs::write(package.path().join(SOCKET), SOCKET_TEXT).unwrap();
+        std::fs::write(package.path().join(SERVICE), SERVICE_TEXT).unwrap();
+        assert_eq!(files(&settings), []);
+        settings.daemon_config = "/etc/other.toml".into();
+        let own = files(&settings);
+        assert_eq!(own.len(), 2);
+        for (_, text) in own {
+            assert!(text.contains("\nConditionPathExists=/etc/other.toml\n"));
+        }
     }
 }

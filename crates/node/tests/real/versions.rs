@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use uimgacc_node::check::Level;
-use uimgacc_node::{check, install, plan, uninstall};
+use uimgacc_node::{as_installed, check, install, plan, uninstall};
 use uimgacc_testkit::cri::Cri;
 use uimgacc_testkit::{Need, Registry, image, parts, ready};
 
@@ -155,8 +155,10 @@ fn round_trip(version: &'static str, name: &str, config: Option<&str>, reference
         .collect();
     assert!(bad.iter().all(|one| one.id == "store"), "{what}: {bad:?}");
 
+    // All that it must know stands in the record.
+    let told = as_installed(&settings.state).unwrap();
     let gone =
-        uninstall(settings, false, &mut |_| {}).unwrap_or_else(|error| panic!("{what}: {error:?}"));
+        uninstall(&told, false, &mut |_| {}).unwrap_or_else(|error| panic!("{what}: {error:?}"));
     assert!(
         gone.was_installed && gone.config_changed && gone.restarted,
         "{what}"
