@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the Debian package of our programs for machines that are set up by hand: the command, the snapshotter and the API server with
-# their units, manual pages, completions and an SBOM. What it does on a machine: docs/packages.md. The same sources give the same bytes.
+# their units, manual pages, completions and an SBOM. What it does on a machine: docs/en/packages.md. The same sources give the same bytes.
 #
 # scripts/build.sh builds the programs. For Debian as root.
 #
@@ -72,11 +72,13 @@ mkdir -p "$root/usr/share/doc/$PACKAGE/examples"
 install -m 644 deploy/debian/copyright "$root/usr/share/doc/$PACKAGE/"
 install -D -m 644 deploy/debian/lintian-overrides "$root/usr/share/lintian/overrides/$PACKAGE"
 for program in "${programs[@]}"; do
-  example=deploy/examples/${program#uimgacc-}.toml
-  [[ ! -e $example ]] || install -m 644 "$example" "$root/usr/share/doc/$PACKAGE/examples/"
+  name=${program#uimgacc-}
+  for example in deploy/examples/{"$name","$name/$name"}.toml; do
+    [[ ! -e $example ]] || install -m 644 "$example" "$root/usr/share/doc/$PACKAGE/examples/"
+  done
 done
 for page in packages node snapshotter api; do
-  [[ ! -e docs/$page.md ]] || doc "docs/$page.md"
+  [[ ! -e docs/en/$page.md ]] || doc "docs/en/$page.md"
 done
 doc CHANGELOG.md changelog
 sbom "$work/uimgacc.cdx.json" "$work/third-party-licenses" "${programs[@]}"

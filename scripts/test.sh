@@ -115,7 +115,7 @@ guide() {
 }
 
 shell() {
-  git ls-files -z --cached --others --exclude-standard -- '*.sh' .ci/run | xargs -0 shellcheck
+  git ls-files -z --cached --others --exclude-standard -- '*.sh' .ci/run 'deploy/debian/p*' | xargs -0 shellcheck
 }
 
 tests() {

@@ -1,6 +1,6 @@
 //! What a target image promises about its index: pure.
 //!
-//! The layers of a target image carry annotations (`docs/store-format.md`), which containerd hands
+//! The layers of a target image carry annotations (`docs/en/store-format.md`), which containerd hands
 //! on as labels: the chain of the whole image, the digest of that chain's index, and the store that
 //! has it. They come from the registry with the manifest, so they tie what a node mounts to what
 //! was pulled, whoever can write to the store. Images without them trust the store.
