@@ -266,6 +266,40 @@ fn an_image_that_cannot_be_made_is_tried_again(servers: &Servers, world: &World)
     servers.wait("its end", 2 * MINUTE, |state| state["Status"] == "Ready");
 }
 
+/// `deploy/examples/api` as it is, but for the image.
+fn the_manifests_give_a_server(world: &World) {
+    let cluster = &world.cluster;
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/examples/api");
+    let manifests = cluster.kubectl_ok(&["kustomize", example]);
+    let ours = "image: uimgacc/uimgacc:";
+    assert_eq!(manifests.matches(ours).count(), 1, "{manifests}");
+    let lines = manifests.lines().map(|line| match line.split_once(ours) {
+        Some((indent, _)) => format!("{indent}image: {}\n", world.image()),
+        None => format!("{line}\n"),
+    });
+    cluster.apply(&lines.collect::<String>());
+    let deployment = ["-n", "uimgacc-api", "deployment/uimgacc-api"];
+    cluster.wait("condition=Available", &deployment, MINUTE);
+    let pods = cluster.get(&["pods", "-n", "uimgacc-api"]);
+    let pods = pods["items"].as_array().unwrap();
+    assert_eq!(pods.len(), 2);
+    for pod in pods {
+        let sdk = UcloudSdk {
+            base_url: format!("http://{}:8443", pod["status"]["podIP"].as_str().unwrap()),
+            region: "cn-bj2".to_owned(),
+            project_id: "org-example".to_owned(),
+            public_key: "example-public-key".to_owned(),
+            private_key: "example-private-key".to_owned(),
+        };
+        let get = "GetUK8SImageAccelerate";
+        // It has reached its own cluster: there is no error.
+        cluster.wait_until("an answer", MINUTE, || {
+            let answer = sdk.invoke(get, &json!({"ClusterId": "uk8s-example"}));
+            answer["Enable"] == false && answer["Error"] == ""
+        });
+    }
+}
+
 /// The five verbs of the command through the API, with a configuration as users of the original script have it.
 #[test]
 fn the_command_through_the_api() {
@@ -277,6 +311,7 @@ fn the_command_through_the_api() {
     let config = file(&node.containerd_config());
     let original = app(&world, "app:1", 1).reference;
     let target = world.reference("app:fast");
+    the_manifests_give_a_server(&world);
     let servers = Servers::start(&world);
     let settings = cluster.dir().join("remote.toml");
     let text = format!(
