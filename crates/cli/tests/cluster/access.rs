@@ -59,6 +59,7 @@ fn who_may_do_what() {
         "--serviceaccount=default:editor",
     ]);
     ok(&of(&editor, &create));
+    ok(&of(&editor, &["delete", "r.io/a:1", "--no-wait"]));
     let text = failed(
         &of(&editor, &["enable", "--max-conversions", "3", "--no-wait"]),
         1,

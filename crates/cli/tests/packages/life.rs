@@ -3,6 +3,7 @@
 use crate::node::{FIRST, Node, SECOND};
 
 const SERVICE: &str = "uimgacc-snapshotter.service";
+const API: &str = "uimgacc-api.service";
 const SOCKET: &str = "uimgacc-snapshotter.socket";
 
 #[test]
@@ -60,10 +61,20 @@ fn life(release: &str) {
     assert!(!report.contains("FAIL"), "{report}");
     let container = node.start_container(&image);
 
+    // The server of the API waits for its configuration.
+    node.ok(&format!("systemctl start {API}"));
+    assert_eq!(node.show(API, "ActiveState"), "inactive");
+    node.ok(&format!(
+        "echo 'listen = \"127.0.0.1:18443\"' > /etc/uimgacc/api.toml && systemctl start {API}"
+    ));
+    let api = node.pid(API);
+    assert_eq!(node.show(API, "Type"), "notify");
+
     // Upgraded, only the daemon is another one. Its container goes on, and another one starts.
     node.install(SECOND);
     let upgraded = node.pid(SERVICE);
     assert_ne!(upgraded, daemon);
+    assert_ne!(node.pid(API), api);
     assert_eq!(node.pid("containerd"), containerd);
     assert_eq!(node.container(), container);
     node.run("--rm", &image, "other /bin/busybox true");
@@ -89,6 +100,7 @@ fn life(release: &str) {
         "containerd has forgotten the snapshotter"
     );
     assert_eq!(node.show(SERVICE, "LoadState"), "not-found");
+    assert_eq!(node.show(API, "LoadState"), "not-found");
     assert_eq!(
         node.ok("ls -l /proc/[0-9]*/exe 2>/dev/null | grep uimgacc || true"),
         ""
