@@ -132,13 +132,13 @@ impl Status {
         }
     }
 
-    /// Of a cluster that does not answer, with what was known of it last. One of which nothing ever
-    /// was known counts as enabled, so that nobody takes it for disabled.
+    /// Of a cluster that does not answer, with where its store was last. It counts as enabled, so that
+    /// nobody takes it for disabled.
     #[must_use]
     pub fn unknown(last: Option<&ClusterImages>, why: &str) -> Self {
         Self {
             done: Done::of(Verb::Get),
-            enable: last.is_none_or(|last| last.enable),
+            enable: true,
             nfs_ready: false,
             agent_ready: false,
             status: format!("{:?}", ClusterStatus::Unknown),
@@ -280,6 +280,7 @@ mod tests {
         assert_eq!((&*never.status, &*never.error), ("Unknown", "no answer"));
         let mut last = cluster(ClusterStatus::Ready, Vec::new());
         last.enable = false;
-        assert!(!Status::unknown(Some(&last), "").enable);
+        let now = Status::unknown(Some(&last), "");
+        assert!(now.enable && now.nfs_addr == "10.0.0.1:/");
     }
 }

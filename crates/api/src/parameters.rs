@@ -14,6 +14,10 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 
 /// How many parameters a request may have.
 pub const MOST: usize = 1000;
+/// How many bytes keys and values may have together: nested values repeat the keys above them, so a short body can be many.
+pub const LONGEST: usize = 64 << 10;
+/// How many bytes a key may have.
+pub const LONGEST_KEY: usize = 256;
 /// How deep values may be nested.
 pub const DEEPEST: usize = 8;
 
@@ -29,6 +33,9 @@ pub enum ParameterError {
     /// The body is of a type that no client sends.
     #[error("a body of type {0:?} cannot be read: send application/json or a form")]
     Type(String),
+    /// They are longer than [`LONGEST`], or a key is than [`LONGEST_KEY`].
+    #[error("the parameters are too long")]
+    TooLong,
     /// There are more than [`MOST`].
     #[error("there are more than {MOST} parameters")]
     TooMany,
@@ -36,7 +43,10 @@ pub enum ParameterError {
 
 /// The parameters of a request, in the order of their keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Parameters(BTreeMap<String, String>);
+pub struct Parameters {
+    pairs: BTreeMap<String, String>,
+    bytes: usize,
+}
 
 impl Parameters {
     /// Those of a request: of its query and of its body. A body without a type is JSON where it
@@ -67,27 +77,32 @@ impl Parameters {
     /// The value of a parameter.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key).map(String::as_str)
+        self.pairs.get(key).map(String::as_str)
     }
 
     /// All of them, sorted by key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        let pairs = self.0.iter();
+        let pairs = self.pairs.iter();
         pairs.map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
     /// Adds one.
     ///
     /// # Errors
-    /// [`ParameterError::Twice`] and [`ParameterError::TooMany`].
+    /// [`ParameterError::Twice`], [`ParameterError::TooMany`] and [`ParameterError::TooLong`].
     pub fn add(&mut self, key: String, value: String) -> Result<(), ParameterError> {
-        if self.0.len() >= MOST {
+        if self.pairs.len() >= MOST {
             return Err(ParameterError::TooMany);
         }
-        match self.0.entry(key) {
+        let bytes = self.bytes.saturating_add(key.len() + value.len());
+        if key.len() > LONGEST_KEY || bytes > LONGEST {
+            return Err(ParameterError::TooLong);
+        }
+        match self.pairs.entry(key) {
             Entry::Occupied(there) => Err(ParameterError::Twice(there.key().clone())),
             Entry::Vacant(place) => {
                 place.insert(value);
+                self.bytes = bytes;
                 Ok(())
             }
         }
@@ -154,6 +169,11 @@ impl Flatten<'_> {
     fn inner<E: serde::de::Error>(&mut self, name: &str) -> Result<Flatten<'_>, E> {
         if self.depth >= DEEPEST {
             return Err(E::custom(format!("nested deeper than {DEEPEST}")));
+        }
+        // Before anything is copied.
+        if self.key.len() + name.len() > LONGEST_KEY {
+            *self.refused = Some(ParameterError::TooLong);
+            return Err(E::custom("a key is too long"));
         }
         let key = if self.depth == 0 {
             name.to_owned()
@@ -269,6 +289,22 @@ mod tests {
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect();
         assert_eq!(json(text).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_short_body_that_would_be_many_parameters() {
+        let long = format!(r#"{{"{}": [{}1]}}"#, "k".repeat(14_000), "1,".repeat(900));
+        assert_eq!(json(&long), Err(ParameterError::TooLong));
+        let wide = format!(r#"{{"{}": [{}1]}}"#, "k".repeat(250), "1,".repeat(900));
+        assert_eq!(json(&wide), Err(ParameterError::TooLong));
+        let value = format!(r#"{{"k": "{}"}}"#, "v".repeat(LONGEST));
+        assert_eq!(json(&value), Err(ParameterError::TooLong));
+        assert_eq!(
+            json(&format!(r#"{{"k": "{}"}}"#, "v".repeat(8000)))
+                .unwrap()
+                .len(),
+            1
+        );
     }
 
     #[test]

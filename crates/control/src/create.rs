@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt as _;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 use uimgacc_objects::{AcceleratedImage, AcceleratedImageSpec, Phase, SecretReference, names};
 use uimgacc_types::ImageReference;
@@ -141,7 +140,7 @@ impl Cluster {
         };
         compare(&new.spec, &old)?;
         let image = if phase(&old) == Phase::CreateError {
-            self.retry(&old).await?
+            self.ask_again(&old).await?
         } else {
             old
         };
@@ -149,24 +148,6 @@ impl Cluster {
             image: ImageView::new(&image),
             existed: true,
         })
-    }
-
-    /// Has the agent try again now: marks the image, and takes away the Job that failed. Who may not
-    /// delete Jobs in kube-system leaves that to the agent.
-    async fn retry(&self, image: &AcceleratedImage) -> Result<AcceleratedImage, Error> {
-        let marked = self.ask_again(image).await?;
-        let Some(job) = image.status.as_ref().and_then(|status| status.job.clone()) else {
-            return Ok(marked);
-        };
-        let jobs = self.ours::<Job>();
-        match jobs.delete(&job, &DeleteParams::background()).await {
-            Ok(_) => Ok(marked),
-            Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => Ok(marked),
-            Err(error) => {
-                let action = format!("try {} again", image.spec.target_image);
-                Err(self.failed(&action)(error))
-            }
-        }
     }
 
     /// Marks the image for another attempt: from then on it does not count as failed, until the

@@ -107,7 +107,11 @@ impl Cluster {
     /// Pods use target images; nothing is changed then.
     pub async fn begin_disable(&self) -> Result<bool, Error> {
         let images = match self.list_images().await {
-            Err(Error::NotEnabled) => return Ok(false),
+            // What an `enable` that was cut short may have left.
+            Err(Error::NotEnabled) => {
+                self.remove_all(None).await?;
+                return Ok(false);
+            }
             other => other?,
         };
         self.refuse_in_use(&images).await?;
@@ -115,6 +119,8 @@ impl Cluster {
         if let Some(acceleration) = self.acceleration().await? {
             self.delete_acceleration(&acceleration, false).await?;
         }
+        // An `enable` in between has taken the mark away.
+        self.mark_removal(true).await?;
         Ok(true)
     }
 

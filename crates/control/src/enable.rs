@@ -10,6 +10,7 @@ mod wait;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams};
@@ -186,6 +187,12 @@ impl Cluster {
             .await?;
         progress.say(&format!("Kubernetes {} at {}", version.text, self.server()));
 
+        if let (Some(_), Some(reference)) = (&request.login, &spec.registry_credentials) {
+            // Who may not write it learns that before anything is changed.
+            let secrets = self.ours::<Secret>();
+            let read = secrets.get_opt(&reference.name).await;
+            read.map_err(self.failed(&format!("read the Secret {}", reference.name)))?;
+        }
         self.settle_disable().await?;
         self.apply_definitions().await?;
         progress.say("definitions are there");
@@ -322,7 +329,10 @@ impl Cluster {
                 .map_err(self.failed("change the store"))?;
         }
         let object = acceleration_object(spec, subnet);
-        self.apply(&api, names::DEFAULT, &object, action).await?;
+        let applied = self.apply(&api, names::DEFAULT, &object, action).await?;
+        if applied.metadata.deletion_timestamp.is_some() {
+            return Err(Error::BeingDisabled);
+        }
         Ok(())
     }
 }

@@ -145,6 +145,36 @@ impl Answer {
         images.find(|image| normalised(&image.target_image) == target)
     }
 
+    /// The target that a name means: itself where there is such a target, else that of the only image
+    /// with this original. The service goes by the same rule.
+    #[must_use]
+    pub fn target_of(&self, name: &str) -> String {
+        let wanted = normalised(name);
+        let images = self.images.iter().flatten();
+        let tasks = self.tasks.iter().flatten();
+        let all: Vec<(String, String)> = images
+            .map(|one| {
+                (
+                    normalised(&one.original_image),
+                    normalised(&one.target_image),
+                )
+            })
+            .chain(tasks.map(|one| {
+                (
+                    normalised(&one.original_image),
+                    normalised(&one.target_image),
+                )
+            }))
+            .collect();
+        let mut of_original = all.iter().filter(|(original, _)| *original == wanted);
+        match (of_original.next(), of_original.next()) {
+            (Some((_, target)), None) if all.iter().all(|(_, other)| *other != wanted) => {
+                target.clone()
+            }
+            _ => name.to_owned(),
+        }
+    }
+
     /// What is said of the target apart from others.
     #[must_use]
     pub fn task(&self, target: &str) -> Option<&Task> {
@@ -197,5 +227,27 @@ mod tests {
     fn texts_are_safe_to_print() {
         assert_eq!(one_line("a\u{1b}[2J\n\n b"), "a [2J b");
         assert_eq!(one_line(&"ä".repeat(2000)).chars().count(), 1003);
+    }
+
+    #[test]
+    fn what_a_name_means() {
+        let answer: Answer = serde_json::from_value(serde_json::json!({
+            "RetCode": 0,
+            "Images": [
+                {"OriginalImage": "docker.io/library/nginx:latest", "TargetImage": "r.io/nginx:fast"},
+                {"OriginalImage": "r.io/a:1", "TargetImage": "r.io/a:x"},
+            ],
+            "Tasks": [{"OriginalImage": "r.io/a:1", "TargetImage": "r.io/a:y", "Status": "Creating"}],
+        }))
+        .unwrap();
+        for (name, target) in [
+            ("nginx", "r.io/nginx:fast"),
+            ("r.io/nginx:fast", "r.io/nginx:fast"),
+            // Of several targets none, and of none none.
+            ("r.io/a:1", "r.io/a:1"),
+            ("mongo", "mongo"),
+        ] {
+            assert_eq!(answer.target_of(name), target);
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
-use uimgacc_control::{Cluster, Connect, Mirror, Snapshot};
+use uimgacc_control::{Cluster, ClusterImages, Connect, Mirror, Snapshot};
 
 use crate::config::ClusterConfig;
 use crate::files::Watched;
@@ -33,6 +33,8 @@ pub struct Managed {
     pub config: ClusterConfig,
     /// Permits for changes.
     pub changes: Arc<Semaphore>,
+    /// Held while the cluster is enabled or disabled: one after the other.
+    pub setting_up: Arc<tokio::sync::Mutex<()>>,
     shared: Arc<Shared>,
     task: JoinHandle<()>,
 }
@@ -47,8 +49,8 @@ struct State {
     mirror: Option<Mirror>,
     /// Why there is none.
     problem: String,
-    /// The last answer that was written, and of which version of the mirror.
-    answer: Option<(u64, Bytes)>,
+    /// The last answer that was written, and of what.
+    answer: Option<(Arc<ClusterImages>, Bytes)>,
     is_reachable: bool,
 }
 
@@ -83,6 +85,7 @@ impl Managed {
         Arc::new(Self {
             config: config.clone(),
             changes: Arc::new(Semaphore::new(CHANGES)),
+            setting_up: Arc::default(),
             task: tokio::spawn(keep(config.clone(), shared.clone())),
             shared,
         })
@@ -97,20 +100,19 @@ impl Managed {
             .with(|state| state.mirror.clone().ok_or_else(|| state.problem.clone()))
     }
 
-    /// What `write` makes of a snapshot; written once for each version.
+    /// What `write` makes of a snapshot; written once for each.
     pub fn answer(&self, snapshot: &Snapshot, write: impl FnOnce() -> Bytes) -> Bytes {
         let known = self.shared.with(|state| {
             let answer = state.answer.as_ref();
-            answer
-                .filter(|(version, _)| *version == snapshot.version)
-                .cloned()
+            let same = answer.filter(|(images, _)| Arc::ptr_eq(images, &snapshot.images));
+            same.map(|(_, bytes)| bytes.clone())
         });
-        if let Some((_, bytes)) = known {
+        if let Some(bytes) = known {
             return bytes;
         }
         let bytes = write();
-        self.shared
-            .with(|state| state.answer = Some((snapshot.version, bytes.clone())));
+        let answer = (snapshot.images.clone(), bytes.clone());
+        self.shared.with(|state| state.answer = Some(answer));
         bytes
     }
 
@@ -144,23 +146,19 @@ async fn keep(config: ClusterConfig, shared: Arc<Shared>) {
         kubeconfig: config.kubeconfig.clone(),
         context: config.context.clone(),
     };
+    let mut current: Option<Mirror> = None;
     loop {
         let files = Watched::of(config.kubeconfig.iter().cloned());
         match Cluster::connect(&connect).await {
             Ok(cluster) => {
                 tracing::info!(cluster = config.id, server = cluster.server(), "connected");
                 let mirror = Mirror::new(cluster);
-                shared.with(|state| {
-                    state.answer = None;
-                    state.mirror = Some(mirror.clone());
-                });
-                tokio::select! {
-                    () = mirror.clone().follow() => {}
-                    () = end_disables(&config.id, &mirror) => {}
-                    () = files.changed() => {
-                        tracing::info!(cluster = config.id, "the kubeconfig has changed");
-                    }
-                }
+                shared.with(|state| state.mirror = Some(mirror.clone()));
+                current = Some(mirror);
+            }
+            // What works goes on.
+            Err(error) if current.is_some() => {
+                tracing::error!(cluster = config.id, %error, "the old kubeconfig stays");
             }
             Err(error) => {
                 let source = std::error::Error::source(&error);
@@ -172,6 +170,15 @@ async fn keep(config: ClusterConfig, shared: Arc<Shared>) {
                     state.is_reachable = false;
                 });
                 tokio::time::sleep(PAUSE).await;
+            }
+        }
+        if let Some(mirror) = &current {
+            tokio::select! {
+                () = mirror.clone().follow() => {}
+                () = end_disables(&config.id, mirror) => {}
+                () = files.changed() => {
+                    tracing::info!(cluster = config.id, "the kubeconfig has changed");
+                }
             }
         }
     }

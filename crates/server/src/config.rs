@@ -29,6 +29,9 @@ pub enum ConfigError {
     /// Something is empty that must not be.
     #[error("{0} is empty")]
     Empty(String),
+    /// A limit that nothing could be done with.
+    #[error("limits: {0} must be from 1 to {1}")]
+    Limit(&'static str, usize),
     /// A cluster has two stores.
     #[error("the cluster {0:?} has two stores: give host_path or pvc, not both")]
     OneStore(String),
@@ -100,6 +103,25 @@ pub struct Limits {
     pub connections: usize,
     /// Connections that are read from at once, which bounds the memory; others wait for their turn.
     pub active: usize,
+    /// Those of them that one address (of IPv6: one network of 64 bits) may have.
+    pub active_of_one_peer: usize,
+}
+
+impl Limits {
+    fn check(&self) -> Result<(), ConfigError> {
+        for (name, value, most) in [
+            ("body_bytes", self.body_bytes, 1 << 20),
+            ("seconds", usize::from(self.seconds), 300),
+            ("connections", self.connections, 1_000_000),
+            ("active", self.active, 100_000),
+            ("active_of_one_peer", self.active_of_one_peer, 100_000),
+        ] {
+            if value == 0 || value > most {
+                return Err(ConfigError::Limit(name, most));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Default for Limits {
@@ -110,6 +132,7 @@ impl Default for Limits {
             requests_per_second: 100,
             connections: 20_000,
             active: 1000,
+            active_of_one_peer: 500,
         }
     }
 }
@@ -187,6 +210,7 @@ impl Config {
     /// See [`ConfigError`].
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let config: Self = toml::from_str(text).map_err(|error| syntax(text, &error))?;
+        config.limits.check()?;
         let mut projects: BTreeMap<&str, &str> = BTreeMap::new();
         for (number, cluster) in config.clusters.iter().enumerate() {
             for (what, value) in [
@@ -266,7 +290,21 @@ impl Config {
 fn syntax(text: &str, error: &toml::de::Error) -> ConfigError {
     let before = error.span().and_then(|span| text.get(..span.start));
     let line = before.map_or(0, |before| before.matches('\n').count()) + 1;
-    ConfigError::Syntax(format!("line {line}: {}", error.message()))
+    ConfigError::Syntax(format!("line {line}: {}", without_value(error.message())))
+}
+
+/// `invalid type: integer, expected a string`: the value, which stands in backquotes, may be a key.
+fn without_value(message: &str) -> String {
+    if !message.starts_with("invalid type") && !message.starts_with("invalid value") {
+        return message.to_owned();
+    }
+    match (message.find([' ', '`', '"']), message.rfind(", expected")) {
+        (Some(_), Some(end)) => {
+            let start = message.find(['`', '"']).unwrap_or(end).min(end);
+            format!("{}{}", message[..start].trim_end(), &message[end..])
+        }
+        _ => "invalid type".to_owned(),
+    }
 }
 
 fn filled(text: &str, what: impl Fn() -> String) -> Result<(), ConfigError> {
@@ -388,12 +426,22 @@ enable = { host_path = "/mnt/store", node_selector = { pool = "gpu" } }
             ("\"read\"", "\"admin\"", "unknown variant `admin`"),
             ("[::]:8443", "nowhere", "line 2: invalid socket address"),
             ("\"geheim\"", "geheim", "line 13: "),
+            (
+                "private_key = \"geheim\"",
+                "private_key = 4711",
+                "line 13: invalid type: integer, expected",
+            ),
+            (
+                "requests_per_second = 5",
+                "active = 0",
+                "active must be from 1",
+            ),
         ] {
             assert!(WHOLE.contains(from), "{from}");
             let refused = Config::parse(&WHOLE.replacen(from, to, 1));
             let text = refused.unwrap_err().to_string();
             assert!(text.contains(said), "{to}: {text}");
-            assert!(!text.contains("geheim"), "{text}");
+            assert!(!text.contains("geheim") && !text.contains("4711"), "{text}");
         }
     }
 }

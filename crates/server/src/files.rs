@@ -1,6 +1,6 @@
 //! Files that may be replaced while the server runs, such as Secrets and certificates.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -10,14 +10,32 @@ const LOOK: Duration = Duration::from_secs(10);
 
 /// The content of some files at one time.
 #[derive(Debug)]
-pub struct Watched(Vec<(PathBuf, Option<Vec<u8>>)>);
+pub struct Watched(Vec<(PathBuf, Content)>);
+
+#[derive(Debug, PartialEq, Eq)]
+enum Content {
+    Bytes(Vec<u8>),
+    Absent,
+    /// It cannot be read just now, for want of descriptors perhaps: that is no change.
+    Unknown,
+}
+
+impl Content {
+    fn of(path: &Path) -> Self {
+        match std::fs::read(path) {
+            Ok(bytes) => Self::Bytes(bytes),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Self::Absent,
+            Err(_) => Self::Unknown,
+        }
+    }
+}
 
 impl Watched {
-    /// These files as they are now; one that cannot be read counts as one that is not there.
+    /// These files as they are now.
     #[must_use]
     pub fn of(paths: impl IntoIterator<Item = PathBuf>) -> Self {
         let read = |path: PathBuf| {
-            let content = std::fs::read(&path).ok();
+            let content = Content::of(&path);
             (path, content)
         };
         Self(paths.into_iter().map(read).collect())
@@ -26,9 +44,16 @@ impl Watched {
     /// Whether one is not what it was.
     #[must_use]
     pub fn is_changed(&self) -> bool {
-        self.0
-            .iter()
-            .any(|(path, content)| std::fs::read(path).ok() != *content)
+        self.0.iter().any(|(path, content)| {
+            let now = Content::of(path);
+            now != Content::Unknown && now != *content
+        })
+    }
+
+    /// The same files as they are now.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Self::of(self.0.iter().map(|(path, _)| path.clone()))
     }
 
     /// Waits until one is not what it was.
@@ -59,5 +84,10 @@ mod tests {
         let before = watched();
         std::fs::write(&there, "2").unwrap();
         assert!(before.is_changed());
+        assert!(!before.again().is_changed());
+        // A folder cannot be read as a file, which says nothing of what was there.
+        std::fs::remove_file(&there).unwrap();
+        std::fs::create_dir(&there).unwrap();
+        assert!(!before.again().is_changed());
     }
 }

@@ -17,6 +17,7 @@ pub mod perform;
 pub mod rate;
 pub mod serve;
 pub mod service;
+pub mod turns;
 
 pub use access::{Access, Granted};
 pub use config::{Config, ConfigError};

@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -48,6 +49,11 @@ enum Command {
     /// Print the OpenAPI description of the API.
     Openapi,
 }
+
+/// How long after a configuration that cannot be used it is read again.
+const AGAIN: Duration = Duration::from_secs(60);
+/// How long connections are taken after the end was asked for.
+const LEAVE: Duration = Duration::from_secs(5);
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
@@ -121,52 +127,67 @@ async fn run(path: &Path) -> anyhow::Result<()> {
         helpers.spawn(health::serve(listener, service.clone()));
     }
     let (stop, stopped) = watch::channel(false);
-    let serving = tokio::spawn(serve::serve(
-        listener,
-        service.clone(),
-        config.limits.clone(),
-        stopped,
-    ));
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let mut limits = config.limits.clone();
+    let most = serve::raise_open_files();
+    if limits.connections > most {
+        tracing::warn!(
+            most,
+            "fewer connections than configured: the limit of open files is too low"
+        );
+        limits.connections = most;
+    }
+    let serving = tokio::spawn(serve::serve(listener, service.clone(), limits, stopped));
     let mut hangup = signal(SignalKind::hangup())?;
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let mut has_failed = false;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {}
             () = files.changed() => {}
+            // A file that the new configuration names may come a moment later.
+            () = tokio::time::sleep(AGAIN), if has_failed => {}
+            Some(ended) = helpers.join_next() => tracing::error!(?ended, "health and metrics ended"),
         }
-        files = reload(path, &service).unwrap_or(files);
+        match reload(path, &service) {
+            Ok(new) => (files, has_failed) = (new, false),
+            Err(error) => {
+                tracing::error!("the old configuration stays: {error:#}");
+                (files, has_failed) = (files.again(), true);
+            }
+        }
     }
     tracing::info!("ending");
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     service.end();
+    if !config.listen.ip().is_loopback() {
+        // Whoever balances between servers takes a moment to leave this one out.
+        tokio::select! {
+            () = tokio::time::sleep(LEAVE) => {}
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    }
     stop.send_replace(true);
     serving.await.context("the server")?;
+    uimgacc_server::perform::finish().await;
     Ok(())
 }
 
 /// Takes the new configuration, or keeps the old one where it cannot be used.
-fn reload(path: &Path, service: &Service) -> Option<Watched> {
+fn reload(path: &Path, service: &Service) -> anyhow::Result<Watched> {
     let old = service.live();
-    let loaded = match Loaded::read(path) {
-        Ok(loaded) => loaded,
-        Err(error) => {
-            tracing::error!("the old configuration stays: {error:#}");
-            // As they are now, so that this is said once.
-            let keys = old
-                .config
-                .keys
-                .iter()
-                .filter_map(|key| key.private_key_file.clone());
-            return Some(Watched::of(std::iter::once(path.to_owned()).chain(keys)));
-        }
-    };
-    if (loaded.config.listen, loaded.config.metrics) != (old.config.listen, old.config.metrics) {
-        tracing::warn!("listen and metrics hold from the next start on");
+    let loaded = Loaded::read(path)?;
+    let (new, now) = (&loaded.config, &old.config);
+    if (new.listen, new.metrics) != (now.listen, now.metrics)
+        || (new.limits.connections, new.limits.active)
+            != (now.limits.connections, now.limits.active)
+    {
+        tracing::warn!("listen, metrics and limits of connections hold from the next start on");
     }
     let files = Watched::of(loaded.files.iter().cloned());
     service.replace(loaded.start(&old.clusters));
     tracing::info!("the configuration was read again");
-    Some(files)
+    Ok(files)
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout};
 use uimgacc_api::action::{Action, Verb};
 use uimgacc_api::answer::{Done, Status};
@@ -20,6 +21,21 @@ use crate::config::ClusterConfig;
 const TELL: Duration = Duration::from_secs(2);
 /// How long after a change no server anywhere tells of the time before it.
 const SEEN: Duration = Mirror::AGE.saturating_add(Duration::from_millis(50));
+
+/// How long a change may go on by itself.
+const LONGEST: Duration = Duration::from_secs(120);
+/// How long the server waits at its end for changes that go on.
+const LAST: Duration = Duration::from_secs(10);
+/// Changes at once, of all clusters.
+const MOST: u32 = 4096;
+/// Permits for them.
+static RUNNING: Semaphore = Semaphore::const_new(MOST as usize);
+
+/// Waits for changes that go on, for a while; there are no more after it.
+pub async fn finish() {
+    let _ = timeout(LAST, RUNNING.acquire_many(MOST)).await;
+    RUNNING.close();
+}
 
 /// Does an action; `within` bounds how long. What takes longer than a request goes on by itself.
 ///
@@ -42,14 +58,30 @@ pub async fn perform(
         return Err(Refusal::Throttled);
     };
     let config = cluster.config.clone();
+    let setting_up = cluster.setting_up.clone();
+    let Ok(running) = RUNNING.acquire().await else {
+        return Err(Refusal::Unavailable("the server ends".to_owned()));
+    };
     // A task of its own: a client that goes away leaves nothing half done.
     let work = tokio::spawn(async move {
-        let _permit = permit;
-        let done = change(mirror.cluster(), action, config).await;
+        let (_permit, _running) = (permit, running);
+        let _turn = match verb {
+            Verb::Enable | Verb::Disable => Some(setting_up.lock_owned().await),
+            Verb::Get | Verb::Create | Verb::Delete => None,
+        };
+        let done = timeout(LONGEST, change(mirror.cluster(), action, config)).await;
         let seen = Instant::now() + SEEN;
+        let Ok(done) = done else {
+            tracing::warn!(action = verb.name(), "given up: it takes too long");
+            return Err(Error::Timeout {
+                what: "the cluster has not answered".to_owned(),
+                after: LONGEST,
+                missing: Vec::new(),
+            });
+        };
         done?;
         sleep_until(seen).await;
-        Ok::<_, Error>(())
+        Ok(())
     });
     match timeout(within, work).await {
         Ok(Ok(Ok(()))) => Ok(json(&Done::of(verb))),

@@ -14,20 +14,39 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::Limits;
 use crate::service::Service;
+use crate::turns::{Turn, Turns};
 
 /// How long a connection may be open, so that idle clients and those that do not read their answers
 /// give their place to others.
 const LIFETIME: Duration = Duration::from_secs(60);
 /// How long a request that runs may take after that.
 const GRACE: Duration = Duration::from_secs(15);
+/// How long a connection waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Pause where no socket can be accepted, such as when there are too many open files.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// Descriptors that are no connections: files, clusters, what waits.
+const OTHERS: u64 = 512;
+
+/// Raises the limit of open files as far as it may be; how many connections fit then.
+#[must_use]
+pub fn raise_open_files() -> usize {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
+    }
+    let now = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(now.saturating_sub(OTHERS).max(64)).unwrap_or(usize::MAX)
+}
 
 /// Takes connections until `stop` says so, then waits for those that are open, [`GRACE`] at most.
 pub async fn serve(
@@ -37,7 +56,7 @@ pub async fn serve(
     mut stop: watch::Receiver<bool>,
 ) {
     let connections = Arc::new(Semaphore::new(limits.connections));
-    let active = Arc::new(Semaphore::new(limits.active));
+    let active = Arc::new(Turns::new(limits.active, limits.active_of_one_peer));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -87,21 +106,21 @@ struct Connection {
 }
 
 impl Connection {
-    async fn run(self, stream: TcpStream, active: Arc<Semaphore>) {
+    async fn run(self, stream: TcpStream, active: Arc<Turns>) {
         let _ = stream.set_nodelay(true);
         // Who says nothing costs no buffer.
         if !matches!(timeout(self.silence, stream.readable()).await, Ok(Ok(()))) {
             return;
         }
         self.service.metrics.waiting.inc();
-        let turn = active.acquire_owned().await;
+        let turn = timeout(PATIENCE, active.turn(self.peer.ip())).await;
         self.service.metrics.waiting.dec();
-        let Ok(turn) = turn else { return };
+        let Ok(Some(turn)) = turn else { return };
         // Boxed: who waits has no room for it.
         Box::pin(self.take_turn(stream, turn)).await;
     }
 
-    async fn take_turn(self, stream: TcpStream, turn: OwnedSemaphorePermit) {
+    async fn take_turn(self, stream: TcpStream, turn: Turn) {
         let tls: Option<Arc<ServerConfig>> = self.service.live().tls.clone();
         match tls {
             None => self.speak(stream, turn).await,
@@ -118,11 +137,7 @@ impl Connection {
         }
     }
 
-    async fn speak(
-        mut self,
-        stream: impl AsyncRead + AsyncWrite + Unpin,
-        _turn: OwnedSemaphorePermit,
-    ) {
+    async fn speak(mut self, stream: impl AsyncRead + AsyncWrite + Unpin, _turn: Turn) {
         let service = self.service.clone();
         let peer = self.peer.ip();
         let answer = service_fn(move |request| {

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use uimgacc_api::action::Verb;
 use uimgacc_api::{Action, Parameters, Refusal};
 
+use crate::access::Granted;
 use crate::audit::{Entry, Log};
 use crate::live::Live;
 use crate::metrics::{Answer, Asked, Metrics};
@@ -108,12 +109,19 @@ impl Service {
         let named = parameters.as_ref().ok().and_then(|all| all.get("Action"));
         let named: String = named.unwrap_or_default().chars().take(64).collect();
         let done = match parameters {
-            Ok(parameters) => {
+            Ok(parameters) => self.grant(&live, &parameters, &mut entry),
+            Err(refusal) => Err(refusal),
+        };
+        // The parameters are gone by now: a cluster may take its time.
+        let done = match done {
+            Ok(granted) => {
                 let rest = within.saturating_sub(began.elapsed());
-                self.act(&live, &parameters, &mut entry, rest).await
+                act(&live, granted, rest).await
             }
             Err(refusal) => Err(refusal),
         };
+        // Strangers, and everybody while others wait, give their place to the next.
+        let is_last = asked.is_last || !entry.is_verified || self.metrics.waiting.get() > 0;
         let body = match done {
             Ok(body) => body,
             Err(refusal) => {
@@ -130,19 +138,18 @@ impl Service {
         if let Ok(id) = HeaderValue::from_str(&id) {
             headers.insert(REQUEST_ID, id);
         }
-        if asked.is_last || self.is_ending() {
+        if is_last || self.is_ending() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }
 
-    async fn act(
+    fn grant(
         &self,
         live: &Live,
         parameters: &Parameters,
         entry: &mut Entry,
-        within: Duration,
-    ) -> Result<Bytes, Refusal> {
+    ) -> Result<Granted, Refusal> {
         if let Ok(verb) = Verb::of(parameters) {
             entry.action = verb.name();
         }
@@ -174,9 +181,7 @@ impl Service {
         }
         let granted = granted?;
         entry.images = images(&granted.action);
-        let cluster = live.clusters.get(&granted.cluster);
-        let cluster = cluster.ok_or_else(|| Refusal::NotAvailable("ClusterId".to_owned()))?;
-        perform(cluster, granted.action, within).await
+        Ok(granted)
     }
 
     fn account(&self, mut entry: Entry, began: Instant) {
@@ -199,6 +204,12 @@ impl Service {
             self.metrics.audit_dropped.inc();
         }
     }
+}
+
+async fn act(live: &Live, granted: Granted, within: Duration) -> Result<Bytes, Refusal> {
+    let cluster = live.clusters.get(&granted.cluster);
+    let cluster = cluster.ok_or_else(|| Refusal::NotAvailable("ClusterId".to_owned()))?;
+    perform(cluster, granted.action, within).await
 }
 
 /// What is no request of the API at all.

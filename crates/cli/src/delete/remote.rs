@@ -16,13 +16,18 @@ impl Delete {
             "--no-gc is for local stores: the agent frees the space"
         );
         refuse(&[("--force", self.force)])?;
-        let image = self.image.clone();
-        image
+        self.image
             .parse::<ImageReference>()
             .context("cannot understand the image's name")?;
         let client = remote.client(printer)?;
         let within = self.wait.within(PATIENCE);
         let work = async {
+            // Answers tell images by their targets.
+            let image = client
+                .send(&Request::Get)
+                .await?
+                .answer
+                .target_of(&self.image);
             let request = Request::Delete {
                 image: image.clone(),
             };

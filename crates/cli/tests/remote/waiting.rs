@@ -145,7 +145,7 @@ fn delete_and_disable_wait_until_it_is_gone() {
     ]);
     let (out, _) = ok(&Home::of(&service, "").run(&["delete", TARGET]));
     assert_eq!(out, "r.io/app:fast is deleted\n");
-    assert_eq!(service.seen()[0], "Delete Image=r.io/app:fast");
+    assert_eq!(service.seen()[..2], ["Get", "Delete Image=r.io/app:fast"]);
     assert_eq!(service.seen().len(), 5);
 
     let off =

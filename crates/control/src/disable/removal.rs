@@ -54,6 +54,26 @@ impl Cluster {
         }
     }
 
+    /// Takes the mark away, where it still is this one: a later `disable` has another.
+    async fn unmark(&self, mark: Option<&CustomResourceDefinition>) -> Result<(), Error> {
+        let Some(mark) = mark else {
+            return self.mark_removal(false).await;
+        };
+        let patch = json!({"metadata": {
+            "resourceVersion": mark.metadata.resource_version,
+            "annotations": {names::REMOVE_ANNOTATION: null},
+        }});
+        let definitions = self.all::<CustomResourceDefinition>();
+        let (params, patch) = (PatchParams::default(), Patch::Merge(&patch));
+        match definitions.patch(MARKED, &params, &patch).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+            Err(error) => Err(self.failed("unmark the definition of ImageAcceleration")(
+                error,
+            )),
+        }
+    }
+
     /// Takes away agent, roles, Secret and definitions, where a `disable` was asked for and the
     /// nodes are done; whether it did. May be asked by several at once, and again.
     ///
@@ -66,7 +86,7 @@ impl Cluster {
         if self.acceleration().await?.is_some() {
             return Ok(false);
         }
-        self.remove_all(mark.uid().as_deref()).await?;
+        self.remove_all(Some(&mark)).await?;
         Ok(true)
     }
 
@@ -74,6 +94,10 @@ impl Cluster {
     /// for an `enable` that comes just then.
     pub(crate) async fn settle_disable(&self) -> Result<(), Error> {
         if !self.finish_disable().await? {
+            let acceleration = self.acceleration().await?;
+            if acceleration.is_some_and(|one| one.metadata.deletion_timestamp.is_some()) {
+                return Err(Error::BeingDisabled);
+            }
             self.mark_removal(false).await?;
         }
         for manifest in manifests::definitions()? {
@@ -99,9 +123,12 @@ impl Cluster {
     }
 
     /// Deletes all but the definitions, and these where no image is left; returns how many images
-    /// are. `marked` is the uid of the definition under whose mark this is done; without one it is
-    /// done whatever the mark.
-    pub(crate) async fn remove_all(&self, marked: Option<&str>) -> Result<usize, Error> {
+    /// are. `mark` is the definition under whose mark this is done; without one it is done whatever the
+    /// mark.
+    pub(crate) async fn remove_all(
+        &self,
+        mark: Option<&CustomResourceDefinition>,
+    ) -> Result<usize, Error> {
         let mut seen = Vec::new();
         for manifest in manifests::static_objects(DEFAULT_IMAGE)?.iter().rev() {
             seen.extend(self.see(manifest).await?);
@@ -119,16 +146,18 @@ impl Cluster {
             // That with the mark last, so that a removal that is cut short is gone on with.
             definitions.sort_by_key(|one| one.name == MARKED);
         }
-        if let Some(uid) = marked
-            && self.marked().await?.and_then(|mark| mark.uid()).as_deref() != Some(uid)
-        {
-            return Ok(images);
+        if let Some(mark) = mark {
+            let now = self.marked().await?;
+            if now.is_none_or(|now| now.metadata.resource_version != mark.metadata.resource_version)
+            {
+                return Ok(images);
+            }
         }
         for one in seen.iter().chain(&definitions) {
             self.delete_seen(one).await?;
         }
         if images > 0 {
-            self.mark_removal(false).await?;
+            self.unmark(mark).await?;
         }
         Ok(images)
     }

@@ -152,7 +152,7 @@ pub fn job(
     }
     let retry = image.and_then(|image| image.retry);
     let digest = match (work, retry) {
-        (Work::Convert { .. }, Some(retry)) => inputs(&json!([body, retry])),
+        (Work::Convert { .. } | Work::Delete { .. }, Some(retry)) => inputs(&json!([body, retry])),
         _ => inputs(&body),
     };
     let mut annotations = json!({

@@ -159,7 +159,7 @@ fn the_digest_changes_with_what_matters_only() {
 }
 
 #[test]
-fn whoever_wants_another_attempt_gets_another_conversion() {
+fn whoever_wants_another_attempt_gets_another_job() {
     let image = image();
     let digest = |work: &Work, retry: Option<&str>| {
         let image = ImageInputs {
@@ -169,10 +169,10 @@ fn whoever_wants_another_attempt_gets_another_conversion() {
         job(work, &nfs(), Some(image), "kube-system").1
     };
     let marks = [None, Some("1"), Some("2")];
-    for (work, distinct) in [(convert(), 3), (delete(), 1)] {
+    for work in [convert(), delete()] {
         let digests: std::collections::BTreeSet<_> =
             marks.iter().map(|mark| digest(&work, *mark)).collect();
-        assert_eq!(digests.len(), distinct, "{work:?}");
+        assert_eq!(digests.len(), 3, "{work:?}");
     }
 }
 

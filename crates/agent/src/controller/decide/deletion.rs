@@ -88,7 +88,12 @@ pub fn decide(input: &Input<'_>) -> Decision {
         return decision;
     }
     match &input.delete.2 {
-        JobState::Stopping => {}
+        JobState::Stopping => {
+            if image.is_asked_again() {
+                let message = "the attempt before it is being stopped";
+                go_on(&mut decision, "Waiting", message, input.now);
+            }
+        }
         JobState::Running { waits, .. } => {
             let message = waits.as_ref().map_or_else(
                 || "its space in the store is being freed".to_owned(),
@@ -111,19 +116,19 @@ pub fn decide(input: &Input<'_>) -> Decision {
             decision.status.failures = failure.attempt;
             let pause = growing(5, failure.attempt, 600);
             let due = failure.at.saturating_add(pause).unwrap_or(Timestamp::MAX);
-            if image.is_asked_again() {
+            if image.is_asked_again() || failure.outdated {
                 decision.actions.push(delete_job(&input.delete));
                 go_on(
                     &mut decision,
                     "Waiting",
-                    "it is tried again, as asked for",
+                    "it is tried again, as asked for or for changed settings",
                     input.now,
                 );
                 return decision;
             }
             let message = format!("its space cannot be freed: {}", failure.message);
             stop(&mut decision, "Failed", &message, failure.at);
-            if input.now >= due || failure.outdated {
+            if input.now >= due {
                 decision.actions.push(delete_job(&input.delete));
             } else {
                 decision.again = Some(until(due, input.now));
@@ -190,7 +195,9 @@ fn free(decision: &mut Decision, input: &Input<'_>) {
         stop(decision, "WaitingForStore", message, input.now);
         return;
     }
-    let tried = decision.status.reason() == "Failed" && decision.status.phase == Phase::DeleteError;
+    let tried = !image.is_asked_again()
+        && decision.status.reason() == "Failed"
+        && decision.status.phase == Phase::DeleteError;
     let attempt = if tried {
         decision.status.failures.saturating_add(1)
     } else {

@@ -179,7 +179,12 @@ pub fn decide(input: &Input<'_>) -> Decision {
     }
     let (name, uid, job) = &input.job;
     match job {
-        JobState::Stopping => {}
+        JobState::Stopping => {
+            if image.is_asked_again() {
+                let message = "the attempt before it is being stopped";
+                wait(&mut decision, input, "Waiting", message);
+            }
+        }
         JobState::Running { waits, attempt } => {
             decision.status.job = Some((*name).to_owned());
             let message = match (waits, attempt) {

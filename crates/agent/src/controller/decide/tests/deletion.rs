@@ -224,6 +224,47 @@ fn a_deletion_that_failed_is_tried_again_after_its_pause() {
 }
 
 #[test]
+fn a_deletion_that_is_asked_for_again_has_not_failed() {
+    let conditions = json!([condition("Progressing", "False", "Failed", 50)]);
+    let status = json!({"phase": "DeleteError", "failures": 4, "observedRetry": "1",
+        "error": "old", "conditions": conditions});
+    let image = || {
+        let mut image = leaving(&json!({"status": status}));
+        image.retry = Some("2".to_owned());
+        image
+    };
+    let outdated = || match failed(20, false, true) {
+        JobState::Failed(failure) => JobState::Failed(super::super::job::Failure {
+            outdated: true,
+            ..failure
+        }),
+        other => other,
+    };
+    for job in [outdated(), JobState::Stopping, JobState::None] {
+        let decision = case(|case| {
+            case.image = image();
+            case.delete = job.clone();
+        });
+        assert_eq!(decision.status.phase, Phase::Deleting, "{job:?}");
+        assert_eq!(decision.status.observed_retry.as_deref(), Some("2"));
+        // The cache may know the old Job for a while longer.
+        let next = case(|case| {
+            case.image = image();
+            case.image.status.observed_retry = Some("2".to_owned());
+            case.image.status.phase = decision.status.phase;
+            case.image.status.conditions = decision.status.conditions.clone();
+            case.delete = job.clone();
+        });
+        assert_eq!(next.status.phase, Phase::Deleting, "{job:?}");
+    }
+    let used = case(|case| {
+        case.image = image();
+        case.users = user();
+    });
+    assert_eq!(used.status.phase, Phase::DeleteError, "it was tried");
+}
+
+#[test]
 fn many_users_are_cut_and_told_once() {
     let many = || {
         (0..25)

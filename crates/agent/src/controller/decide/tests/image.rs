@@ -302,6 +302,21 @@ fn success_waits_for_its_result_and_is_told() {
 }
 
 #[test]
+fn a_conversion_that_is_asked_for_again_has_not_failed() {
+    let conditions = json!([condition("Progressing", "False", "WaitingToRetry", 50)]);
+    let status = json!({"status": {"phase": "CreateError", "failures": 4, "error": "old",
+        "observedRetry": "1", "conditions": conditions}});
+    for job in [JobState::Stopping, JobState::None] {
+        let mut old = Case::new(image("app", &status), job.clone());
+        assert_eq!(old.decide().status.phase, Phase::CreateError, "{job:?}");
+        old.image.retry = Some("2".to_owned());
+        let decision = old.decide();
+        assert_eq!(decision.status.phase, Phase::Creating, "{job:?}");
+        assert_eq!(decision.status.observed_retry.as_deref(), Some("2"));
+    }
+}
+
+#[test]
 fn a_pod_that_does_not_start_says_why() {
     let waits = JobState::Running {
         waits: Some("ImagePullBackOff: no such image".to_owned()),

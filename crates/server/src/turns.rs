@@ -1,0 +1,107 @@
+//! Whose turn it is to be read from: so many connections in all, and no more than a part of them of one peer.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Peers that are remembered before those are forgotten that have no connection.
+const REMEMBERED: usize = 1024;
+
+/// Turns of all connections.
+#[derive(Debug)]
+pub struct Turns {
+    all: Arc<Semaphore>,
+    of_one: usize,
+    peers: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
+}
+
+/// A turn; it ends with this.
+#[derive(Debug)]
+pub struct Turn {
+    _own: OwnedSemaphorePermit,
+    _all: OwnedSemaphorePermit,
+    _peer: Arc<Semaphore>,
+}
+
+impl Turns {
+    /// So many in all and so many of one peer.
+    #[must_use]
+    pub fn new(all: usize, of_one: usize) -> Self {
+        Self {
+            all: Arc::new(Semaphore::new(all)),
+            of_one,
+            peers: Mutex::default(),
+        }
+    }
+
+    /// Waits for a turn; `None` never comes while the server runs. A peer that has all of its own waits
+    /// without holding up others.
+    pub async fn turn(&self, peer: IpAddr) -> Option<Turn> {
+        let peer = self.peer(network(peer));
+        let own = peer.clone().acquire_owned().await.ok()?;
+        let all = self.all.clone().acquire_owned().await.ok()?;
+        Some(Turn {
+            _own: own,
+            _all: all,
+            _peer: peer,
+        })
+    }
+
+    fn peer(&self, network: IpAddr) -> Arc<Semaphore> {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = peers.get(&network).and_then(Weak::upgrade) {
+            return known;
+        }
+        if peers.len() >= REMEMBERED {
+            peers.retain(|_, peer| peer.strong_count() > 0);
+        }
+        let new = Arc::new(Semaphore::new(self.of_one));
+        peers.insert(network, Arc::downgrade(&new));
+        new
+    }
+}
+
+/// Who has an address of IPv6 has 64 bits of them.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(six) => match six.to_ipv4_mapped() {
+            Some(four) => IpAddr::V4(four),
+            None => {
+                let bits = six.to_bits() & !u128::from(u64::MAX);
+                IpAddr::V6(Ipv6Addr::from_bits(bits))
+            }
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn one_peer_does_not_take_all() {
+        let turns = Turns::new(3, 2);
+        let (one, other): (IpAddr, IpAddr) =
+            ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
+        let soon = Duration::from_millis(50);
+        let first = turns.turn(one).await.unwrap();
+        let _second = turns.turn(one).await.unwrap();
+        assert!(tokio::time::timeout(soon, turns.turn(one)).await.is_err());
+        let _third = turns.turn(other).await.unwrap();
+        assert!(tokio::time::timeout(soon, turns.turn(other)).await.is_err());
+        drop(first);
+        assert!(tokio::time::timeout(soon, turns.turn(other)).await.is_ok());
+    }
+
+    #[test]
+    fn networks() {
+        let of = |text: &str| network(text.parse().unwrap()).to_string();
+        assert_eq!(of("10.0.0.1"), "10.0.0.1");
+        assert_eq!(of("::ffff:10.0.0.1"), "10.0.0.1");
+        assert_eq!(of("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+    }
+}
