@@ -82,6 +82,8 @@ fn bodies_that_make_no_sense() {
             .collect::<Vec<_>>()
             .join(",")
     );
+    // Each item would repeat the key.
+    let repeats = format!(r#"{{"{}":[{}1]}}"#, "k".repeat(14_000), "1,".repeat(900));
     for body in [
         "[]",
         "1",
@@ -91,6 +93,7 @@ fn bodies_that_make_no_sense() {
         "\u{feff}{}",
         "{\"a\": 1e999}",
         &deep,
+        &repeats,
         &lists,
         &many,
     ] {
