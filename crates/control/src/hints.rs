@@ -23,26 +23,27 @@ pub(crate) fn api(code: u16, reason: &str, message: &str) -> Option<String> {
 /// What to do about a conversion that failed with this text.
 pub(crate) fn conversion(message: &str) -> Option<String> {
     let text = message.to_ascii_lowercase();
-    let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    let hint = if has(&[
-        "unauthorized",
-        "401",
-        "denied",
-        "403",
-        "forbidden",
-        "authentication",
-    ]) {
+    let has = |parts: &[&str]| parts.iter().any(|part| text.contains(part));
+    // Digests and names of files have all digits in any order.
+    let answered = |codes: &[&str]| {
+        let mut words = text.split(|c: char| !c.is_ascii_alphanumeric());
+        words.any(|word| codes.contains(&word))
+    };
+    let hint = if answered(&["401", "403"])
+        || has(&["unauthorized", "denied", "forbidden", "authentication"])
+    {
         "check the registry's user and password: `uimgacc enable --registry HOST --username USER --password-stdin` \
          replaces them"
     } else if has(&["no space", "quota", "enospc", "disk full"]) {
         "make room on the store's file system, or `uimgacc delete` an image"
-    } else if has(&[
-        "manifest unknown",
-        "name unknown",
-        "not found",
-        "404",
-        "no such image",
-    ]) {
+    } else if answered(&["404"])
+        || has(&[
+            "manifest unknown",
+            "name unknown",
+            "not found",
+            "no such image",
+        ])
+    {
         "check the name and the tag of the original image"
     } else if has(&["tls", "certificate", "https", "wrong version number"]) {
         "a registry without TLS must be named by `uimgacc enable --plain-http-registry HOST[:PORT]`"
@@ -74,6 +75,11 @@ mod tests {
                 "write packs/aa/x: No space left on device (os error 28)",
                 "make room",
             ),
+            (
+                "layer 3 (sha256:5840340140404): cannot write tmp/create-518b70c904034/pack-0: No space left on device",
+                "make room",
+            ),
+            ("HEAD /v2/a: 404 Not Found", "the tag"),
             ("a/b:1: manifest unknown", "the tag"),
             (
                 "invalid peer certificate: UnknownIssuer",

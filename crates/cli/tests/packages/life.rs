@@ -65,7 +65,7 @@ fn life(release: &str) {
     node.ok(&format!("systemctl start {API}"));
     assert_eq!(node.show(API, "ActiveState"), "inactive");
     node.ok(&format!(
-        "echo 'listen = \"127.0.0.1:18443\"' > /etc/uimgacc/api.toml && systemctl start {API}"
+        "echo 'listen = \"127.0.0.1:0\"' > /etc/uimgacc/api.toml && systemctl start {API}"
     ));
     let api = node.pid(API);
     assert_eq!(node.show(API, "Type"), "notify");

@@ -10,9 +10,9 @@ use super::image::Decision;
 use super::job::JobState;
 use super::{Action, Note, growing, list, until};
 
-/// How long after the deletion was asked for a node may still tell of containers whose Pods have gone: they end a little later, and
-/// the node tells that a little later again.
-const CONTAINERS_END: SignedDuration = SignedDuration::from_secs(30);
+/// How long after the deletion was asked for a node may still tell of containers whose Pods have gone: the kubelet removes ended ones
+/// once a minute, and the node tells that a little later.
+const CONTAINERS_END: SignedDuration = SignedDuration::from_secs(90);
 
 /// What the decision is made from.
 #[derive(Debug)]

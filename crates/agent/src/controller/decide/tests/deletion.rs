@@ -94,7 +94,7 @@ fn where_a_deletion_stands() {
             "a container without a Pod",
             case(|case| {
                 holds(2)(case);
-                case.now = 130;
+                case.now = 190;
             }),
             Phase::DeleteError,
             "InUse",
