@@ -8,13 +8,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use uimgacc_control::{Cluster, ClusterImages, Connect, Mirror, Snapshot};
 
 use crate::config::ClusterConfig;
 use crate::files::Watched;
 
+/// How long the first attempt to connect is waited for; it needs no network.
+const FIRST: Duration = Duration::from_secs(2);
 /// How long a broken kubeconfig is left alone.
 const PAUSE: Duration = Duration::from_secs(5);
 /// How long the end of a `disable` may take before it is begun again.
@@ -39,9 +41,11 @@ pub struct Managed {
     task: JoinHandle<()>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
+    /// Whether it was tried to connect.
+    is_tried: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -80,7 +84,10 @@ impl Clusters {
 
 impl Managed {
     fn start(config: &ClusterConfig) -> Arc<Self> {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            is_tried: watch::Sender::new(false),
+        });
         shared.with(|state| "it is being connected".clone_into(&mut state.problem));
         Arc::new(Self {
             config: config.clone(),
@@ -91,11 +98,13 @@ impl Managed {
         })
     }
 
-    /// The cluster's mirror.
+    /// The cluster's mirror. Just after the start it is waited for, a moment.
     ///
     /// # Errors
     /// Why there is none, for the log.
-    pub fn mirror(&self) -> Result<Mirror, String> {
+    pub async fn mirror(&self) -> Result<Mirror, String> {
+        let mut tried = self.shared.is_tried.subscribe();
+        let _ = tokio::time::timeout(FIRST, tried.wait_for(|is_tried| *is_tried)).await;
         self.shared
             .with(|state| state.mirror.clone().ok_or_else(|| state.problem.clone()))
     }
@@ -169,9 +178,11 @@ async fn keep(config: ClusterConfig, shared: Arc<Shared>) {
                     state.problem = why;
                     state.is_reachable = false;
                 });
+                shared.is_tried.send_replace(true);
                 tokio::time::sleep(PAUSE).await;
             }
         }
+        shared.is_tried.send_replace(true);
         if let Some(mirror) = &current {
             tokio::select! {
                 () = mirror.clone().follow() => {}

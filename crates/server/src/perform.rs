@@ -50,7 +50,7 @@ pub async fn perform(
     if let Action::Get = action {
         return Ok(get(cluster).await);
     }
-    let mirror = cluster.mirror().map_err(|why| {
+    let mirror = cluster.mirror().await.map_err(|why| {
         tracing::warn!(cluster = cluster.config.id, why, "no connection");
         no_answer()
     })?;
@@ -98,7 +98,7 @@ pub async fn perform(
 }
 
 async fn get(cluster: &Managed) -> Bytes {
-    let (last, why) = match cluster.mirror() {
+    let (last, why) = match cluster.mirror().await {
         Err(why) => (None, why),
         Ok(mirror) => match mirror.fresh(TELL).await {
             Ok(snapshot) => {
