@@ -79,7 +79,7 @@ impl Cluster {
             self.purge(request, deadline, progress).await?;
         }
         if let Some(acceleration) = &acceleration {
-            self.mark_removal(true).await?;
+            self.mark_removal().await?;
             if self
                 .delete_acceleration(acceleration, request.force)
                 .await?
@@ -115,12 +115,12 @@ impl Cluster {
             other => other?,
         };
         self.refuse_in_use(&images).await?;
-        self.mark_removal(true).await?;
+        self.mark_removal().await?;
         if let Some(acceleration) = self.acceleration().await? {
             self.delete_acceleration(&acceleration, false).await?;
         }
         // An `enable` in between has taken the mark away.
-        self.mark_removal(true).await?;
+        self.mark_removal().await?;
         Ok(true)
     }
 

@@ -40,8 +40,6 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub struct Snapshot {
     /// The images and the state of the cluster.
     pub images: Arc<ClusterImages>,
-    /// Counts changes: the same number, the same content.
-    pub version: u64,
     /// A `disable` was asked for; what remains is to be taken away.
     pub is_removing: bool,
 }
@@ -68,7 +66,6 @@ struct Copy {
     definition: Table<CustomResourceDefinition>,
     acceleration: Table<ImageAcceleration>,
     images: Table<AcceleratedImage>,
-    version: u64,
     snapshot: Option<Snapshot>,
     /// The copy holds all that there was then.
     proved: Option<Instant>,
@@ -91,14 +88,12 @@ impl Copy {
             Change::Acceleration(event) => self.acceleration.apply(event),
             Change::Image(event) => self.images.apply(event),
         }
-        self.version += 1;
         self.snapshot = None;
     }
 
     fn forget_objects(&mut self) {
         self.acceleration.forget();
         self.images.forget();
-        self.version += 1;
         self.snapshot = None;
     }
 
@@ -123,7 +118,6 @@ impl Copy {
         all.enable |= is_removing;
         let snapshot = Snapshot {
             images: Arc::new(all),
-            version: self.version,
             is_removing: is_removing && self.acceleration.get(names::DEFAULT).is_none(),
         };
         self.snapshot = Some(snapshot.clone());

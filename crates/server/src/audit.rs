@@ -41,7 +41,7 @@ pub struct Entry {
     /// Why it was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// Microseconds from its first byte to its answer.
+    /// Microseconds from the end of its head to its answer.
     pub micros: u64,
 }
 

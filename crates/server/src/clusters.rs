@@ -174,22 +174,20 @@ async fn keep(config: ClusterConfig, shared: Arc<Shared>) {
                 let why = source.map_or_else(|| error.to_string(), |why| format!("{error}: {why}"));
                 tracing::error!(cluster = config.id, error = why, "cannot connect");
                 shared.with(|state| {
-                    state.mirror = None;
                     state.problem = why;
-                    state.is_reachable = false;
                 });
-                shared.is_tried.send_replace(true);
-                tokio::time::sleep(PAUSE).await;
             }
         }
         shared.is_tried.send_replace(true);
-        if let Some(mirror) = &current {
-            tokio::select! {
-                () = mirror.clone().follow() => {}
-                () = end_disables(&config.id, mirror) => {}
-                () = files.changed() => {
-                    tracing::info!(cluster = config.id, "the kubeconfig has changed");
-                }
+        let Some(mirror) = &current else {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        tokio::select! {
+            () = mirror.clone().follow() => {}
+            () = end_disables(&config.id, mirror) => {}
+            () = files.changed() => {
+                tracing::info!(cluster = config.id, "the kubeconfig has changed");
             }
         }
     }

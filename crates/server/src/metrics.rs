@@ -39,7 +39,7 @@ pub struct Metrics {
     registry: Registry,
     /// Requests that were answered.
     pub requests: Family<Answer, Counter>,
-    /// Seconds from the first byte of a request to its answer.
+    /// Seconds from the end of a request's head to its answer.
     pub seconds: Family<Asked, Histogram, fn() -> Histogram>,
     /// Connections that are open.
     pub connections: Gauge,

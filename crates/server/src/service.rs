@@ -108,12 +108,9 @@ impl Service {
         let parameters = asked.parameters;
         let named = parameters.as_ref().ok().and_then(|all| all.get("Action"));
         let named: String = named.unwrap_or_default().chars().take(64).collect();
-        let done = match parameters {
-            Ok(parameters) => self.grant(&live, &parameters, &mut entry),
-            Err(refusal) => Err(refusal),
-        };
+        let granted = parameters.and_then(|parameters| self.grant(&live, &parameters, &mut entry));
         // The parameters are gone by now: a cluster may take its time.
-        let done = match done {
+        let done = match granted {
             Ok(granted) => {
                 let rest = within.saturating_sub(began.elapsed());
                 act(&live, granted, rest).await

@@ -39,36 +39,30 @@ impl Cluster {
         Ok(definition.filter(is_marked))
     }
 
-    /// Sets or takes away the mark; nothing where the definition is gone.
-    pub(crate) async fn mark_removal(&self, is_wanted: bool) -> Result<(), Error> {
-        let value = is_wanted.then_some("true");
-        let patch = json!({"metadata": {"annotations": {names::REMOVE_ANNOTATION: value}}});
+    /// Sets the mark; nothing where the definition is gone.
+    pub(crate) async fn mark_removal(&self) -> Result<(), Error> {
+        self.write_mark(Some("true"), None).await
+    }
+
+    /// Takes the mark away; where `mark` is given only while it still is this one, for a later
+    /// `disable` has another.
+    async fn unmark(&self, mark: Option<&CustomResourceDefinition>) -> Result<(), Error> {
+        let version = mark.and_then(|mark| mark.metadata.resource_version.as_deref());
+        self.write_mark(None, version).await
+    }
+
+    async fn write_mark(&self, value: Option<&str>, version: Option<&str>) -> Result<(), Error> {
+        let mut patch = json!({"metadata": {"annotations": {names::REMOVE_ANNOTATION: value}}});
+        if let Some(version) = version {
+            patch["metadata"]["resourceVersion"] = json!(version);
+        }
         let definitions = self.all::<CustomResourceDefinition>();
         let (params, patch) = (PatchParams::default(), Patch::Merge(&patch));
         match definitions.patch(MARKED, &params, &patch).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Err(kube::Error::Api(status)) if version.is_some() && status.code == 409 => Ok(()),
             Err(error) => Err(self.failed("mark the definition of ImageAcceleration")(
-                error,
-            )),
-        }
-    }
-
-    /// Takes the mark away, where it still is this one: a later `disable` has another.
-    async fn unmark(&self, mark: Option<&CustomResourceDefinition>) -> Result<(), Error> {
-        let Some(mark) = mark else {
-            return self.mark_removal(false).await;
-        };
-        let patch = json!({"metadata": {
-            "resourceVersion": mark.metadata.resource_version,
-            "annotations": {names::REMOVE_ANNOTATION: null},
-        }});
-        let definitions = self.all::<CustomResourceDefinition>();
-        let (params, patch) = (PatchParams::default(), Patch::Merge(&patch));
-        match definitions.patch(MARKED, &params, &patch).await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
-            Err(error) => Err(self.failed("unmark the definition of ImageAcceleration")(
                 error,
             )),
         }
@@ -98,7 +92,7 @@ impl Cluster {
             if acceleration.is_some_and(|one| one.metadata.deletion_timestamp.is_some()) {
                 return Err(Error::BeingDisabled);
             }
-            self.mark_removal(false).await?;
+            self.unmark(None).await?;
         }
         for manifest in manifests::definitions()? {
             let gone = observe::until(

@@ -259,4 +259,20 @@ fn a_disable_whose_server_died() {
         "{}",
         ours()
     );
+    // Where an image is left, it stays, and the definitions with it; the mark goes.
+    let images = [
+        ("OriginalImage", "r.example/a:1"),
+        ("TargetImage", "r.example/a:fast"),
+    ];
+    assert_eq!(code(&call(&next[0], "one", "Create", &images)).0, 0);
+    assert_eq!(code(&call(&next[1], "one", "Disable", &[])).0, 0);
+    for server in &next {
+        wait("Enable: false", || get(server, "one")["Enable"] == false);
+    }
+    assert!(!ours().contains("uimgacc-agent"), "{}", ours());
+    let left = cluster.get(&["acceleratedimages"]);
+    assert_eq!(left["items"].as_array().unwrap().len(), 1);
+    let definition = cluster.get(&["crd", "imageaccelerations.uimgacc.io"]);
+    let annotations = definition["metadata"]["annotations"].to_string();
+    assert!(!annotations.contains("uimgacc.io/remove"), "{annotations}");
 }
