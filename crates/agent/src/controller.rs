@@ -34,7 +34,6 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::Api;
-use kube::client::ClientBuilder;
 use kube::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
@@ -103,7 +102,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     let client = Client::try_from(config.clone())?;
     let fence = Fence::default();
-    let fenced = ClientBuilder::try_from(config)?.with_layer(&fence).build();
+    let fenced = fence.client(config)?;
     let identity = format!("{}_{}", options.identity, unique());
     let shared = Arc::new(Shared::new(&options.namespace, fence.clone()));
 

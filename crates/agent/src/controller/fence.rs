@@ -5,9 +5,15 @@
 //! that moment. The time is that of `CLOCK_BOOTTIME`, which goes on while the process is stopped
 //! and while the machine sleeps, and jumps with no clock of the day.
 //!
+//! A request passes from the task that makes it to the task of its connection, and may wait
+//! there for a thread. So both look at the fence: [`Fence`] as a layer for the requests, and as
+//! the executor of the client ([`Fence::client`]) for its connections, which end where the lease
+//! is lost.
+//!
 //! **What remains.** A process that is stopped between the check and the `write` of the same
-//! poll, some microseconds, still sends that request when it goes on. Requests that must not come
-//! late carry the version or the uid of what they change, so that the API server refuses them.
+//! poll of a connection, some microseconds, still sends that request when it goes on. Requests
+//! that must not come late carry the version or the uid of what they change, so that the API
+//! server refuses them.
 
 use std::fmt;
 use std::pin::Pin;
@@ -17,7 +23,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Method, Request};
-use kube::client::Body;
+use kube::client::{Body, Client, ClientBuilder};
+use kube::config::Config;
 use tower::{BoxError, Layer, Service};
 
 /// A point in time of `CLOCK_BOOTTIME`, as the time since the boot.
@@ -108,6 +115,15 @@ impl Fence {
         )
     }
 
+    /// A client that is fenced: its requests and its connections.
+    ///
+    /// # Errors
+    /// The configuration is wrong.
+    pub fn client(&self, config: Config) -> kube::Result<Client> {
+        let builder = ClientBuilder::try_from((config, self.clone()))?;
+        Ok(builder.with_layer(self).build())
+    }
+
     fn refuse(&self) -> BoxError {
         self.counts.refused.fetch_add(1, Ordering::Relaxed);
         Box::new(Deposed)
@@ -118,6 +134,21 @@ impl Fence {
 #[must_use]
 pub fn is_deposed(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Service(cause) if cause.is::<Deposed>())
+}
+
+type Connection = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl hyper::rt::Executor<Connection> for Fence {
+    fn execute(&self, mut connection: Connection) {
+        let fence = self.clone();
+        tokio::spawn(std::future::poll_fn(move |context| {
+            if fence.holds() {
+                connection.as_mut().poll(context)
+            } else {
+                Poll::Ready(())
+            }
+        }));
+    }
 }
 
 impl<S> Layer<S> for Fence {
@@ -230,6 +261,27 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(10)).await;
         fence.close();
         assert!(write.await.unwrap().unwrap_err().is::<Deposed>());
+    }
+
+    #[tokio::test]
+    async fn a_connection_ends_where_the_lease_is_lost() {
+        use hyper::rt::Executor;
+
+        let fence = Fence::default();
+        fence.open_until(now().plus(Duration::from_secs(60)));
+        let (send, mut queue) = tokio::sync::mpsc::channel::<u32>(2);
+        let (written, mut socket) = tokio::sync::mpsc::channel(2);
+        fence.execute(Box::pin(async move {
+            while let Some(request) = queue.recv().await {
+                written.send(request).await.unwrap();
+            }
+        }));
+        send.send(1).await.unwrap();
+        assert_eq!(socket.recv().await, Some(1));
+        // The test has one thread: the connection's task cannot run before the fence is shut.
+        send.try_send(2).unwrap();
+        fence.close();
+        assert_eq!(socket.recv().await, None);
     }
 
     #[test]

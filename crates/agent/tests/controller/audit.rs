@@ -18,9 +18,11 @@ pub(crate) struct Request {
     pub(crate) received: String,
     /// `verb resource`.
     pub(crate) what: String,
-    /// Path and status.
+    /// The path.
     #[expect(dead_code, reason = "shown where a test fails")]
-    answer: String,
+    path: String,
+    /// The code of the answer.
+    pub(crate) code: u64,
 }
 
 impl Request {
@@ -79,10 +81,8 @@ impl Audit {
                         word(&event["verb"]),
                         word(&object["resource"])
                     ),
-                    answer: format!(
-                        "{} {}",
-                        event["requestURI"], event["responseStatus"]["code"]
-                    ),
+                    path: word(&event["requestURI"]),
+                    code: event["responseStatus"]["code"].as_u64().unwrap_or(0),
                 }
             })
             .collect();
