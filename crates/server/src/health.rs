@@ -1,26 +1,72 @@
 //! `/healthz`, `/readyz` and `/metrics`, on an address of their own.
+//!
+//! Who may reach it is few, so connections are few: one too many is closed at once, and one that is
+//! silent or old is ended.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{Request, StatusCode};
 use axum::routing::get;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
+use tokio::time::{sleep, timeout};
+use tower::ServiceExt;
 
 use crate::service::Service;
+use crate::turns::Turns;
 
-/// Serves; never ends by itself.
-///
-/// # Errors
-/// The listener fails.
-pub async fn serve(listener: TcpListener, service: Arc<Service>) -> std::io::Result<()> {
+/// Connections at once, and of one peer.
+const CONNECTIONS: (usize, usize) = (256, 64);
+/// How long the head of a request may take, and how long a connection may be idle.
+const SILENCE: Duration = Duration::from_secs(10);
+/// How long a connection may be open.
+const LIFETIME: Duration = Duration::from_secs(300);
+/// Pause where no socket can be accepted.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves; never ends.
+pub async fn serve(listener: TcpListener, service: Arc<Service>) {
+    let turns = Turns::new(CONNECTIONS.0, CONNECTIONS.1);
     let router = Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .with_state(service);
-    axum::serve(listener, router).await
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection of health and metrics");
+                sleep(PAUSE).await;
+                continue;
+            }
+        };
+        let Some(turn) = turns.free(peer.ip()) else {
+            tracing::debug!(%peer, "too many connections of health and metrics");
+            continue;
+        };
+        let router = router.clone();
+        let answer = service_fn(move |request: Request<Incoming>| {
+            router.clone().oneshot(request.map(Body::new))
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(SILENCE)
+            .max_headers(64)
+            .max_buf_size(16 << 10)
+            .serve_connection(TokioIo::new(stream), answer);
+        tokio::spawn(async move {
+            let _turn = turn;
+            let _ = timeout(LIFETIME, connection).await;
+        });
+    }
 }
 
 /// Ready: requests are taken. A cluster that does not answer does not make it unready, for the

@@ -49,6 +49,16 @@ impl Turns {
         })
     }
 
+    /// A turn that is free now.
+    pub fn free(&self, peer: IpAddr) -> Option<Turn> {
+        let peer = self.peer(network(peer));
+        Some(Turn {
+            _own: peer.clone().try_acquire_owned().ok()?,
+            _all: self.all.clone().try_acquire_owned().ok()?,
+            _peer: peer,
+        })
+    }
+
     fn peer(&self, network: IpAddr) -> Arc<Semaphore> {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = peers.get(&network).and_then(Weak::upgrade) {
@@ -91,9 +101,12 @@ mod tests {
         let first = turns.turn(one).await.unwrap();
         let _second = turns.turn(one).await.unwrap();
         assert!(tokio::time::timeout(soon, turns.turn(one)).await.is_err());
+        assert!(turns.free(one).is_none());
         let _third = turns.turn(other).await.unwrap();
         assert!(tokio::time::timeout(soon, turns.turn(other)).await.is_err());
+        assert!(turns.free(other).is_none());
         drop(first);
+        assert!(turns.free(one).is_some());
         assert!(tokio::time::timeout(soon, turns.turn(other)).await.is_ok());
     }
 

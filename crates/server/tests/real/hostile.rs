@@ -234,6 +234,29 @@ fn who_is_slow_is_let_go() {
 }
 
 #[test]
+fn the_metrics_have_limits_too() {
+    let server = two_projects();
+    let ask = || {
+        let mut stream = TcpStream::connect(server.metrics_address()).unwrap();
+        let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        read(stream).1
+    };
+    assert_eq!(ask(), "ok\n");
+    let began = Instant::now();
+    let silent: Vec<TcpStream> = (0..200)
+        .map(|_| TcpStream::connect(server.metrics_address()).unwrap())
+        .collect();
+    // This peer has as many connections as one may have; the silent ones are ended after a while.
+    assert_eq!(ask(), "");
+    while ask() != "ok\n" {
+        assert!(began.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(began.elapsed() > Duration::from_secs(5));
+    drop(silent);
+}
+
+#[test]
 fn other_places_and_methods() {
     let server = two_projects();
     for (bytes, status) in [
