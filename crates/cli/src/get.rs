@@ -20,7 +20,9 @@ use crate::place::{Place, PlaceArguments};
 pub(crate) struct Get {
     /// Target (or original) image; all where left out.
     image: Option<String>,
-    /// Go on and show each change; on a cluster only. With -o json one object a line.
+    /// Go on and show each change; not of a local store. With -o json one object a line.
+    ///
+    /// The HTTP API is asked every two seconds.
     #[arg(long, short)]
     watch: bool,
     /// Output format.
@@ -40,7 +42,10 @@ impl Get {
     }
 
     fn run_local(&self, store: &StoreArgument, printer: Printer) -> anyhow::Result<()> {
-        anyhow::ensure!(!self.watch, "--watch needs a cluster, not a local store");
+        anyhow::ensure!(
+            !self.watch,
+            "--watch needs a cluster or the HTTP API, not a local store"
+        );
         let reader = store.open()?;
         let records = match &self.image {
             Some(image) => vec![find(&reader, image)?],

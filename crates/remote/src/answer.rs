@@ -106,6 +106,16 @@ pub struct Task {
     pub stage: Option<String>,
 }
 
+impl Task {
+    /// Where it stands, in a word or two.
+    #[must_use]
+    pub fn state(&self) -> String {
+        let percent = self.percent.filter(|_| self.status == Status::Creating);
+        let percent = percent.map(|percent| format!(" {percent} %"));
+        self.status.name().to_owned() + &percent.unwrap_or_default()
+    }
+}
+
 /// A number that only people read: what is none is not known.
 fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     Ok(serde_json::Value::deserialize(deserializer)?.as_u64())

@@ -1,10 +1,11 @@
 //! A client of the HTTP API (DESIGN section 7): what `uimgacc` does in remote mode.
 //!
 //! Data flow: [`Settings`] (of a file and the environment) → a [`Request`], signed → [`Client`] →
-//! an [`Answer`] → [`Wait`], which says whether what was asked for has come about. All of it is pure
+//! an [`Answer`] → [`Wait`], which says whether what was asked for has come about, or [`Changes`]. All of it is pure
 //! but for [`Client`], [`file`] and the loop of [`poll`].
 
 pub mod answer;
+mod changes;
 mod client;
 pub mod config;
 mod error;
@@ -17,6 +18,7 @@ mod settings;
 pub mod wait;
 
 pub use answer::{Answer, Image, Status, Task, TaskStatus};
+pub use changes::{Change, Changes};
 pub use client::{Client, Response};
 pub use config::{Config, ConfigError};
 pub use error::{Error, Kind};

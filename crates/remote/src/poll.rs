@@ -1,15 +1,20 @@
-//! Asks again and again until what was asked for has come about.
+//! Asks again and again: until what was asked for has come about, or for what changes.
 //!
 //! Only Get is sent, so an answer that is lost does no harm. Cancelled at any await, nothing is left.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::changes::{Change, Changes};
 use crate::client::{Client, Response};
 use crate::error::Error;
 use crate::request::Request;
-use crate::wait::{Goal, State, Step, Wait};
+use crate::wait::{Goal, State, Step, Wait, whole};
+
+/// How often in a row there may be no answer.
+const FAILURES: u32 = 10;
 
 /// How long to wait, and how often to ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,8 +25,6 @@ pub struct Patience {
     pub shortest: Duration,
     /// Between two questions, where nothing changes.
     pub longest: Duration,
-    /// How often in a row there may be no answer.
-    pub failures: u32,
 }
 
 impl Patience {
@@ -32,7 +35,6 @@ impl Patience {
             within,
             shortest: Duration::from_secs(1),
             longest: Duration::from_secs(3),
-            failures: 10,
         }
     }
 }
@@ -61,7 +63,7 @@ pub async fn wait(
     let deadline = Instant::now() + patience.within;
     let mut wait = Wait::new(goal);
     let mut last = State::default();
-    let mut failures = 0;
+    let mut failures = Failures::default();
     let mut pause = patience.shortest;
     loop {
         let limit = deadline.max(Instant::now() + LAST_QUESTION);
@@ -70,7 +72,7 @@ pub async fn wait(
             // Out of time: said below.
             Err(_) => {}
             Ok(Ok(response)) => {
-                failures = 0;
+                failures = Failures::default();
                 match wait.see(&response.answer) {
                     Step::Done => return Ok(response),
                     Step::Failed(error) => return Err(error),
@@ -85,17 +87,10 @@ pub async fn wait(
                     }
                 }
             }
-            Ok(Err(error)) if error.is_passing() && failures < patience.failures => {
-                failures += 1;
-                let cause = std::error::Error::source(&error);
-                let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
-                progress.say(&format!(
-                    "{error}{cause}; asking again ({failures} of {})",
-                    patience.failures
-                ));
+            Ok(Err(error)) => {
+                failures.bear(error, progress)?;
                 pause = (pause * 2).min(patience.longest);
             }
-            Ok(Err(error)) => return Err(error),
         }
         let now = Instant::now();
         if now >= deadline {
@@ -111,5 +106,55 @@ pub async fn wait(
             });
         }
         tokio::time::sleep_until(deadline.min(now + pause)).await;
+    }
+}
+
+/// Failures in a row.
+#[derive(Debug, Default)]
+struct Failures(u32);
+
+impl Failures {
+    /// Says that it is asked again, where that may help.
+    fn bear(&mut self, error: Error, progress: &impl Progress) -> Result<(), Error> {
+        if !error.is_passing() || self.0 >= FAILURES {
+            return Err(error);
+        }
+        self.0 += 1;
+        let cause = std::error::Error::source(&error);
+        let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
+        progress.say(&format!(
+            "{error}{cause}; asking again ({} of {FAILURES})",
+            self.0
+        ));
+        Ok(())
+    }
+}
+
+/// Asks every `pause` and shows what changes, until `show` has enough.
+///
+/// # Errors
+/// What is not passing, or does not pass.
+pub async fn watch(
+    client: &Client,
+    mut changes: Changes,
+    pause: Duration,
+    progress: &impl Progress,
+    mut show: impl FnMut(&Change) -> ControlFlow<()>,
+) -> Result<(), Error> {
+    let mut failures = Failures::default();
+    loop {
+        match client.send(&Request::Get).await {
+            Ok(response) => {
+                failures = Failures::default();
+                progress.state(&whole(&response.answer));
+                for change in changes.see(&response) {
+                    if show(&change).is_break() {
+                        return Ok(());
+                    }
+                }
+            }
+            Err(error) => failures.bear(error, progress)?,
+        }
+        tokio::time::sleep(pause).await;
     }
 }

@@ -1,23 +1,32 @@
 //! `get` through the HTTP API.
 
+use std::cell::RefCell;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
 use comfy_table::Table;
 use uimgacc_console::{Printer, bytes};
 use uimgacc_remote::answer::{normalised, one_line};
-use uimgacc_remote::wait::whole;
-use uimgacc_remote::{Answer, Client, Error, Image, Json, Request, Response, Status, Task};
+use uimgacc_remote::wait::{State, whole};
+use uimgacc_remote::{
+    Answer, Change, Changes, Client, Error, Image, Json, Progress, Request, Response, Status, Task,
+    poll,
+};
 
 use super::Get;
 use crate::arguments::{TableFormat, print};
 use crate::exit::Refused;
 use crate::remote::{Remote, run};
 
+/// Between two questions of a watch.
+const PAUSE: Duration = Duration::from_secs(2);
+
 impl Get {
     pub(super) fn run_remote(&self, remote: &Remote, printer: Printer) -> anyhow::Result<()> {
-        anyhow::ensure!(
-            !self.watch,
-            "--watch needs --kubeconfig (or --context): the HTTP API does not tell changes"
-        );
         let client = remote.client(printer)?;
+        if self.watch {
+            return self.watch_remote(&client, printer);
+        }
         let work = async { Ok(client.send(&Request::Get).await?) };
         let mut response = run(work, Refused::Stopped)?;
         if let Some(image) = &self.image {
@@ -30,6 +39,78 @@ impl Get {
             table(&response.answer)
         })
     }
+
+    /// The API does not tell changes, so it is asked again and again.
+    fn watch_remote(&self, client: &Client, printer: Printer) -> anyhow::Result<()> {
+        let changes = Changes::new(self.image.as_deref());
+        let mut failure = None;
+        let show = |change: &Change| {
+            let line = line(change, self.output);
+            match line.and_then(|line| Ok(printer.data(&line)?)) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(error) => {
+                    failure = Some(error);
+                    ControlFlow::Break(())
+                }
+            }
+        };
+        let talk = Headlines::new(printer);
+        let work = async { Ok(poll::watch(client, changes, PAUSE, &talk, show).await?) };
+        match run(work, Refused::Stopped) {
+            // The usual end of a watch.
+            Err(error) if error.is::<Refused>() => {}
+            other => other?,
+        }
+        failure.map_or(Ok(()), Err)
+    }
+}
+
+/// Says how the cluster is each time that this changes.
+struct Headlines {
+    printer: Printer,
+    last: RefCell<String>,
+}
+
+impl Headlines {
+    fn new(printer: Printer) -> Self {
+        let last = RefCell::default();
+        Self { printer, last }
+    }
+}
+
+impl Progress for Headlines {
+    fn say(&self, line: &str) {
+        self.printer.say(line);
+    }
+
+    fn state(&self, state: &State) {
+        if self.last.replace(state.text.clone()) != state.text {
+            self.printer.say(&state.text);
+        }
+    }
+}
+
+/// One change as a line.
+fn line(change: &Change, output: TableFormat) -> anyhow::Result<String> {
+    if output == TableFormat::Table {
+        let state = if change.is_gone {
+            "Deleted"
+        } else {
+            &change.state
+        };
+        let line = format!("{state:<20} {} {}", change.image, change.error);
+        return Ok(line.trim_end().to_owned());
+    }
+    let mut json = change.json.clone();
+    if change.is_gone
+        && let Json::Object(fields) = &mut json
+    {
+        fields.push(("Deleted".to_owned(), Json::Bool(true)));
+    }
+    Ok(match output {
+        TableFormat::Yaml => format!("---\n{}", serde_norway::to_string(&json)?),
+        _ => serde_json::to_string(&json)?,
+    })
 }
 
 /// Leaves that image alone: that of the target, else those of the original.
@@ -113,14 +194,12 @@ fn table(answer: &Answer) -> String {
         ]);
     }
     for task in &tasks {
-        let percent = task.percent.filter(|_| task.status == Status::Creating);
-        let percent = percent.map(|percent| format!(" {percent} %"));
         table.add_row([
             one_line(&task.original_image),
             one_line(&task.target_image),
             String::new(),
             String::new(),
-            task.status.name().to_owned() + &percent.unwrap_or_default(),
+            task.state(),
         ]);
     }
     let mut text = table.trim_fmt();

@@ -56,7 +56,6 @@ fn get_prints_the_answer_as_it_came() {
     );
     let (yaml, _) = ok(&home.run(&["get", "-o", "yaml"]));
     assert!(yaml.starts_with("RetCode: 0\n"), "{yaml}");
-    assert!(failed(&home.run(&["get", "-w"]), 1).contains("--kubeconfig"));
 }
 
 #[test]

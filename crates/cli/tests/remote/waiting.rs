@@ -213,3 +213,51 @@ fn a_signal_ends_it_with_130() {
     let text = failed(&child.wait_with_output().unwrap(), 130);
     assert!(text.contains("the work goes on"), "{text}");
 }
+
+#[test]
+fn get_watch_shows_each_change_once() {
+    let creating =
+        |percent| get(json!({"Status": "Creating", "Tasks": [task("Creating", percent)]}));
+    let service = Service::start([
+        creating(10),
+        creating(10),
+        Reply::Text(502, "bad gateway".to_owned()),
+        listed(),
+        get(json!({})),
+    ]);
+    let home = Home::of(&service, "");
+    let mut command = home.command(&["get", "-w", "-o", "json"]);
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(40);
+    while service.seen().len() < 6 {
+        assert!(Instant::now() < deadline, "{:?}", service.seen());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    kill_process(pid, Signal::INT).unwrap();
+    let (out, err) = ok(&child.wait_with_output().unwrap());
+    let lines: Vec<Value> = out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let states: Vec<_> = lines
+        .iter()
+        .map(|line| (&line["Percent"], &line["Layers"], &line["Deleted"]))
+        .collect();
+    let none = Value::Null;
+    assert_eq!(
+        states,
+        [
+            (&json!(10), &none, &none),
+            (&none, &json!(6), &none),
+            (&none, &json!(6), &json!(true))
+        ],
+        "{out}"
+    );
+    assert!(err.contains("asking again (1 of 10)"), "{err}");
+    assert_eq!(err.matches("Creating, store ready").count(), 1, "{err}");
+}
