@@ -14,6 +14,9 @@ pub enum Refusal {
     /// 150: not just now.
     #[error("{0}")]
     Unavailable(String),
+    /// 150: Pods use what would go.
+    #[error("{0}")]
+    InUse(String),
     /// 153: too many requests.
     #[error("Too many requests, try again later")]
     Throttled,
@@ -74,7 +77,13 @@ pub struct RefusalAnswer {
     pub message: String,
     /// The action with `Response` behind it.
     pub action: String,
+    /// A word for programs, where the code alone does not tell: `InUse`. (Ours.)
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
 }
+
+/// The reason of [`Refusal::InUse`].
+pub const IN_USE: &str = "InUse";
 
 impl Refusal {
     /// Its `RetCode`.
@@ -82,7 +91,7 @@ impl Refusal {
     pub const fn code(&self) -> u16 {
         match self {
             Self::Gateway(_) => 130,
-            Self::Unavailable(_) => 150,
+            Self::Unavailable(_) | Self::InUse(_) => 150,
             Self::Throttled => 153,
             Self::MissingAction => 160,
             Self::UnknownAction(_) => 161,
@@ -103,6 +112,7 @@ impl Refusal {
             ret_code: self.code(),
             message: self.to_string(),
             action: format!("{action}Response"),
+            reason: matches!(self, Self::InUse(_)).then_some(IN_USE),
         }
     }
 }
@@ -160,5 +170,18 @@ mod tests {
             });
             assert_eq!(answer, expected);
         }
+    }
+
+    #[test]
+    fn what_is_in_use_is_told_to_programs() {
+        let refusal = Refusal::InUse("a is in use by default/b".to_owned());
+        let answer = serde_json::to_value(refusal.answer("DeleteUK8SImageAccelerate")).unwrap();
+        let expected = serde_json::json!({
+            "RetCode": 150,
+            "Message": "a is in use by default/b",
+            "Action": "DeleteUK8SImageAccelerateResponse",
+            "Reason": "InUse",
+        });
+        assert_eq!(answer, expected);
     }
 }

@@ -201,6 +201,6 @@ fn the_description_has_what_the_code_has() {
     answer.store_bytes = Some(1);
     let answer = serde_json::to_value(answer).unwrap();
     assert_eq!(keys(&schema(&all, "Status")["properties"]), keys(&answer));
-    let refusal = serde_json::to_value(Refusal::Denied.answer("X")).unwrap();
+    let refusal = serde_json::to_value(Refusal::InUse(text()).answer("X")).unwrap();
     assert_eq!(keys(&schema(&all, "Refusal")["properties"]), keys(&refusal));
 }

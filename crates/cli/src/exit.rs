@@ -64,6 +64,7 @@ pub(crate) fn code(error: &anyhow::Error) -> u8 {
     }
     if let Some(error) = error.downcast_ref::<uimgacc_remote::Error>() {
         return match error.kind() {
+            uimgacc_remote::Kind::InUse => 4,
             uimgacc_remote::Kind::Timeout => 5,
             uimgacc_remote::Kind::Failed => 1,
         };

@@ -14,6 +14,8 @@ pub struct Answer {
     pub ret_code: Option<i64>,
     /// For people, where `ret_code` is not 0.
     pub message: Option<String>,
+    /// Why not, for programs. (Ours.)
+    pub reason: Option<String>,
     /// The cluster is enabled.
     pub enable: Option<bool>,
     /// The store can be written.

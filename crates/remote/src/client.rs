@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Url, redirect};
+use uimgacc_api::refusal::IN_USE;
 
 use crate::answer::{Answer, one_line};
 use crate::error::{Cause, Error};
@@ -130,6 +131,7 @@ impl Client {
             Some(code) => Err(Error::Refused {
                 verb: request.verb(),
                 code,
+                is_in_use: response.answer.reason.as_deref() == Some(IN_USE),
                 message: one_line(response.answer.message.as_deref().unwrap_or("no message")),
             }),
         }

@@ -13,6 +13,8 @@ use crate::setting::Setting;
 pub enum Kind {
     /// It did not come about in time.
     Timeout,
+    /// Somebody uses what would go.
+    InUse,
     /// All else.
     Failed,
 }
@@ -84,6 +86,8 @@ pub enum Error {
         verb: Verb,
         /// Its `RetCode`.
         code: i64,
+        /// Its `Reason`: Pods use it.
+        is_in_use: bool,
         /// Its `Message`.
         message: String,
     },
@@ -145,6 +149,9 @@ impl Error {
     pub const fn kind(&self) -> Kind {
         match self {
             Self::Timeout { .. } => Kind::Timeout,
+            Self::Refused {
+                is_in_use: true, ..
+            } => Kind::InUse,
             _ => Kind::Failed,
         }
     }
@@ -186,6 +193,9 @@ impl Error {
             Self::Unreachable { .. } | Self::Foreign { .. } | Self::Http { .. } => {
                 "check base_url (`uimgacc config show`) and the way to it"
             }
+            Self::Refused {
+                is_in_use: true, ..
+            } => "end these Pods first",
             Self::Refused { code, message, .. } => return refused(*code, message),
             Self::NoImage { .. } => "`uimgacc get` lists the images",
             Self::Hidden { .. } => "ask again when that has ended",
@@ -252,6 +262,7 @@ mod tests {
         Error::Refused {
             verb: Verb::Get,
             code,
+            is_in_use: false,
             message: message.to_owned(),
         }
     }

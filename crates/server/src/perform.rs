@@ -212,6 +212,7 @@ fn refusal(verb: Verb, error: &Error) -> Refusal {
         Error::NotEnabled => {
             Refusal::Unavailable(format!("{error}: {} enables it", Verb::Enable.name()))
         }
+        Error::InUse { .. } => Refusal::InUse(error.to_string()),
         other => Refusal::Unavailable(other.to_string()),
     }
 }

@@ -225,6 +225,14 @@ fn refusals_say_what_to_do() {
     let seen = service.seen();
     // `delete` looks first what the name means.
     assert_eq!(seen.len(), 5, "none was asked twice: {seen:?}");
+
+    let refusal = json!({"RetCode": 150, "Message": "b is in use by default/p", "Action": "x", "Reason": "InUse"});
+    let service = Service::refusing([get(json!({}))], refusal.into());
+    let home = Home::of(&service, "");
+    for arguments in [vec!["delete", "b:1"], vec!["disable"]] {
+        let text = failed(&home.run(&arguments), 4);
+        assert!(text.contains("end these Pods first"), "{text}");
+    }
 }
 
 #[test]

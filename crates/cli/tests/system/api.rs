@@ -205,6 +205,7 @@ fn a_session_by_the_sdk() {
     for (action, parameters) in [("Delete", json!({"Image": target})), ("Disable", json!({}))] {
         let refused = servers.call(action, parameters);
         assert_eq!(refused["RetCode"], 150, "{refused}");
+        assert_eq!(refused["Reason"], "InUse", "{refused}");
         let message = refused["Message"].as_str().unwrap();
         assert!(message.contains("default/holder"), "{message}");
     }
@@ -359,7 +360,14 @@ fn the_command_through_the_api() {
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("none"), "{said}");
     ok(&["delete", &world.reference("none:fast")]);
-    cluster.kubectl_ok(&["delete", "pod", "fast", "--wait"]);
+    cluster.apply(&pod("holder", &target, Some(LABELS[1]), None, "sleep 600"));
+    cluster.wait("condition=Ready", &["pod/holder"], MINUTE);
+    for verb in [&["delete", &target][..], &["disable"]] {
+        let (code, _, said) = run(verb);
+        assert_eq!(code, Some(4), "{said}");
+        assert!(said.contains("default/holder"), "{said}");
+    }
+    cluster.kubectl_ok(&["delete", "pod", "holder", "fast", "--wait"]);
     ok(&["delete", &target]);
     let told: Value = serde_json::from_str(&ok(&["get", "-o", "json"])).unwrap();
     assert_eq!((&told["Images"], &told["Tasks"]), (&json!([]), &json!([])));
