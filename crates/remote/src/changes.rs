@@ -1,7 +1,7 @@
 //! What has changed between two answers, image by image. Pure.
 //!
-//! Guarantee: an image is gone only where an answer tells all images and has it not. While anything is
-//! made or deleted, and while the agent is not ready, the ready images are not told (DESIGN section 7).
+//! Guarantee: an image is gone only where an answer tells all images and has it not. Without `Tasks`,
+//! which are ours, the ready images are not told while anything is made or deleted (DESIGN section 7).
 
 use std::collections::BTreeMap;
 
@@ -20,16 +20,19 @@ pub struct Change {
     pub error: String,
     /// It was there, and is there no more.
     pub is_gone: bool,
-    /// As the answer has it; the last one that had it where it is gone.
+    /// State or error are others than before; else only what `json` has besides.
+    pub is_other_state: bool,
+    /// As the answer has it, with `Status`; the last one that had it where it is gone.
     pub json: Json,
 }
 
 /// All images as they were told last.
 #[derive(Debug, Default)]
 pub struct Changes {
-    /// Only that target, or those of that original.
+    /// Only that target, else those of that original.
     only: Option<String>,
     known: BTreeMap<String, Change>,
+    has_begun: bool,
 }
 
 impl Changes {
@@ -39,32 +42,46 @@ impl Changes {
         Self {
             only: only.map(normalised),
             known: BTreeMap::new(),
+            has_begun: false,
         }
     }
 
     /// What this answer changes.
-    pub fn see(&mut self, response: &Response) -> Vec<Change> {
+    ///
+    /// # Errors
+    /// The image that was named, where the first answer that tells all has it not.
+    pub fn see(&mut self, response: &Response) -> Result<Vec<Change>, String> {
         let now = self.told(response);
         let mut changes = Vec::new();
         if tells_all(&response.answer) {
+            let was_first = !std::mem::replace(&mut self.has_begun, true);
+            if let Some(only) = self.only.as_ref().filter(|_| was_first)
+                && now.is_empty()
+                && self.known.is_empty()
+            {
+                return Err(only.clone());
+            }
             let gone = self
                 .known
                 .extract_if(.., |image, _| !now.contains_key(image));
             changes.extend(gone.map(|(_, last)| Change {
                 is_gone: true,
+                is_other_state: true,
                 ..last
             }));
         }
-        for (image, change) in now {
-            let is_known = self.known.get(&image).is_some_and(|known| {
-                (&known.state, &known.error) == (&change.state, &change.error)
-            });
-            if !is_known {
-                self.known.insert(image, change.clone());
-                changes.push(change);
+        for (image, mut change) in now {
+            if let Some(known) = self.known.get(&image) {
+                if known.json == change.json {
+                    continue;
+                }
+                change.is_other_state =
+                    (&known.state, &known.error) != (&change.state, &change.error);
             }
+            self.known.insert(image, change.clone());
+            changes.push(change);
         }
-        changes
+        Ok(changes)
     }
 
     fn told(&self, response: &Response) -> BTreeMap<String, Change> {
@@ -82,16 +99,21 @@ impl Changes {
         let items = |key| response.json.get(key).into_iter().flat_map(Json::items);
         // The same lists, read in the same order.
         let all = images.zip(items("Images")).chain(tasks.zip(items("Tasks")));
+        let is_target = self
+            .only
+            .as_ref()
+            .is_some_and(|only| answer.image(only).is_some() || answer.task(only).is_some());
         all.filter_map(|(((original, target), state, error), json)| {
             let (original, target) = (normalised(original), normalised(target));
-            let only = self.only.as_ref();
-            let is_meant = only.is_none_or(|only| *only == target || *only == original);
+            let name = if is_target { &target } else { &original };
+            let is_meant = self.only.as_ref().is_none_or(|only| only == name);
             let change = Change {
                 image: one_line(&target),
                 state,
                 error,
                 is_gone: false,
-                json: json.clone(),
+                is_other_state: true,
+                json: with_status(json.clone()),
             };
             is_meant.then_some((target, change))
         })
@@ -99,9 +121,20 @@ impl Changes {
     }
 }
 
+/// What is ready is told without it.
+fn with_status(mut json: Json) -> Json {
+    if let Json::Object(fields) = &mut json
+        && !fields.iter().any(|(key, _)| key == "Status")
+    {
+        let ready = Json::Text(Status::Ready.name().to_owned());
+        fields.push(("Status".to_owned(), ready));
+    }
+    json
+}
+
 fn tells_all(answer: &Answer) -> bool {
     let flags = [answer.enable, answer.agent_ready];
-    answer.status == Status::Ready && flags == [Some(true); 2]
+    flags == [Some(true); 2] && (answer.status == Status::Ready || answer.tasks.is_some())
 }
 
 #[cfg(test)]
@@ -132,7 +165,7 @@ mod tests {
     }
 
     fn seen(changes: &mut Changes, fields: Value) -> Vec<String> {
-        let all = changes.see(&response(fields));
+        let all = changes.see(&response(fields)).unwrap();
         all.iter()
             .map(|one| {
                 let gone = if one.is_gone { " gone" } else { "" };
@@ -148,25 +181,59 @@ mod tests {
         let both = ["r.io/a:1 Ready", "r.io/b:1 Ready"];
         assert_eq!(seen(&mut changes, all.clone()), both);
         assert!(seen(&mut changes, all).is_empty());
-        // Another one is being made: the others are not told, and not gone.
-        for (percent, told) in [(10, Some("r.io/c:1 Creating 10 %")), (10, None)] {
-            let fields = json!({"Status": "Creating", "Images": [], "Tasks": [task("r.io/c:1", "Creating", percent)]});
-            assert_eq!(
-                seen(&mut changes, fields),
-                told.into_iter().collect::<Vec<_>>()
-            );
-        }
+        // Another one is being made or deleted: the others are not told, and not gone.
         for fields in [
-            json!({"Status": "Unknown"}),
+            json!({"Status": "Creating", "Images": []}),
+            json!({"Status": "Unknown", "Images": []}),
             json!({"Images": null, "AgentReady": false}),
             json!({"Images": [], "Enable": false}),
-            json!({"Status": "Deleting", "Images": [], "Tasks": []}),
+            json!({"Status": "Deleting", "Images": [], "AgentReady": false, "Tasks": []}),
         ] {
             assert!(seen(&mut changes, fields).is_empty());
         }
-        let fields = json!({"Images": [image("r.io/b:1"), image("r.io/c:1")], "Tasks": []});
+        let fields = json!({"Images": [image("r.io/b:1"), image("r.io/c:1")]});
         let told = ["r.io/a:1 Ready gone", "r.io/c:1 Ready"];
         assert_eq!(seen(&mut changes, fields), told);
+    }
+
+    #[test]
+    fn tasks_tell_all() {
+        let mut changes = Changes::new(None);
+        let creating = |percent, others: &[Value]| {
+            let mut tasks = vec![task("r.io/c:1", "Creating", percent)];
+            tasks.extend(others.iter().cloned());
+            json!({"Status": "Creating", "Images": [], "Tasks": tasks})
+        };
+        let ready = |target| task(target, "Ready", 100);
+        let fields = creating(10, &[ready("r.io/a:1"), ready("r.io/b:1")]);
+        assert_eq!(
+            seen(&mut changes, fields),
+            ["r.io/a:1 Ready", "r.io/b:1 Ready", "r.io/c:1 Creating 10 %"]
+        );
+        let fields = creating(20, &[ready("r.io/a:1")]);
+        assert_eq!(
+            seen(&mut changes, fields),
+            ["r.io/b:1 Ready gone", "r.io/c:1 Creating 20 %"]
+        );
+        // One that failed stays so, and the others go on.
+        let failed = json!({"Status": "CreateError", "Images": [image("r.io/a:1")],
+            "Tasks": [task("r.io/c:1", "CreateError", 0)]});
+        let all = changes.see(&response(failed)).unwrap();
+        let told: Vec<_> = all
+            .iter()
+            .map(|one| {
+                (
+                    &*one.image,
+                    one.is_other_state,
+                    one.json.get("Size").is_some(),
+                )
+            })
+            .collect();
+        assert_eq!(told, [("r.io/a:1", false, true), ("r.io/c:1", true, false)]);
+        let status = all[0].json.get("Status").and_then(Json::as_text);
+        assert_eq!(status, Some("Ready"));
+        let fields = json!({"Status": "CreateError", "Images": [], "Tasks": [task("r.io/c:1", "CreateError", 0)]});
+        assert_eq!(seen(&mut changes, fields), ["r.io/a:1 Ready gone"]);
     }
 
     #[test]
@@ -175,6 +242,15 @@ mod tests {
         let of = |name: &str| seen(&mut Changes::new(Some(name)), fields.clone());
         assert_eq!(of("r.io/b:1"), ["r.io/b:1 Ready"]);
         assert_eq!(of("r.io/app:1").len(), 2);
-        assert!(of("r.io/c:1").is_empty());
+        let mut changes = Changes::new(Some("r.io/c:1"));
+        assert!(seen(&mut changes, json!({"Status": "Unknown"})).is_empty());
+        let missing = changes.see(&response(fields.clone()));
+        assert_eq!(missing, Err("r.io/c:1".to_owned()));
+        // One that was there may go.
+        let mut changes = Changes::new(Some("r.io/b:1"));
+        assert_eq!(seen(&mut changes, fields), ["r.io/b:1 Ready"]);
+        let fields = json!({"Images": [image("r.io/a:1")]});
+        assert_eq!(seen(&mut changes, fields), ["r.io/b:1 Ready gone"]);
+        assert!(seen(&mut changes, json!({"Images": []})).is_empty());
     }
 }

@@ -130,10 +130,11 @@ impl Failures {
     }
 }
 
-/// Asks every `pause` and shows what changes, until `show` has enough.
+/// Asks every `pause` and shows what changes, until `show` has enough. Once there was an answer, outages
+/// are waited for.
 ///
 /// # Errors
-/// What is not passing, or does not pass.
+/// What is not passing, or does not pass at the beginning; there is no such image.
 pub async fn watch(
     client: &Client,
     mut changes: Changes,
@@ -142,17 +143,25 @@ pub async fn watch(
     mut show: impl FnMut(&Change) -> ControlFlow<()>,
 ) -> Result<(), Error> {
     let mut failures = Failures::default();
+    let mut was_answered = false;
     loop {
         match client.send(&Request::Get).await {
             Ok(response) => {
                 failures = Failures::default();
+                was_answered = true;
                 progress.state(&whole(&response.answer));
-                for change in changes.see(&response) {
+                let seen = changes.see(&response).map_err(|image| Error::NoImage {
+                    image,
+                    cluster: client.cluster().to_owned(),
+                })?;
+                for change in seen {
                     if show(&change).is_break() {
                         return Ok(());
                     }
                 }
             }
+            // Said often enough.
+            Err(error) if was_answered && failures.0 >= FAILURES && error.is_passing() => {}
             Err(error) => failures.bear(error, progress)?,
         }
         tokio::time::sleep(pause).await;

@@ -22,12 +22,12 @@ use tower::ServiceExt;
 use crate::service::Service;
 use crate::turns::Turns;
 
-/// Connections at once, and of one peer.
-const CONNECTIONS: (usize, usize) = (256, 64);
+/// Connections at once, and of one peer. A silent one costs some 10 KiB.
+const CONNECTIONS: (usize, usize) = (1024, 64);
 /// How long the head of a request may take, and how long a connection may be idle.
-const SILENCE: Duration = Duration::from_secs(10);
+const SILENCE: Duration = Duration::from_secs(3);
 /// How long a connection may be open.
-const LIFETIME: Duration = Duration::from_secs(300);
+const LIFETIME: Duration = Duration::from_secs(60);
 /// Pause where no socket can be accepted.
 const PAUSE: Duration = Duration::from_millis(50);
 

@@ -273,6 +273,11 @@ mod tests {
             )
         );
         assert_eq!(code(Verb::Enable, Error::BeingDisabled).0, 150);
+        let used = Error::InUse {
+            what: "r/a:1".to_owned(),
+            holders: Vec::new(),
+        };
+        assert!(matches!(refusal(Verb::Delete, &used), Refusal::InUse(_)));
         assert_eq!(code(Verb::Create, Error::NoCluster).0, 130);
     }
 }

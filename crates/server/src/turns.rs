@@ -49,9 +49,9 @@ impl Turns {
         })
     }
 
-    /// A turn that is free now.
+    /// A turn that is free now; of one address, for a whole network may be that of a cluster.
     pub fn free(&self, peer: IpAddr) -> Option<Turn> {
-        let peer = self.peer(network(peer));
+        let peer = self.peer(peer);
         Some(Turn {
             _own: peer.clone().try_acquire_owned().ok()?,
             _all: self.all.clone().try_acquire_owned().ok()?,

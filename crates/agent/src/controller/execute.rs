@@ -247,12 +247,19 @@ impl Executor {
                     leaving,
                     uninstall,
                 } = spec;
-                let body = json!({"spec": {
+                let mut body = json!({"spec": {
                     "release": release,
                     "mayRestart": may_restart,
                     "leaving": leaving,
                     "uninstall": uninstall,
                 }});
+                // With the version: a turn that comes late could give two nodes one at once.
+                match self.shared.world().leases.get(&name) {
+                    Some(lease) => {
+                        body["metadata"] = json!({"resourceVersion": lease.meta.version});
+                    }
+                    None => return Ok(()),
+                }
                 let patch = Patch::Merge(&body);
                 let write = async { or_gone(api.patch(&name, &merging(), &patch).await) };
                 let what = format!("spec of AccelerationNode {name}");

@@ -18,11 +18,9 @@ pub(crate) struct Request {
     pub(crate) received: String,
     /// `verb resource`.
     pub(crate) what: String,
-    /// The path.
+    /// Path and status.
     #[expect(dead_code, reason = "shown where a test fails")]
-    path: String,
-    /// The code of the answer.
-    pub(crate) code: u64,
+    answer: String,
 }
 
 impl Request {
@@ -81,8 +79,10 @@ impl Audit {
                         word(&event["verb"]),
                         word(&object["resource"])
                     ),
-                    path: word(&event["requestURI"]),
-                    code: event["responseStatus"]["code"].as_u64().unwrap_or(0),
+                    answer: format!(
+                        "{} {}",
+                        event["requestURI"], event["responseStatus"]["code"]
+                    ),
                 }
             })
             .collect();

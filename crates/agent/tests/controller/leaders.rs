@@ -97,10 +97,11 @@ fn a_leader_that_was_stopped_writes_nothing_more() {
     let of_two = writes.len() - early.len() - late.len();
     println!("one wrote {} times, then two {of_two} times", early.len());
     assert!(early.len() > 10 && of_two > 100);
-    // One that was already on its way to the socket may come: it changes nothing.
-    let refused = |request: &&Request| request.code == 409;
+    // One may have been on its way to the socket in the moment of the stop (see `fence`); of the
+    // hundreds of statuses that were still to be written none.
+    println!("then one wrote {late:?}");
     assert!(
-        late.iter().all(refused),
+        late.len() <= 1,
         "one wrote after two led since {}: {late:?}",
         led.received
     );

@@ -45,6 +45,9 @@ impl Get {
         let changes = Changes::new(self.image.as_deref());
         let mut failure = None;
         let show = |change: &Change| {
+            if self.output == TableFormat::Table && !change.is_other_state {
+                return ControlFlow::Continue(());
+            }
             let line = line(change, self.output);
             match line.and_then(|line| Ok(printer.data(&line)?)) {
                 Ok(()) => ControlFlow::Continue(()),

@@ -215,6 +215,14 @@ fn a_signal_ends_it_with_130() {
 }
 
 #[test]
+fn get_watch_of_no_image_says_so() {
+    let service = Service::start([get(json!({}))]);
+    let home = Home::of(&service, "");
+    let text = failed(&home.run(&["get", "r.io/none:1", "-w"]), 1);
+    assert!(text.contains("no accelerated image r.io/none:1"), "{text}");
+}
+
+#[test]
 fn get_watch_shows_each_change_once() {
     let creating =
         |percent| get(json!({"Status": "Creating", "Tasks": [task("Creating", percent)]}));
@@ -246,15 +254,16 @@ fn get_watch_shows_each_change_once() {
         .collect();
     let states: Vec<_> = lines
         .iter()
-        .map(|line| (&line["Percent"], &line["Layers"], &line["Deleted"]))
+        .map(|line| (line["Status"].as_str(), &line["Layers"], &line["Deleted"]))
         .collect();
     let none = Value::Null;
+    let ready = Some("Ready");
     assert_eq!(
         states,
         [
-            (&json!(10), &none, &none),
-            (&none, &json!(6), &none),
-            (&none, &json!(6), &json!(true))
+            (Some("Creating"), &none, &none),
+            (ready, &json!(6), &none),
+            (ready, &json!(6), &json!(true))
         ],
         "{out}"
     );

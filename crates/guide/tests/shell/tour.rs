@@ -1,13 +1,13 @@
 //! The commands of the other pages, in one session, with the names that they have in the playground.
 //!
-//! Every block of commands is run here or by the quick start, or another test is named that does the same.
+//! Every block of commands is run here or by the quick start, or a test is named that does the same, or why nobody does.
 
-use uimgacc_guide::{Block, Page, pages, readmes};
+use uimgacc_guide::{Block, Page, pages, readmes, root};
 
 use super::playground::{Playground, Step, ready};
 
 /// What the pages call it, and what it is here.
-const NAMES: [(&str, &str); 11] = [
+const NAMES: [(&str, &str); 14] = [
     (
         "uimgacc enable --nfs 10.0.0.1:/export",
         r#"uimgacc enable --host-path "$STORE" --image "$OUR_IMAGE" --plain-http-registry "$REGISTRY" --containerd-restart "$CONTAINERD_RESTART""#,
@@ -17,6 +17,12 @@ const NAMES: [(&str, &str); 11] = [
         r#"uimgacc create "$REGISTRY/pandas:1" "$REGISTRY/pandas:local" --plain-http"#,
     ),
     ("/srv/uimgacc", "local"),
+    ("UIMGACC_STORE=/mnt/shared/uimgacc", "UIMGACC_STORE=new"),
+    (
+        "uimgacc store init\nuimgacc create ",
+        "uimgacc store init\nuimgacc create --plain-http ",
+    ),
+    ("/etc/uimgacc/keys", "keys"),
     // The page says where it is to be run.
     (
         "uimgacc node check --store /mnt/shared/uimgacc    # on a node",
@@ -42,7 +48,7 @@ use Part::{Given, Of};
 
 const ENABLE: &str = r#"uimgacc enable --host-path "$STORE" --image "$OUR_IMAGE" --containerd-restart "$CONTAINERD_RESTART""#;
 
-const SESSION: [Part; 23] = [
+const SESSION: [Part; 26] = [
     Given(r#"scripts/playground.sh up && eval "$(scripts/playground.sh env)" && cd "$WORK""#),
     Of("enable.md", "uimgacc check --pre "),
     // The same verbs once more, by the page that people see first.
@@ -79,6 +85,9 @@ const SESSION: [Part; 23] = [
     ),
     Of("troubleshooting.md", "uimgacc check\n"),
     Of("storage.md", "uimgacc store init --store /srv/uimgacc"),
+    Of("README.md", "export UIMGACC_STORE="),
+    Given("mkdir keys"),
+    Of("api.md", "openssl rand"),
     Of("delete.md", "uimgacc disable\n"),
     // Purging needs the agent.
     Given(ENABLE),
@@ -86,71 +95,143 @@ const SESSION: [Part; 23] = [
     Given("cd - && scripts/playground.sh down"),
 ];
 
-/// Blocks that need another machine than the playground, and who runs what they have.
-const ELSEWHERE: [(&str, &str, &str); 27] = [
-    ("README.md", "scripts/demo.sh", "CI runs both"),
-    ("README.md", "export UIMGACC_STORE=", "cli: tests/e2e"),
-    ("README.md", "uimgacc node install", "cli: tests/packages"),
-    ("README.md", "ctr images pull", "cli: tests/e2e"),
-    ("README.md", "uimgacc mount", "cli: tests/e2e"),
-    ("api.md", "uimgacc config init", "cli: tests/remote"),
-    ("api.md", "uimgacc config show", "cli: tests/remote"),
-    ("api.md", "pip install", "scripts/parts.sh"),
-    ("api.md", "uimgacc-api check-config", "server: tests/real"),
-    ("api.md", "openssl rand", "server: tests/real"),
-    ("api.md", "systemctl enable", "cli: tests/packages"),
-    ("api.md", "cp -r deploy/examples/api", "cli: tests/system"),
+/// Who does what a block has that needs another machine than the playground.
+enum By {
+    /// A test: a file of it, and what stands there.
+    Test(&'static str, &'static str),
+    /// Nobody.
+    Nobody { because: &'static str },
+}
+use By::{Nobody, Test};
+
+const PACKAGES: &str = "crates/cli/tests/packages/node.rs";
+const LIFE: &str = "crates/cli/tests/packages/life.rs";
+const CONFIG: &str = "crates/cli/tests/remote/config.rs";
+const SDK: &str = "crates/testkit/src/ucloud_sdk.rs";
+const PLAYGROUND: &str = "crates/playground/src/main.rs";
+
+const ELSEWHERE: [(&str, &str, By); 25] = [
+    (
+        "README.md",
+        "scripts/demo.sh",
+        Nobody {
+            because: "one measures and shows, the other one runs this test",
+        },
+    ),
+    (
+        "README.md",
+        "uimgacc node install",
+        Test(PACKAGES, "uimgacc node install"),
+    ),
+    (
+        "README.md",
+        "ctr images pull",
+        Test("crates/cli/tests/e2e/run.rs", "\"--snapshotter\""),
+    ),
+    (
+        "README.md",
+        "uimgacc mount",
+        Test("crates/cli/tests/e2e/mounting.rs", "--read-write"),
+    ),
+    (
+        "api.md",
+        "uimgacc config init",
+        Test(CONFIG, r#"["config", "init"]"#),
+    ),
+    (
+        "api.md",
+        "uimgacc config show",
+        Test(CONFIG, r#"["config", "show"]"#),
+    ),
+    ("api.md", "pip install", Test(SDK, "import")),
+    (
+        "api.md",
+        "uimgacc-api check-config",
+        Test("crates/server/tests/real/configuration.rs", "check-config"),
+    ),
+    (
+        "api.md",
+        "systemctl enable",
+        Test(LIFE, "systemctl start {API}"),
+    ),
+    (
+        "api.md",
+        "cp -r deploy/examples/api",
+        Test("crates/cli/tests/system/api.rs", "deploy/examples/api"),
+    ),
     (
         "enable.md",
         "kubectl apply --server-side",
-        "cli: tests/cluster",
+        Test("crates/cli/tests/cluster/manifests.rs", "/examples/nfs"),
     ),
     (
         "node.md",
         "uimgacc node install --store /mnt/shared/uimgacc --dry-run",
-        "cli: tests/packages",
+        Test(PACKAGES, "uimgacc node install"),
     ),
-    ("node.md", "uimgacc node check", "cli: tests/packages"),
+    (
+        "node.md",
+        "uimgacc node check",
+        Test("crates/snapshotter/tests/real/status.rs", "\"/status\""),
+    ),
     (
         "node.md",
         "uimgacc node install --store …",
-        "node: src/config/tests.rs",
+        Test("crates/node/src/config/tests.rs", "/var/lib/rancher/k3s"),
     ),
-    ("packages.md", "apt install", "cli: tests/packages"),
-    ("packages.md", "skopeo copy", "testkit: the playground"),
-    ("packages.md", "scripts/release.sh", "by hand: over an hour"),
+    (
+        "packages.md",
+        "apt install",
+        Test(PACKAGES, "dpkg --install"),
+    ),
+    ("packages.md", "skopeo copy", Test(PLAYGROUND, "skopeo")),
+    (
+        "packages.md",
+        "scripts/release.sh",
+        Nobody {
+            because: "it takes over an hour",
+        },
+    ),
     (
         "private-registries.md",
         "docker login",
-        "registry: tests/registry",
+        Test("crates/registry/tests/registry/login.rs", "config.json"),
     ),
     (
         "snapshotter.md",
         "uimgacc-snapshotter --config",
-        "snapshotter: tests",
+        Test("crates/snapshotter/tests/check_config.rs", "check-config"),
     ),
-    ("snapshotter.md", "curl --unix-socket", "snapshotter: tests"),
+    (
+        "snapshotter.md",
+        "curl --unix-socket",
+        Test("crates/snapshotter/tests/real/status.rs", "\"/status\""),
+    ),
     (
         "storage.md",
         "uimgacc enable --nfs 10.0.0.1:/export",
-        "cli: tests/cluster and tests/nfs",
+        Test("crates/cli/tests/system/failures.rs", "\"--nfs\""),
     ),
     (
         "storage.md",
         "uimgacc enable --nfs 10.9.0.1",
-        "cli: tests/cluster and tests/nfs",
+        Test("crates/cli/tests/cluster/manifests.rs", "nfs://10.0.0.1"),
     ),
     (
         "storage.md",
         "uimgacc enable --host-path",
-        "the quick start",
+        Test("docs/en/quick-start.md", "uimgacc enable --host-path"),
     ),
     (
         "storage.md",
         "kubectl -n kube-system get pvc",
-        "cli: tests/cluster",
+        Test("crates/cli/tests/cluster/check.rs", "--pvc"),
     ),
-    ("upgrade.md", "uimgacc node install", "cli: tests/packages"),
+    (
+        "upgrade.md",
+        "uimgacc node install",
+        Test(PACKAGES, "uimgacc node install"),
+    ),
 ];
 
 fn all_pages() -> Vec<Page> {
@@ -196,6 +277,18 @@ fn each_block_is_run_somewhere() {
             .iter()
             .map(|(page, first, _)| block(&pages, page, first)),
     );
+    for (page, first, by) in &ELSEWHERE {
+        match by {
+            Test(file, needle) => {
+                let text = std::fs::read_to_string(root().join(file)).unwrap();
+                assert!(
+                    text.contains(needle),
+                    "{page}, {first}: {needle} is not in {file}"
+                );
+            }
+            Nobody { because } => println!("{page}, {first}: run by nobody, {because}"),
+        }
+    }
     let missing: Vec<String> = pages
         .iter()
         .filter(|page| page.name() != "quick-start.md")
@@ -232,7 +325,8 @@ fn the_pages_commands_run_in_one_session() {
             }
             Step {
                 name: format!("{page}:{}", block.line),
-                script,
+                // What it exports is its own.
+                script: format!("(\n{script})"),
                 expected: Vec::new(),
             }
         }

@@ -252,7 +252,7 @@ fn the_metrics_have_limits_too() {
         assert!(began.elapsed() < Duration::from_secs(20));
         std::thread::sleep(Duration::from_millis(100));
     }
-    assert!(began.elapsed() > Duration::from_secs(5));
+    assert!(began.elapsed() > Duration::from_secs(2));
     drop(silent);
 }
 
