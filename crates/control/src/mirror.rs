@@ -216,6 +216,7 @@ impl Mirror {
         let asked = Instant::now();
         let deadline = asked + within;
         if let Some(snapshot) = self.proved(asked)? {
+            self.prove_ahead(asked, within);
             return Ok(snapshot);
         }
         let Ok(_reading) = timeout_at(deadline, self.shared.reading.lock()).await else {
@@ -240,6 +241,21 @@ impl Mirror {
                 Err(self.no_answer(why))
             }
         }
+    }
+
+    /// Where many ask, none of them waits for a read: the next one begins before the last is too old.
+    fn prove_ahead(&self, now: Instant, within: Duration) {
+        let is_soon = self.with(|copy| copy.proved.is_some_and(|at| at + Self::AGE / 2 < now));
+        if !is_soon || self.shared.reading.try_lock().is_err() {
+            return;
+        }
+        let mirror = self.clone();
+        tokio::spawn(async move {
+            if let Ok(_reading) = mirror.shared.reading.try_lock() {
+                // Who asks when it is too old is told what is wrong.
+                let _ = tokio::time::timeout(within, mirror.prove()).await;
+            }
+        });
     }
 
     /// The copy, where a read that began late enough has proved it.
