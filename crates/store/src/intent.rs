@@ -6,7 +6,8 @@
 //! the other: gc gives way to sessions, sessions wait for gc (see [`crate::exclusive`]).
 //!
 //! Dead is: the process is gone (same boot and pid namespace), or the file's time stood still for ten
-//! minutes by the file server's clock. Who knows more, as an agent of Kubernetes does of its Pods,
+//! minutes by the file server's clock. What has not yet said who it is, which takes a moment, is dead
+//! after 30 seconds, and fails when it goes on. Who knows more, as an agent of Kubernetes does of its Pods,
 //! need not wait for that: [`clear_gone`].
 
 use std::fs::File;
@@ -24,7 +25,7 @@ use crate::{Layout, machine};
 
 const BEAT: Duration = Duration::from_secs(10);
 const DEAD_AFTER: Duration = Duration::from_secs(600);
-/// Three beats: so long even somebody must be silent who is said to be gone.
+/// Three beats: so long even somebody must be silent who is said to be gone, or has said nothing yet.
 const GONE_AFTER: Duration = Duration::from_secs(30);
 
 /// What an intent is for.
@@ -228,7 +229,14 @@ pub(crate) fn found(layout: &Layout) -> Result<Vec<FoundIntent>, ReadError> {
         let fresh = silent.is_none_or(|silent| silent < DEAD_AFTER);
         let actor = record.as_ref().and_then(|record| record.actor.clone());
         let (who, alive) = match record {
-            None => (dir.display().to_string(), fresh),
+            None => {
+                let limit = match role {
+                    Role::Starting => GONE_AFTER,
+                    Role::Create | Role::Gc => DEAD_AFTER,
+                };
+                let alive = silent.is_none_or(|silent| silent < limit);
+                (dir.display().to_string(), alive)
+            }
             Some(record) => {
                 let is_ours = record.boot_id == machine::boot_id()
                     && record.pid_namespace == machine::pid_namespace();
@@ -308,6 +316,21 @@ fn clear(layout: &Layout, which: impl Fn(&FoundIntent) -> bool) -> Result<usize,
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_was_killed_before_it_said_who_it_is_is_cleared_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path());
+        let new = layout.tmp().join("new-0123");
+        std::fs::create_dir_all(&new).unwrap();
+        let other = || drop(Intent::declare(&layout, Role::Gc).unwrap());
+        other();
+        assert!(new.exists(), "it may be about to start");
+        let long_ago = std::time::SystemTime::now() - GONE_AFTER - BEAT;
+        File::open(&new).unwrap().set_modified(long_ago).unwrap();
+        other();
+        assert!(!new.exists());
+    }
 
     #[test]
     fn who_is_gone_and_silent_is_cleared_away() {

@@ -333,8 +333,14 @@ fn nothing_is_left(world: &World) {
     let swept = || cluster.get(&["imgaccel", "default"])["status"]["lastSweep"].clone();
     let before = swept();
     let started = Instant::now();
+    let mut told = Vec::new();
     world.wait_until("a sweep", 3 * MINUTE, || {
-        swept() != before && left().is_empty()
+        let left = left();
+        if left != told {
+            println!("{:?}: left in tmp: {left:?}", started.elapsed());
+            told.clone_from(&left);
+        }
+        swept() != before && left.is_empty()
     });
     println!("swept after {:?}", started.elapsed());
     let stat = world.json(&["store", "stat", "--store", store.to_str().unwrap()]);
