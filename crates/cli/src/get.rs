@@ -3,8 +3,11 @@
 mod cluster;
 mod remote;
 
+use std::ops::ControlFlow;
+
 use clap::Args;
 use comfy_table::Table;
+use serde::Serialize;
 use uimgacc_console::{Printer, bytes};
 
 use crate::arguments::{StoreArgument, TableFormat, print};
@@ -87,5 +90,55 @@ impl Get {
             }
             table.trim_fmt()
         })
+    }
+}
+
+/// A change of an image, as a line of `--watch`.
+struct Line<'l> {
+    image: &'l str,
+    state: &'l str,
+    error: &'l str,
+    is_gone: bool,
+}
+
+impl Line<'_> {
+    /// In that format; of `view` where it is for machines.
+    fn of(&self, view: &impl Serialize, output: TableFormat) -> anyhow::Result<String> {
+        if output == TableFormat::Table {
+            let state = if self.is_gone { "Deleted" } else { self.state };
+            let line = format!("{state:<20} {} {}", self.image, self.error);
+            return Ok(line.trim_end().to_owned());
+        }
+        let whole = Whole {
+            view,
+            deleted: self.is_gone,
+        };
+        Ok(match output {
+            TableFormat::Yaml => format!("---\n{}", serde_norway::to_string(&whole)?),
+            _ => serde_json::to_string(&whole)?,
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct Whole<'l, V: Serialize> {
+    #[serde(flatten)]
+    view: &'l V,
+    #[serde(rename = "Deleted", skip_serializing_if = "std::ops::Not::not")]
+    deleted: bool,
+}
+
+/// Prints a line of a watch, which ends where that fails.
+fn show(
+    printer: Printer,
+    line: anyhow::Result<String>,
+    failure: &mut Option<anyhow::Error>,
+) -> ControlFlow<()> {
+    match line.and_then(|line| Ok(printer.data(&line)?)) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => {
+            *failure = Some(error);
+            ControlFlow::Break(())
+        }
     }
 }

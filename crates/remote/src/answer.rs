@@ -157,6 +157,14 @@ impl Answer {
         images.find(|image| normalised(&image.target_image) == target)
     }
 
+    /// Whether an image is meant by a name, by its original and its target: the image of that target,
+    /// else those of that original.
+    pub fn is_meant(&self, name: &str) -> impl Fn(&str, &str) -> bool + use<> {
+        let is_target = self.image(name).is_some() || self.task(name).is_some();
+        let name = normalised(name);
+        move |original, target| normalised(if is_target { target } else { original }) == name
+    }
+
     /// The target that a name means: itself where there is such a target, else that of the only image
     /// with this original. The service goes by the same rule.
     #[must_use]

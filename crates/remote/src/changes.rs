@@ -99,14 +99,12 @@ impl Changes {
         let items = |key| response.json.get(key).into_iter().flat_map(Json::items);
         // The same lists, read in the same order.
         let all = images.zip(items("Images")).chain(tasks.zip(items("Tasks")));
-        let is_target = self
-            .only
-            .as_ref()
-            .is_some_and(|only| answer.image(only).is_some() || answer.task(only).is_some());
-        all.filter_map(|(((original, target), state, error), json)| {
-            let (original, target) = (normalised(original), normalised(target));
-            let name = if is_target { &target } else { &original };
-            let is_meant = self.only.as_ref().is_none_or(|only| only == name);
+        let is_meant = self.only.as_deref().map(|only| answer.is_meant(only));
+        all.filter(|(((original, target), ..), _)| {
+            is_meant.as_ref().is_none_or(|is| is(original, target))
+        })
+        .map(|(((_, target), state, error), json)| {
+            let target = normalised(target);
             let change = Change {
                 image: one_line(&target),
                 state,
@@ -115,7 +113,7 @@ impl Changes {
                 is_other_state: true,
                 json: with_status(json.clone()),
             };
-            is_meant.then_some((target, change))
+            (target, change)
         })
         .collect()
     }

@@ -16,9 +16,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tower::ServiceExt;
 
+use crate::serve::accept;
 use crate::service::Service;
 use crate::turns::Turns;
 
@@ -28,8 +29,6 @@ const CONNECTIONS: (usize, usize) = (1024, 64);
 const SILENCE: Duration = Duration::from_secs(3);
 /// How long a connection may be open.
 const LIFETIME: Duration = Duration::from_secs(60);
-/// Pause where no socket can be accepted.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves; never ends.
 pub async fn serve(listener: TcpListener, service: Arc<Service>) {
@@ -40,14 +39,7 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>) {
         .route("/metrics", get(metrics))
         .with_state(service);
     loop {
-        let (stream, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection of health and metrics");
-                sleep(PAUSE).await;
-                continue;
-            }
-        };
+        let (stream, peer) = accept(&listener).await;
         let Some(turn) = turns.free(peer.ip()) else {
             tracing::debug!(%peer, "too many connections of health and metrics");
             continue;

@@ -48,6 +48,19 @@ pub fn raise_open_files() -> usize {
     usize::try_from(now.saturating_sub(OTHERS).max(64)).unwrap_or(usize::MAX)
 }
 
+/// The next connection. Where none can be accepted that is said, and tried again.
+pub(crate) async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
 /// Takes connections until `stop` says so, then waits for those that are open, [`GRACE`] at most.
 pub async fn serve(
     listener: TcpListener,
@@ -58,17 +71,9 @@ pub async fn serve(
     let connections = Arc::new(Semaphore::new(limits.connections));
     let active = Arc::new(Turns::new(limits.active, limits.active_of_one_peer));
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let (stream, peer) = tokio::select! {
+            accepted = accept(&listener) => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                sleep(PAUSE).await;
-                continue;
-            }
         };
         let Ok(place) = connections.clone().try_acquire_owned() else {
             service.metrics.turned_away.inc();

@@ -226,17 +226,14 @@ pub(crate) fn found(layout: &Layout) -> Result<Vec<FoundIntent>, ReadError> {
             continue;
         }
         let silent = age(&path).or_else(|| age(&dir));
-        let fresh = silent.is_none_or(|silent| silent < DEAD_AFTER);
+        let limit = match (role, &record) {
+            (Role::Starting, None) => GONE_AFTER,
+            _ => DEAD_AFTER,
+        };
+        let fresh = silent.is_none_or(|silent| silent < limit);
         let actor = record.as_ref().and_then(|record| record.actor.clone());
         let (who, alive) = match record {
-            None => {
-                let limit = match role {
-                    Role::Starting => GONE_AFTER,
-                    Role::Create | Role::Gc => DEAD_AFTER,
-                };
-                let alive = silent.is_none_or(|silent| silent < limit);
-                (dir.display().to_string(), alive)
-            }
+            None => (dir.display().to_string(), fresh),
             Some(record) => {
                 let is_ours = record.boot_id == machine::boot_id()
                     && record.pid_namespace == machine::pid_namespace();

@@ -12,10 +12,10 @@
 //!
 //! **What remains.** A process that is stopped between the check and the `write` of the same
 //! poll of a connection still sends that request when it goes on, one for each of its threads at
-//! most; and what has been written lies in the kernel until the network takes it. So what must not come late
-//! (finalizers, the turns of nodes) carries the version of what it changes, and deletions the
-//! uid: the API server refuses them then. All else (statuses, Jobs by name, the installer) the
-//! new leader sets right.
+//! most; and what has been written lies in the kernel until the network takes it. So what must
+//! not come late (finalizers, the turns of nodes) carries the version of what it changes, and
+//! deletions the uid: the API server refuses them then. All else (statuses, Jobs by name, the
+//! installer) the new leader sets right.
 
 use std::fmt;
 use std::pin::Pin;

@@ -1,12 +1,10 @@
 //! `get` on a cluster.
 
-use std::ops::ControlFlow;
-
 use comfy_table::Table;
 use uimgacc_console::{Printer, bytes};
 use uimgacc_control::{ClusterImages, Connect, ImageView};
 
-use super::Get;
+use super::{Get, Line, show};
 use crate::arguments::{TableFormat, print};
 use crate::cluster::{run, state};
 
@@ -34,16 +32,17 @@ impl Get {
         let output = self.output;
         let watched = run(connect, |cluster| async move {
             let mut failure = None;
-            let show = |view: &ImageView, is_gone: bool| match line(view, is_gone, output)
-                .and_then(|line| Ok(printer.data(&line)?))
-            {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(error) => {
-                    failure = Some(error);
-                    ControlFlow::Break(())
-                }
+            let each = |view: &ImageView, is_gone: bool| {
+                let (image, error) = (&view.target_image, &view.error);
+                let line = Line {
+                    image,
+                    state: &state(view),
+                    error,
+                    is_gone,
+                };
+                show(printer, line.of(view, output), &mut failure)
             };
-            cluster.watch(image, show).await?;
+            cluster.watch(image, each).await?;
             failure.map_or(Ok(()), Err)
         });
         match watched {
@@ -52,33 +51,6 @@ impl Get {
             other => other,
         }
     }
-}
-
-/// One change as a line.
-fn line(view: &ImageView, is_gone: bool, output: TableFormat) -> anyhow::Result<String> {
-    Ok(match output {
-        TableFormat::Table => {
-            let state = if is_gone {
-                "Deleted".to_owned()
-            } else {
-                state(view)
-            };
-            format!("{:<20} {} {}", state, view.target_image, view.error)
-                .trim_end()
-                .to_owned()
-        }
-        TableFormat::Json | TableFormat::Yaml => {
-            let mut value = serde_json::to_value(view)?;
-            if is_gone && let Some(value) = value.as_object_mut() {
-                value.insert("Deleted".to_owned(), true.into());
-            }
-            if output == TableFormat::Json {
-                serde_json::to_string(&value)?
-            } else {
-                format!("---\n{}", serde_norway::to_string(&value)?)
-            }
-        }
-    })
 }
 
 /// How the cluster is, in a line.

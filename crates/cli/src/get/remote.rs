@@ -13,7 +13,7 @@ use uimgacc_remote::{
     poll,
 };
 
-use super::Get;
+use super::{Get, Line, show};
 use crate::arguments::{TableFormat, print};
 use crate::exit::Refused;
 use crate::remote::{Remote, run};
@@ -44,21 +44,21 @@ impl Get {
     fn watch_remote(&self, client: &Client, printer: Printer) -> anyhow::Result<()> {
         let changes = Changes::new(self.image.as_deref());
         let mut failure = None;
-        let show = |change: &Change| {
+        let each = |change: &Change| {
             if self.output == TableFormat::Table && !change.is_other_state {
                 return ControlFlow::Continue(());
             }
-            let line = line(change, self.output);
-            match line.and_then(|line| Ok(printer.data(&line)?)) {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(error) => {
-                    failure = Some(error);
-                    ControlFlow::Break(())
-                }
-            }
+            let (image, error) = (&change.image, &change.error);
+            let line = Line {
+                image,
+                state: &change.state,
+                error,
+                is_gone: change.is_gone,
+            };
+            show(printer, line.of(&change.json, self.output), &mut failure)
         };
         let talk = Headlines::new(printer);
-        let work = async { Ok(poll::watch(client, changes, PAUSE, &talk, show).await?) };
+        let work = async { Ok(poll::watch(client, changes, PAUSE, &talk, each).await?) };
         match run(work, Refused::Stopped) {
             // The usual end of a watch.
             Err(error) if error.is::<Refused>() => {}
@@ -93,37 +93,11 @@ impl Progress for Headlines {
     }
 }
 
-/// One change as a line.
-fn line(change: &Change, output: TableFormat) -> anyhow::Result<String> {
-    if output == TableFormat::Table {
-        let state = if change.is_gone {
-            "Deleted"
-        } else {
-            &change.state
-        };
-        let line = format!("{state:<20} {} {}", change.image, change.error);
-        return Ok(line.trim_end().to_owned());
-    }
-    let mut json = change.json.clone();
-    if change.is_gone
-        && let Json::Object(fields) = &mut json
-    {
-        fields.push(("Deleted".to_owned(), Json::Bool(true)));
-    }
-    Ok(match output {
-        TableFormat::Yaml => format!("---\n{}", serde_norway::to_string(&json)?),
-        _ => serde_json::to_string(&json)?,
-    })
-}
-
 /// Leaves that image alone: that of the target, else those of the original.
 fn keep(response: &mut Response, image: &str, cluster: &str) -> Result<(), Error> {
     let name = normalised(image);
     let answer = &mut response.answer;
-    let is_target = answer.image(image).is_some() || answer.task(image).is_some();
-    let is_meant = |original: &str, target: &str| {
-        normalised(if is_target { target } else { original }) == name
-    };
+    let is_meant = answer.is_meant(image);
     let images = answer.images.iter_mut();
     images.for_each(|all| all.retain(|one| is_meant(&one.original_image, &one.target_image)));
     let tasks = answer.tasks.iter_mut();

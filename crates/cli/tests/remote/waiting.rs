@@ -1,6 +1,6 @@
 //! The waiting verbs: what ends them, and what does not.
 
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -193,24 +193,40 @@ fn outages_have_an_end_and_refusals_end_at_once() {
     assert!(text.contains("there was no answer"), "{text}");
 }
 
-#[test]
-fn a_signal_ends_it_with_130() {
-    let service = Service::start([status("Creating")]);
-    let home = Home::of(&service, "");
-    let mut command = home.command(&["create", "app", TARGET]);
+/// Runs a command until it has asked so often, then interrupts it.
+fn interrupted_after(
+    questions: usize,
+    within: Duration,
+    service: &Service,
+    arguments: &[&str],
+) -> Output {
+    let home = Home::of(service, "");
+    let mut command = home.command(arguments);
     let child = command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while service.seen().len() < 2 {
-        assert!(Instant::now() < deadline, "nothing was asked");
+    let deadline = Instant::now() + within;
+    while service.seen().len() < questions {
+        assert!(Instant::now() < deadline, "asked: {:?}", service.seen());
         std::thread::sleep(Duration::from_millis(20));
     }
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
     kill_process(pid, Signal::INT).unwrap();
-    let text = failed(&child.wait_with_output().unwrap(), 130);
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn a_signal_ends_it_with_130() {
+    let service = Service::start([status("Creating")]);
+    let output = interrupted_after(
+        2,
+        Duration::from_secs(20),
+        &service,
+        &["create", "app", TARGET],
+    );
+    let text = failed(&output, 130);
     assert!(text.contains("the work goes on"), "{text}");
 }
 
@@ -233,21 +249,12 @@ fn get_watch_shows_each_change_once() {
         listed(),
         get(json!({})),
     ]);
-    let home = Home::of(&service, "");
-    let mut command = home.command(&["get", "-w", "-o", "json"]);
-    let child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let deadline = Instant::now() + Duration::from_secs(40);
-    while service.seen().len() < 6 {
-        assert!(Instant::now() < deadline, "{:?}", service.seen());
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
-    kill_process(pid, Signal::INT).unwrap();
-    let (out, err) = ok(&child.wait_with_output().unwrap());
+    let (out, err) = ok(&interrupted_after(
+        6,
+        Duration::from_secs(40),
+        &service,
+        &["get", "-w", "-o", "json"],
+    ));
     let lines: Vec<Value> = out
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())

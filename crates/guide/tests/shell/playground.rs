@@ -21,11 +21,10 @@ pub(crate) fn ready() -> bool {
     uimgacc_testkit::ready(&[Need::Root, Need::Parts, Need::Kubernetes, Need::OurImage])
 }
 
-/// What is run, and what must be printed by it.
+/// What is run.
 pub(crate) struct Step {
     pub(crate) name: String,
     pub(crate) script: String,
-    pub(crate) expected: Vec<String>,
 }
 
 /// Ends the playground whatever comes.
@@ -37,6 +36,9 @@ pub(crate) struct Playground {
 impl Playground {
     /// Nothing is started yet.
     pub(crate) fn new() -> Self {
+        for name in ["uimgacc", "uimgacc-playground"] {
+            programs::program(name).unwrap();
+        }
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let work = tempfile::Builder::new()
             .prefix("uimgacc-guide-")

@@ -309,13 +309,11 @@ fn the_pages_commands_run_in_one_session() {
     let mut steps = vec![Step {
         name: "the folder".to_owned(),
         script: format!("WORK={}", playground.work().display()),
-        expected: Vec::new(),
     }];
     steps.extend(SESSION.iter().map(|part| match part {
         Given(script) => Step {
             name: format!("{script:?}"),
             script: (*script).to_owned(),
-            expected: Vec::new(),
         },
         Of(page, first) => {
             let block = block(&pages, page, first);
@@ -327,7 +325,6 @@ fn the_pages_commands_run_in_one_session() {
                 name: format!("{page}:{}", block.line),
                 // What it exports is its own.
                 script: format!("(\n{script})"),
-                expected: Vec::new(),
             }
         }
     }));
