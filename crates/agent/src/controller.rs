@@ -102,7 +102,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     let client = Client::try_from(config.clone())?;
     let fence = Fence::default();
-    let fenced = fence.client(config)?;
+    let fenced = fence.client(config, timings.margin() / 2)?;
     let identity = format!("{}_{}", options.identity, unique());
     let shared = Arc::new(Shared::new(&options.namespace, fence.clone()));
 

@@ -312,7 +312,7 @@ fn nodes_of_all_versions_reach_each_other() {
         // Nothing may need more than the restart of containerd.
         node.run(&[node.restart_containerd_command().to_str().unwrap()]);
         let script = format!(
-            "ask() {{ for i in 1 2 3 4 5 6 7 8 9 10; do busybox nc -w 2 $1 $2 </dev/null 2>/dev/null && return; sleep 1; done; exit 1; }}
+            "ask() {{ for i in 1 2 3 4 5 6 7 8 9 10; do busybox nc -w 2 $1 $2 </dev/null 2>/dev/null | busybox grep served && return; sleep 1; done; exit 1; }}
 ask {address} 8080; ask $SERVER_SERVICE_HOST $SERVER_SERVICE_PORT"
         );
         let name = format!("client-on-{}", node.name());

@@ -38,6 +38,12 @@ impl Timings {
         }
         Ok(())
     }
+
+    /// How long it is from the moment at which a leader stops until another may lead.
+    #[must_use]
+    pub fn margin(&self) -> Duration {
+        self.lease_duration.saturating_sub(self.renew_deadline)
+    }
 }
 
 /// What the Lease says.

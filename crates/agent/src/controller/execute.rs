@@ -333,10 +333,18 @@ impl Executor {
     }
 
     async fn apply_installer(&self) -> Result<(), ExecuteError> {
-        let Some(cluster) = self.shared.world().cluster().cloned() else {
+        let (cluster, installer) = {
+            let world = self.shared.world();
+            let installer = world.installers.all().values().next().cloned();
+            (world.cluster().cloned(), installer)
+        };
+        let Some(cluster) = cluster else {
             return Ok(());
         };
-        let (body, _) = build::installer(&cluster.spec, &self.shared.namespace);
+        let (mut body, _) = build::installer(&cluster.spec, &self.shared.namespace);
+        if let Some(installer) = installer {
+            body["metadata"]["resourceVersion"] = json!(installer.meta.version);
+        }
         let api = Api::<WireDaemonSet>::namespaced(self.client.clone(), &self.shared.namespace);
         let patch = Patch::Apply(&body);
         let params = applying();
@@ -398,12 +406,13 @@ fn set<T: serde::Serialize>(body: &mut Value, key: &str, value: &Option<T>) {
     }
 }
 
-/// With the uid, so that a status never lands in a later object of the same name.
+/// With the uid, so that a status never lands in a later object of the same name, and with the
+/// version, so that one that was decided before another wrote does not land at all.
 fn status_patch(kind: &str, meta: &Meta, status: &Value) -> Value {
     json!({
         "apiVersion": format!("{}/v1", names::GROUP),
         "kind": kind,
-        "metadata": {"name": meta.name, "uid": meta.uid},
+        "metadata": {"name": meta.name, "uid": meta.uid, "resourceVersion": meta.version},
         "status": status,
     })
 }

@@ -5,17 +5,20 @@
 //! that moment. The time is that of `CLOCK_BOOTTIME`, which goes on while the process is stopped
 //! and while the machine sleeps, and jumps with no clock of the day.
 //!
-//! A request passes from the task that makes it to the task of its connection, and may wait
-//! there for a thread. So both look at the fence: [`Fence`] as a layer for the requests, and as
-//! the executor of the client ([`Fence::client`]) for its connections, which end where the lease
-//! is lost.
+//! A request passes from the task that makes it to the task of its connection and from there to
+//! the socket, and may wait at each step: for a thread, or because the process is stopped. So all
+//! three look at the fence: [`Fence`] as a layer for the requests, as the executor of the client
+//! for its connections, which end where the lease is lost, and below TLS in front of each `write`
+//! ([`socket`]). What the kernel has taken it does not send later either: see there.
 //!
-//! **What remains.** A process that is stopped between the check and the `write` of the same
-//! poll of a connection still sends that request when it goes on, one for each of its threads at
-//! most; and what has been written lies in the kernel until the network takes it. So what must
-//! not come late (finalizers, the turns of nodes) carries the version of what it changes, and
-//! deletions the uid: the API server refuses them then. All else (statuses, Jobs by name, the
-//! installer) the new leader sets right.
+//! **What remains.** A thread that is stopped in the few instructions between the last look and
+//! the kernel sends that one request when it goes on. So what must not come late carries the
+//! version of what it changes (statuses, finalizers, the turns of nodes, the installer), and
+//! deletions the uid: the API server refuses them once another has written. A Job is made by its
+//! name, with its image as the owner: a second of it cannot be, and one that nobody wants the new
+//! leader deletes.
+
+mod socket;
 
 use std::fmt;
 use std::pin::Pin;
@@ -25,8 +28,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Method, Request};
-use kube::client::{Body, Client, ClientBuilder};
-use kube::config::Config;
+use kube::client::Body;
+use tokio::sync::Notify;
 use tower::{BoxError, Layer, Service};
 
 /// A point in time of `CLOCK_BOOTTIME`, as the time since the boot.
@@ -67,6 +70,7 @@ pub struct Deposed;
 pub struct Fence {
     // Nanoseconds since the boot; 0 is never.
     until: Arc<AtomicU64>,
+    closed: Arc<Notify>,
     counts: Arc<Counts>,
 }
 
@@ -94,6 +98,24 @@ impl Fence {
     /// Refuses all writes from now on.
     pub fn close(&self) {
         self.until.store(0, Ordering::SeqCst);
+        self.closed.notify_waiters();
+    }
+
+    /// Waits until no writes go through any more.
+    pub async fn lost(&self) {
+        loop {
+            let mut closed = std::pin::pin!(self.closed.notified());
+            closed.as_mut().enable();
+            let until = Moment(Duration::from_nanos(self.until.load(Ordering::SeqCst)));
+            let left = until.since(now());
+            if left.is_zero() {
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(left) => {}
+                () = closed => {}
+            }
+        }
     }
 
     /// Whether writes go through now.
@@ -117,15 +139,6 @@ impl Fence {
         )
     }
 
-    /// A client that is fenced: its requests and its connections.
-    ///
-    /// # Errors
-    /// The configuration is wrong.
-    pub fn client(&self, config: Config) -> kube::Result<Client> {
-        let builder = ClientBuilder::try_from((config, self.clone()))?;
-        Ok(builder.with_layer(self).build())
-    }
-
     fn refuse(&self) -> BoxError {
         self.counts.refused.fetch_add(1, Ordering::Relaxed);
         Box::new(Deposed)
@@ -143,13 +156,17 @@ type Connection = Pin<Box<dyn Future<Output = ()> + Send>>;
 impl hyper::rt::Executor<Connection> for Fence {
     fn execute(&self, mut connection: Connection) {
         let fence = self.clone();
-        tokio::spawn(std::future::poll_fn(move |context| {
-            if fence.holds() {
+        tokio::spawn(async move {
+            let mut lost = std::pin::pin!(fence.lost());
+            std::future::poll_fn(|context| {
+                // The clock of the timer stands still while the machine sleeps; that of the fence does not.
+                if lost.as_mut().poll(context).is_ready() || !fence.holds() {
+                    return Poll::Ready(());
+                }
                 connection.as_mut().poll(context)
-            } else {
-                Poll::Ready(())
-            }
-        }));
+            })
+            .await;
+        });
     }
 }
 

@@ -19,6 +19,8 @@ use super::world::{Key, World};
 
 /// How many nodes are written to at once.
 const ASKED_AT_ONCE: usize = 8;
+/// When a key is looked at again of which another wrote the object first.
+const AFTER_CONFLICT: Duration = Duration::from_millis(100);
 
 /// Works on keys until it is dropped.
 pub async fn work(shared: Arc<Shared>, executor: Executor) {
@@ -40,15 +42,16 @@ pub async fn work(shared: Arc<Shared>, executor: Executor) {
                 shared.queue.done(&key, again);
                 "done"
             }
+            // Ordinary: another wrote first, and the next look has the newer object.
+            Err(error @ ExecuteError::Changed(_)) => {
+                tracing::debug!(?key, %error, "again");
+                shared.queue.done(&key, Some(AFTER_CONFLICT));
+                "conflict"
+            }
             Err(error) => {
                 let pause = shared.queue.failed(&key);
-                // A conflict is ordinary: the next look has the newer object.
-                if matches!(error, ExecuteError::Changed(_)) {
-                    tracing::debug!(?key, %error, "again");
-                } else {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(?key, error, ?pause, "again after a pause");
-                }
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(?key, error, ?pause, "again after a pause");
                 "failed"
             }
         };

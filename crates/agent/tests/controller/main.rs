@@ -12,6 +12,7 @@
 )]
 
 mod audit;
+mod cut;
 mod disable;
 mod images;
 mod leaders;
