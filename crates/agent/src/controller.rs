@@ -128,6 +128,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }));
 
     let executor = Executor::new(fenced, &identity, shared.clone());
+    let mut workers = JoinSet::new();
+    let (finish, finishing) = tokio::sync::watch::channel(false);
     let end = loop {
         tokio::select! {
             _ = terminate.recv() => break Ok(()),
@@ -137,13 +139,15 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
                 _ => anyhow!("the health server ended"),
             }),
             Some(_) = watches.join_next() => break Err(anyhow!("a watch ended")),
-            () = lead(&shared, &executor, &mut leading) => {}
+            () = lead(&shared, &executor, &mut workers, &finishing, &mut leading) => {}
         }
     };
-    // The workers ended with the loop; now the lease may pass on.
+    // What a worker has begun it ends, or the fence ends it; then the lease may pass on.
+    stop.send_replace(true);
+    finish.send_replace(true);
+    while workers.join_next().await.is_some() {}
     shared.set_leads(false);
     drained.notify_one();
-    stop.send_replace(true);
     election.await.context("the election")?;
     if !health.is_finished() {
         health.abort();
@@ -155,6 +159,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
 async fn lead(
     shared: &Arc<Shared>,
     executor: &Executor,
+    workers: &mut JoinSet<()>,
+    finishing: &tokio::sync::watch::Receiver<bool>,
     leading: &mut tokio::sync::watch::Receiver<bool>,
 ) {
     if leading.wait_for(|leads| *leads).await.is_err() {
@@ -163,10 +169,10 @@ async fn lead(
     while !shared.world().unsynced().is_empty() {
         tokio::time::sleep(LOOK).await;
     }
-    let mut workers = JoinSet::new();
     shared.set_leads(true);
     for _ in 0..WORKERS {
-        workers.spawn(reconcile::work(shared.clone(), executor.clone()));
+        let work = reconcile::work(shared.clone(), executor.clone(), finishing.clone());
+        workers.spawn(work);
     }
     tokio::select! {
         _ = leading.wait_for(|leads| !*leads) => {}

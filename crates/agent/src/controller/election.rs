@@ -3,12 +3,16 @@
 //! A candidate watches the Lease. It takes one that nobody holds at once, and one that was not
 //! renewed for its whole duration as *this* machine's clock counts it: times written by other
 //! machines are compared with nothing. The leader renews; it leads until `renew_deadline` after
-//! the *start* of the last renewal that succeeded, which is shorter than the duration by more
-//! than a write may take, so that no other leads before its last write was done or refused.
+//! the *start* of the last renewal that succeeded, which is shorter than the duration, so that its
+//! last write has arrived, or will not, before another leads.
 
 use std::time::Duration;
 
 use super::fence::Moment;
+
+/// The least time between the end of one leader and the start of another: the kernel's clock of a
+/// TCP connection ticks in fifths of a second.
+const LEAST_MARGIN: Duration = Duration::from_secs(1);
 
 /// How long what lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +37,11 @@ impl Timings {
         if self.renew_deadline <= self.retry_period {
             return Err("the renew deadline must be longer than the retry period".to_owned());
         }
-        if self.lease_duration <= self.renew_deadline {
-            return Err("the lease duration must be longer than the renew deadline".to_owned());
+        if self.margin() < LEAST_MARGIN {
+            return Err(
+                "the lease duration must be longer than the renew deadline by at least 1 s"
+                    .to_owned(),
+            );
         }
         Ok(())
     }

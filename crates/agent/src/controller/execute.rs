@@ -146,7 +146,15 @@ impl Executor {
         let what = format!("status of AcceleratedImage {}", meta.name);
         let patch = Patch::Apply(&patch);
         let write = async { or_gone(api.patch_status(&meta.name, &applying(), &patch).await) };
-        if let Some(image) = self.call(&what, write).await? {
+        let written = self.call(&what, write).await;
+        if matches!(written, Err(ExecuteError::Changed(_))) {
+            // The watch may be late, or broken.
+            let read = self.call(&what, api.get_opt(&meta.name)).await;
+            read.into_iter()
+                .flatten()
+                .for_each(|image| self.saw_image(image));
+        }
+        if let Some(image) = written? {
             self.saw_image(image);
         }
         Ok(())
@@ -184,9 +192,17 @@ impl Executor {
         let patch = Patch::Apply(&patch);
         let write = async { or_gone(api.patch_status(&meta.name, &applying(), &patch).await) };
         let what = "status of the ImageAcceleration";
-        if let Some(one) = self.call(what, write).await? {
+        let saw = |one| {
             let event = watcher::Event::Apply(one);
             self.shared.change(|world| world.cluster_event(event));
+        };
+        let written = self.call(what, write).await;
+        if matches!(written, Err(ExecuteError::Changed(_))) {
+            let read = self.call(what, api.get_opt(&meta.name)).await;
+            read.into_iter().flatten().for_each(saw);
+        }
+        if let Some(one) = written? {
+            saw(one);
         }
         Ok(())
     }
@@ -271,7 +287,8 @@ impl Executor {
             }
             Action::DeleteLease(name, uid) => {
                 let api = Api::<AccelerationNode>::all(self.client.clone());
-                let params = with_uid(DeleteParams::background(), &uid);
+                let meta = (self.shared.world().leases.get(&name)).map(|one| one.meta.clone());
+                let params = just(DeleteParams::background(), &uid, meta.as_ref());
                 let write = async { or_gone(api.delete(&name, &params).await) };
                 let what = format!("deletion of AccelerationNode {name}");
                 self.call(&what, write).await.map(|_| ())
@@ -326,7 +343,8 @@ impl Executor {
     async fn delete_job(&self, name: &str, uid: &str) -> Result<(), ExecuteError> {
         let api = Api::<Job>::namespaced(self.client.clone(), &self.shared.namespace);
         // In the foreground, so that the Job is there as long as its Pod may work.
-        let params = with_uid(DeleteParams::foreground(), uid);
+        let meta = (self.shared.world().jobs.get(name)).map(|one| one.meta.clone());
+        let params = just(DeleteParams::foreground(), uid, meta.as_ref());
         let write = async { or_gone(api.delete(name, &params).await) };
         self.call(&format!("deletion of Job {name}"), write).await?;
         Ok(())
@@ -335,7 +353,7 @@ impl Executor {
     async fn apply_installer(&self) -> Result<(), ExecuteError> {
         let (cluster, installer) = {
             let world = self.shared.world();
-            let installer = world.installers.all().values().next().cloned();
+            let installer = world.installers.get(names::NODE).cloned();
             (world.cluster().cloned(), installer)
         };
         let Some(cluster) = cluster else {
@@ -343,6 +361,8 @@ impl Executor {
         };
         let (mut body, _) = build::installer(&cluster.spec, &self.shared.namespace);
         if let Some(installer) = installer {
+            // With the uid too: else one that is gone would be made again.
+            body["metadata"]["uid"] = json!(installer.meta.uid);
             body["metadata"]["resourceVersion"] = json!(installer.meta.version);
         }
         let api = Api::<WireDaemonSet>::namespaced(self.client.clone(), &self.shared.namespace);
@@ -357,7 +377,8 @@ impl Executor {
 
     async fn delete_installer(&self, uid: &str) -> Result<(), ExecuteError> {
         let api = Api::<DaemonSet>::namespaced(self.client.clone(), &self.shared.namespace);
-        let params = with_uid(DeleteParams::foreground(), uid);
+        let meta = (self.shared.world().installers.get(names::NODE)).map(|one| one.meta.clone());
+        let params = just(DeleteParams::foreground(), uid, meta.as_ref());
         let write = async { or_gone(api.delete(names::NODE, &params).await) };
         self.call("deletion of the DaemonSet uimgacc-node", write)
             .await?;
@@ -417,10 +438,12 @@ fn status_patch(kind: &str, meta: &Meta, status: &Value) -> Value {
     })
 }
 
-fn with_uid(params: DeleteParams, uid: &str) -> DeleteParams {
+/// Only the object of that uid, and as it was last seen.
+fn just(params: DeleteParams, uid: &str, seen: Option<&Meta>) -> DeleteParams {
+    let seen = seen.filter(|seen| seen.uid == uid);
     params.preconditions(Preconditions {
         uid: Some(uid.to_owned()),
-        resource_version: None,
+        resource_version: seen.map(|seen| seen.version.clone()),
     })
 }
 

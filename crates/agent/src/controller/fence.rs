@@ -12,11 +12,13 @@
 //! ([`socket`]). What the kernel has taken it does not send later either: see there.
 //!
 //! **What remains.** A thread that is stopped in the few instructions between the last look and
-//! the kernel sends that one request when it goes on. So what must not come late carries the
-//! version of what it changes (statuses, finalizers, the turns of nodes, the installer), and
-//! deletions the uid: the API server refuses them once another has written. A Job is made by its
-//! name, with its image as the owner: a second of it cannot be, and one that nobody wants the new
-//! leader deletes.
+//! the kernel sends that one request when it goes on; a machine that sleeps may send what its kernel
+//! still had; and what has arrived waits for the API server, or for a load balancer in front of it.
+//! So what must not come late names what it was decided on: statuses, finalizers, the turns of nodes
+//! and all deletions carry the uid and the version, as does the installer once it is there. The API
+//! server refuses them when another has written since. A Job is made by its name and names the
+//! image's uid: one that comes late does nothing to another image, and the new leader deletes it.
+//! The first installer carries nothing, nor do events; the new leader sets the former right.
 
 mod socket;
 
@@ -113,7 +115,8 @@ impl Fence {
             }
             tokio::select! {
                 () = tokio::time::sleep(left) => {}
-                () = closed => {}
+                // Also where it opens again at once: that is another term.
+                () = closed => return,
             }
         }
     }

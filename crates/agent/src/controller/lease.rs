@@ -207,13 +207,18 @@ fn lease(
         },
         spec: Some(LeaseSpec {
             holder_identity: Some(identity.to_owned()),
-            lease_duration_seconds: i32::try_from(timings.lease_duration.as_secs().max(1)).ok(),
+            lease_duration_seconds: i32::try_from(whole_seconds(timings.lease_duration)).ok(),
             renew_time: Some(now.clone()),
             acquire_time: new_holder.then_some(now),
             lease_transitions: new_holder.then(|| transitions.map_or(0, |count| count + 1)),
             ..LeaseSpec::default()
         }),
     }
+}
+
+/// Rounded up: who waits too long does no harm.
+fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
 fn record(lease: &Lease) -> Record {

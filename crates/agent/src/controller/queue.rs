@@ -2,7 +2,8 @@
 //! at a time.
 //!
 //! **Guarantees.** A key that is added while it is worked on is given out again afterwards. A key
-//! that fails comes back with a growing pause (0.2 s to 2 minutes); one that succeeds starts anew.
+//! that fails comes back with a growing pause (0.2 s to 2 minutes), and so does one of which another
+//! wrote the object first, unless that change is seen earlier; one that succeeds starts anew.
 //! The queue is as long as there are keys, and keys are objects.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -99,31 +100,40 @@ impl<K: Clone + Ord + Hash> Queue<K> {
 
     /// The work on that key was done; it is due again after `again`, if that is given.
     pub fn done(&self, key: &K, again: Option<Duration>) {
+        self.state().failures.remove(key);
         self.finish(key, again, true);
     }
 
     /// The work on that key failed: it is due again after its pause.
     pub fn failed(&self, key: &K) -> Duration {
-        let mut state = self.state();
-        let failures = state.failures.entry(key.clone()).or_default();
-        *failures = failures.saturating_add(1);
-        let pause = FIRST_PAUSE
-            .saturating_mul(1 << (*failures - 1).min(16))
-            .min(LONGEST_PAUSE);
-        drop(state);
+        let pause = self.growing(key);
         self.finish(key, Some(pause), false);
         pause
     }
 
-    fn finish(&self, key: &K, again: Option<Duration>, success: bool) {
+    /// What was decided on that key was outdated: it is due again when it changes, or after a pause
+    /// as that of failures.
+    pub fn outdated(&self, key: &K) -> Duration {
+        let pause = self.growing(key);
+        self.finish(key, Some(pause), true);
+        pause
+    }
+
+    fn growing(&self, key: &K) -> Duration {
         let mut state = self.state();
-        if success {
-            state.failures.remove(key);
-        }
+        let failures = state.failures.entry(key.clone()).or_default();
+        *failures = failures.saturating_add(1);
+        FIRST_PAUSE
+            .saturating_mul(1 << (*failures - 1).min(16))
+            .min(LONGEST_PAUSE)
+    }
+
+    fn finish(&self, key: &K, again: Option<Duration>, changes_count: bool) {
+        let mut state = self.state();
         let wanted = state.busy.remove(key).flatten();
         let again = again.map(|pause| Instant::now() + pause);
         // What changed meanwhile does not shorten the pause after a failure.
-        let at = match (wanted, again, success) {
+        let at = match (wanted, again, changes_count) {
             (Some(wanted), Some(again), true) => Some(wanted.min(again)),
             (wanted, None, _) => wanted,
             (_, again, _) => again,
@@ -225,6 +235,24 @@ mod tests {
         queue.done(&"a", Some(NOW));
         assert_eq!(queue.next().await, "a");
         assert_eq!(queue.failed(&"a"), FIRST_PAUSE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_outdated_waits_for_its_change_but_not_for_ever() {
+        let queue = Queue::default();
+        queue.add("a", NOW);
+        assert_eq!(queue.next().await, "a");
+        queue.add("a", NOW);
+        assert_eq!(queue.outdated(&"a"), FIRST_PAUSE);
+        let start = Instant::now();
+        assert_eq!(queue.next().await, "a");
+        assert_eq!(start.elapsed(), NOW);
+        assert_eq!(queue.outdated(&"a"), FIRST_PAUSE * 2);
+        assert_eq!(queue.next().await, "a");
+        assert_eq!(start.elapsed(), FIRST_PAUSE * 2);
+        queue.done(&"a", Some(NOW));
+        assert_eq!(queue.next().await, "a");
+        assert_eq!(queue.outdated(&"a"), FIRST_PAUSE);
     }
 
     #[tokio::test(start_paused = true)]

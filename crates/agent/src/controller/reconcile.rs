@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
 use tracing::Instrument as _;
-use uimgacc_objects::{ImageAccelerationSpec, Phase};
+use uimgacc_objects::{ImageAccelerationSpec, Phase, names};
 
 use super::build::{self, Work};
 use super::context::Shared;
@@ -19,14 +20,18 @@ use super::world::{Key, World};
 
 /// How many nodes are written to at once.
 const ASKED_AT_ONCE: usize = 8;
-/// When a key is looked at again of which another wrote the object first.
-const AFTER_CONFLICT: Duration = Duration::from_millis(100);
+/// From which pause on conflicts are not ordinary any more.
+const LONG_CONFLICT: Duration = Duration::from_secs(5);
 
-/// Works on keys until it is dropped.
-pub async fn work(shared: Arc<Shared>, executor: Executor) {
+/// Works on keys until it is dropped, or ends after one where it is told to.
+pub async fn work(shared: Arc<Shared>, executor: Executor, mut end: watch::Receiver<bool>) {
     let _running = shared.worker();
     loop {
-        let key = shared.queue.next().await;
+        let key = tokio::select! {
+            biased;
+            _ = end.wait_for(|end| *end) => return,
+            key = shared.queue.next() => key,
+        };
         let kind = key.kind();
         let begun = std::time::Instant::now();
         let span = tracing::debug_span!("reconcile", ?key);
@@ -44,8 +49,12 @@ pub async fn work(shared: Arc<Shared>, executor: Executor) {
             }
             // Ordinary: another wrote first, and the next look has the newer object.
             Err(error @ ExecuteError::Changed(_)) => {
-                tracing::debug!(?key, %error, "again");
-                shared.queue.done(&key, Some(AFTER_CONFLICT));
+                let pause = shared.queue.outdated(&key);
+                if pause < LONG_CONFLICT {
+                    tracing::debug!(?key, %error, ?pause, "again");
+                } else {
+                    tracing::warn!(?key, %error, ?pause, "again, though not for the first time");
+                }
                 "conflict"
             }
             Err(error) => {
@@ -87,7 +96,7 @@ async fn reconcile(
             };
             let asking = stream::iter(actions).map(|action| executor.act(action));
             let asked: Vec<_> = asking.buffer_unordered(ASKED_AT_ONCE).collect().await;
-            asked.into_iter().collect::<Result<(), _>>()?;
+            asked.into_iter().fold(Ok(()), worse)?;
             again
         }
         Key::Places => {
@@ -98,7 +107,7 @@ async fn reconcile(
                 if result.as_ref().is_err_and(ExecuteError::is_deposed) {
                     return result.map(|()| None);
                 }
-                first = first.and(result);
+                first = worse(first, result);
             }
             first?;
             None
@@ -125,7 +134,18 @@ async fn start(shared: &Shared, executor: &Executor, work: &Work) -> Result<(), 
     Ok(())
 }
 
-/// Does all of them though one fails; the first failure is reported.
+/// The first failure, but a conflict only where there is no other.
+fn worse(
+    first: Result<(), ExecuteError>,
+    second: Result<(), ExecuteError>,
+) -> Result<(), ExecuteError> {
+    match (first, second) {
+        (Ok(()) | Err(ExecuteError::Changed(_)), Err(second)) => Err(second),
+        (first, _) => first,
+    }
+}
+
+/// Does all of them though one fails; see [`worse`] for what is reported.
 async fn act_all(executor: &Executor, actions: Vec<Action>) -> Result<(), ExecuteError> {
     let mut first = Ok(());
     for action in actions {
@@ -133,7 +153,7 @@ async fn act_all(executor: &Executor, actions: Vec<Action>) -> Result<(), Execut
         if result.as_ref().is_err_and(ExecuteError::is_deposed) {
             return result;
         }
-        first = first.and(result);
+        first = worse(first, result);
     }
     first
 }
@@ -214,6 +234,16 @@ async fn leftovers(
     Ok(None)
 }
 
+/// Whether a Job was made for another image of that name, or is to delete one that is to stay: the
+/// request of a leader that leads no more may come late.
+fn is_stray(job: &JobView, image: &ImageView) -> bool {
+    let other = job
+        .image_uid
+        .as_ref()
+        .is_some_and(|uid| *uid != image.meta.uid);
+    other || (job.component == "delete" && image.meta.deleting.is_none())
+}
+
 /// The Job of that component for that image.
 fn job_of<'a>(world: &'a World, component: &str, image: Option<&str>) -> Option<&'a JobView> {
     world
@@ -243,6 +273,14 @@ fn decide_image(world: &World, image: &ImageView, now: Timestamp) -> image::Deci
     let spec = cluster.map(|cluster| &cluster.spec);
     let store_ready = cluster.is_some_and(cluster::is_store_ready);
     let name = image.meta.name.clone();
+    let strays: Vec<&JobView> = ["convert", "delete"]
+        .into_iter()
+        .filter_map(|component| job_of(world, component, Some(&name)))
+        .filter(|job| is_stray(job, image))
+        .collect();
+    if !strays.is_empty() {
+        return image::Decision::without(image, &strays);
+    }
     let find = |work: &Work| {
         let job = job_of(world, work.component(), Some(&name));
         let state = state_of(world, job, work, spec, Some(image), now);
@@ -284,7 +322,7 @@ fn decide_image(world: &World, image: &ImageView, now: Timestamp) -> image::Deci
 
 fn decide_cluster(world: &World, cluster: &ClusterView, namespace: &str) -> cluster::Decision {
     let now = Timestamp::now();
-    let installer = world.installers.all().values().next().map(|set| &**set);
+    let installer = world.installers.get(names::NODE).map(|set| &**set);
     if cluster.meta.deleting.is_some() {
         let images = world.images.all().values();
         let users = images

@@ -16,6 +16,8 @@ use super::wire::{WireCondition, WireDaemonSet, WireJob, WirePod};
 
 /// Annotation of Jobs: the whole name of the image.
 pub const IMAGE_ANNOTATION: &str = "uimgacc.io/image";
+/// The uid of the image that a Job is for.
+pub const IMAGE_UID_ANNOTATION: &str = "uimgacc.io/image-uid";
 /// Annotation of Jobs and of the DaemonSet: the digest of what they were made from.
 pub const INPUTS_ANNOTATION: &str = "uimgacc.io/inputs";
 /// Annotation of Jobs: the digest of the store's specification.
@@ -409,6 +411,8 @@ pub struct JobView {
     pub component: String,
     /// The image it is for.
     pub image: Option<String>,
+    /// The uid of that image; those before did not tell.
+    pub image_uid: Option<String>,
     /// What it was made from.
     pub inputs: String,
     /// The store it was made for.
@@ -453,6 +457,7 @@ impl From<WireJob> for JobView {
                 .and_then(|labels| labels.get(COMPONENT_LABEL).cloned())
                 .unwrap_or_default(),
             image: annotation(IMAGE_ANNOTATION),
+            image_uid: annotation(IMAGE_UID_ANNOTATION),
             inputs: annotation(INPUTS_ANNOTATION).unwrap_or_default(),
             store: annotation(STORE_ANNOTATION).unwrap_or_default(),
             attempt: annotation(ATTEMPT_ANNOTATION)

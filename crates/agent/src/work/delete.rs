@@ -2,15 +2,16 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use clap::Args;
 use kube::Client as Kube;
-use kube::api::Api;
+use kube::api::{Api, ObjectMeta};
 use uimgacc_objects::AcceleratedImage;
 use uimgacc_store::{DeleteError, StoreReader};
 use uimgacc_types::ImageReference;
 
 use super::failure::Failure;
-use super::patience::read;
+use super::patience::patiently;
 use super::{blocking, leases, report, sweep};
 
 /// How long a node's own lease in the store may last after it has given a chain back: a pull that
@@ -24,9 +25,18 @@ pub(super) struct Options {
     /// Name of the AcceleratedImage
     #[arg(long, value_name = "NAME")]
     image: String,
+    /// Only if that object has this uid
+    #[arg(long, env = "UIMGACC_IMAGE_UID", value_name = "UID")]
+    uid: Option<String>,
     /// Delete although somebody holds it
     #[arg(long)]
     force: bool,
+}
+
+/// Whether an image is the one to be deleted.
+fn is_meant(image: &ObjectMeta, uid: Option<&str>) -> bool {
+    let same = uid.is_none_or(|uid| image.uid.as_deref() == Some(uid));
+    same && image.deletion_timestamp.is_some()
 }
 
 pub(super) async fn run(
@@ -35,7 +45,16 @@ pub(super) async fn run(
     options: &Options,
 ) -> Result<(), Failure> {
     let images: Api<AcceleratedImage> = Api::all(kube.clone());
-    let image = read(&images, &options.image).await?;
+    let found = patiently(|| images.get_opt(&options.image)).await;
+    let found = found
+        .with_context(|| format!("cannot read the AcceleratedImage {}", options.image))
+        .map_err(Failure::retried)?;
+    let Some(image) = found.filter(|image| is_meant(&image.metadata, options.uid.as_deref()))
+    else {
+        // This Job came too late: what it was made for is gone, and another of the name is to stay.
+        tracing::info!(image = options.image, "it is not to be deleted");
+        return Ok(());
+    };
     let target: ImageReference = match image.spec.target_image.parse() {
         Ok(target) => target,
         Err(_) => {
@@ -62,4 +81,22 @@ pub(super) async fn run(
     let freed = sweep::run_alone(store, Duration::ZERO).await?;
     tracing::info!(files = freed.files, bytes = freed.bytes, waiting_for = ?freed.waiting_for, "deleted");
     report::store(kube, store).await
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn only_what_is_to_go_is_deleted() {
+        let image = |value: serde_json::Value| serde_json::from_value::<ObjectMeta>(value).unwrap();
+        let going =
+            image(serde_json::json!({"uid": "a", "deletionTimestamp": "2026-01-01T00:00:00Z"}));
+        let staying = image(serde_json::json!({"uid": "a"}));
+        assert!(is_meant(&going, Some("a")) && is_meant(&going, None));
+        assert!(!is_meant(&going, Some("b")));
+        assert!(!is_meant(&staying, Some("a")) && !is_meant(&staying, None));
+    }
 }

@@ -19,7 +19,6 @@ pub(crate) struct Request {
     /// `verb resource`.
     pub(crate) what: String,
     /// Path and status.
-    #[expect(dead_code, reason = "shown where a test fails")]
     answer: String,
 }
 
@@ -28,6 +27,11 @@ impl Request {
         !["get ", "list ", "watch "]
             .iter()
             .any(|verb| self.what.starts_with(verb))
+    }
+
+    /// Whether it was refused because the object is not what the request says.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.answer.ends_with(" 409")
     }
 }
 

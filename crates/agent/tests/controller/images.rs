@@ -27,6 +27,7 @@ fn images_are_made_fail_and_go() {
     stage.enable("one");
     stage.convert("one", "early", CHAIN);
     what_the_job_wrote_is_kept(&stage);
+    a_job_that_came_late_is_removed(&stage);
     a_failure_is_told_and_not_repeated(&stage);
     what_died_goes_on(&stage);
     a_target_has_one_owner(&stage);
@@ -91,6 +92,37 @@ fn what_the_job_wrote_is_kept(stage: &Stage) {
             .iter()
             .all(|wanted| events.iter().any(|(reason, _)| reason == wanted))
     });
+}
+
+/// As a leader makes it that does not know yet that it leads no more.
+fn a_job_that_came_late_is_removed(stage: &Stage) {
+    let before = stage.image("early");
+    let uid = before["metadata"]["uid"].as_str().unwrap();
+    for (component, uid) in [("delete", uid), ("delete", "another"), ("convert", "another")] {
+        let name = format!("uimgacc-{component}-early");
+        let job = json!({
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {
+                "name": name,
+                "namespace": "kube-system",
+                "labels": {
+                    "app.kubernetes.io/part-of": "uimgacc",
+                    "app.kubernetes.io/component": component,
+                },
+                "annotations": {"uimgacc.io/image": "early", "uimgacc.io/image-uid": uid},
+            },
+            "spec": {"template": {"spec": {
+                "restartPolicy": "Never",
+                "containers": [{"name": "work", "image": "registry.example/uimgacc:1"}],
+            }}},
+        });
+        stage.cluster.apply(&job.to_string());
+        stage.wait("one", "the late Job is gone", || {
+            stage.object(&["job", "-n", "kube-system", &name]).is_null()
+        });
+    }
+    assert_eq!(stage.image("early")["status"], before["status"]);
 }
 
 fn a_failure_is_told_and_not_repeated(stage: &Stage) {

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use uimgacc_objects::{AcceleratedImageSpec, ImageAccelerationSpec, names};
 
 use super::super::view::{
-    ATTEMPT_ANNOTATION, COMPONENT_LABEL, IMAGE_ANNOTATION, INPUTS_ANNOTATION, ImageView,
-    PART_OF_LABEL, STORE_ANNOTATION,
+    ATTEMPT_ANNOTATION, COMPONENT_LABEL, IMAGE_ANNOTATION, IMAGE_UID_ANNOTATION, INPUTS_ANNOTATION,
+    ImageView, PART_OF_LABEL, STORE_ANNOTATION,
 };
 use super::{fitting, host_label, inputs, store, store_inputs};
 
@@ -140,7 +140,7 @@ pub fn job(
         "parallelism": 1,
         "template": {
             "metadata": {"labels": labels},
-            "spec": pod(work, spec, image.map(|image| image.spec)),
+            "spec": pod(work, spec, image),
         },
     });
     if let Some(deadline) = work.deadline() {
@@ -162,6 +162,9 @@ pub fn job(
     });
     if let Some(name) = work.image() {
         annotations[IMAGE_ANNOTATION] = json!(name);
+    }
+    if let Some(image) = image {
+        annotations[IMAGE_UID_ANNOTATION] = json!(image.uid);
     }
     let mut metadata = json!({
         "name": work.job_name(),
@@ -187,7 +190,7 @@ pub fn job(
     (object, digest)
 }
 
-fn pod(work: &Work, spec: &ImageAccelerationSpec, image: Option<&AcceleratedImageSpec>) -> Value {
+fn pod(work: &Work, spec: &ImageAccelerationSpec, image: Option<ImageInputs<'_>>) -> Value {
     let mut args = vec!["work".to_owned(), work.component().to_owned()];
     if let Some(name) = work.image() {
         args.extend(["--image".to_owned(), name.to_owned()]);
@@ -207,6 +210,10 @@ fn pod(work: &Work, spec: &ImageAccelerationSpec, image: Option<&AcceleratedImag
         json!({"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}),
         json!({"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}),
     ];
+    if let (Work::Delete { .. }, Some(image)) = (work, image) {
+        // Not as an argument: the Pod's program may be of a version that does not know it.
+        env.push(json!({"name": "UIMGACC_IMAGE_UID", "value": image.uid}));
+    }
     // Root, for the store's files are root's; of root's powers only those that files need.
     let mut capabilities = vec!["CHOWN", "DAC_OVERRIDE", "FOWNER"];
     let mut security = json!({
@@ -233,7 +240,7 @@ fn pod(work: &Work, spec: &ImageAccelerationSpec, image: Option<&AcceleratedImag
         for registry in &spec.plain_http_registries {
             args.extend(["--plain-http-registry".to_owned(), registry.clone()]);
         }
-        let secret = image.and_then(|image| image.pull_secret.as_ref());
+        let secret = image.and_then(|image| image.spec.pull_secret.as_ref());
         if let Some(secret) = secret.or(spec.registry_credentials.as_ref()) {
             // Optional: without it the registry says what is missing, and a Pod that never starts says nothing.
             volumes.push(json!({

@@ -5,7 +5,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use uimgacc_objects::{Phase, find_condition};
 
 use super::super::build::Work;
-use super::super::view::{ClusterView, ImageView};
+use super::super::view::{ClusterView, ImageView, JobView};
 use super::job::{Failure, JobState};
 use super::{Action, Note, growing, put, until};
 
@@ -130,6 +130,18 @@ impl Decision {
             again: None,
             note: None,
             wants: None,
+        }
+    }
+
+    /// Nothing but that these Jobs are to go first: they are not of this image.
+    #[must_use]
+    pub fn without(image: &ImageView, strays: &[&JobView]) -> Self {
+        let going = strays.iter().filter(|job| job.meta.deleting.is_none());
+        let delete =
+            |job: &&JobView| Action::DeleteJob(job.meta.name.clone(), job.meta.uid.clone());
+        Self {
+            actions: going.map(delete).collect(),
+            ..Self::keep(image)
         }
     }
 }

@@ -4,7 +4,8 @@
 //! tries again, for a quarter of an hour, whether the process runs or not. So the kernel is told
 //! to give up after a part of the time between our deadline and the earliest moment at which
 //! another may lead (`TCP_USER_TIMEOUT`, tcp(7)), and a connection that ends because the lease is
-//! lost is reset, which throws away what was not sent (`SO_LINGER` of zero, socket(7)).
+//! lost is reset, which throws away what was not sent (`SO_LINGER` of zero, socket(7)). The
+//! kernel's clock for this stands still while the machine sleeps.
 
 use std::future::Future;
 use std::io;
@@ -21,6 +22,7 @@ use hyper_util::rt::TokioIo;
 use kube::client::retry::RetryPolicy;
 use kube::client::{Body, Client, ClientBuilder, ConfigExt as _};
 use kube::config::Config;
+use rustix::net::sockopt;
 use tokio::net::TcpStream;
 use tower::retry::RetryLayer;
 use tower::{BoxError, Service, ServiceBuilder};
@@ -28,8 +30,9 @@ use tower::{BoxError, Service, ServiceBuilder};
 use super::{Deposed, Fence};
 
 impl Fence {
-    /// A client that is fenced: its requests, its connections and its sockets. What the network
-    /// does not take within `patience` is never sent.
+    /// A client that is fenced: its requests, its connections and its sockets. What the other end
+    /// has not acknowledged within `patience` (at least half a second, see [`self`]) is never sent
+    /// again.
     ///
     /// The process must have a default provider of TLS; making any other client sees to it.
     ///
@@ -42,10 +45,10 @@ impl Fence {
         }
         let mut http = HttpConnector::new();
         http.enforce_http(false);
-        http.set_tcp_user_timeout(Some(patience));
         let fenced = Connector {
             inner: http,
             fence: self.clone(),
+            patience,
         };
         let tls = config.rustls_https_connector_with_connector(fenced)?;
         let mut connector = TimeoutConnector::new(tls);
@@ -73,22 +76,25 @@ impl Fence {
 struct Connector {
     inner: HttpConnector,
     fence: Fence,
+    patience: Duration,
 }
 
 impl Service<Uri> for Connector {
     type Response = Socket;
-    type Error = <HttpConnector as Service<Uri>>::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Socket, Self::Error>> + Send>>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Socket, BoxError>> + Send>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(context)
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(context).map_err(Into::into)
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let connecting = self.inner.call(uri);
         let fence = self.fence.clone();
+        let patience = u32::try_from(self.patience.as_millis()).unwrap_or(u32::MAX);
         Box::pin(async move {
             let stream = connecting.await?;
+            sockopt::set_tcp_user_timeout(stream.inner(), patience.max(1))?;
             Ok(Socket { stream, fence })
         })
     }

@@ -5,7 +5,6 @@ use std::net::{TcpListener, TcpStream as Peer};
 use std::time::Instant;
 
 use http::{Method, Request};
-use rustix::net::sockopt;
 
 use super::*;
 use crate::controller::fence::{is_deposed, now};
@@ -87,11 +86,10 @@ async fn a_socket_writes_only_while_the_lease_is_held() {
     let fence = Fence::default();
     fence.open_until(now().plus(MINUTE));
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut http = HttpConnector::new();
-    http.set_tcp_user_timeout(Some(PATIENCE));
     let mut connector = Connector {
-        inner: http,
+        inner: HttpConnector::new(),
         fence: fence.clone(),
+        patience: PATIENCE,
     };
     let uri = format!("http://{}", server.local_addr().unwrap());
     let mut socket = connector.call(uri.parse().unwrap()).await.unwrap();
