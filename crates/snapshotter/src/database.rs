@@ -15,6 +15,7 @@ mod tests;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use redb::{ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
@@ -27,8 +28,18 @@ const FORMAT: u64 = 1;
 /// The rows are held in memory anyway.
 const CACHE_BYTES: usize = 4 << 20;
 
+/// Between looks at a file that another process has open.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// What a removal may take: a commit writes some pages, and opening may write them again.
 const RESERVE_BYTES: u64 = 1 << 20;
+
+fn is_open_elsewhere(error: &Error) -> bool {
+    let Error::Database { source, .. } = error else {
+        return false;
+    };
+    matches!(**source, redb::Error::DatabaseAlreadyOpen)
+}
 
 /// An open database.
 #[derive(Debug)]
@@ -51,6 +62,22 @@ impl Database {
         let state = database.reopen()?;
         database.refill_reserve();
         Ok((database, state))
+    }
+
+    /// As [`Self::open`], but waits for a process that has it open and is about to end.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_after(path: &Path, patience: Duration) -> Result<(Self, State), Error> {
+        let begun = Instant::now();
+        loop {
+            match Self::open(path) {
+                Err(error) if is_open_elsewhere(&error) && begun.elapsed() < patience => {
+                    std::thread::sleep(PAUSE);
+                }
+                other => return other,
+            }
+        }
     }
 
     /// Closes the file, opens it again and reads all of it. For after a failed [`Self::save`],

@@ -11,6 +11,7 @@ use uimgacc_snapshotter::config::{Config, DEFAULT_PATH};
 use uimgacc_snapshotter::node::NodeSettings;
 use uimgacc_snapshotter::options::{DEFAULT_ADDRESS, Options, Settings};
 use uimgacc_snapshotter::server::serve;
+use uimgacc_snapshotter::supervise::Supervised;
 use uimgacc_types::StoreSource;
 
 /// containerd snapshotter that takes the layers of accelerated images from a shared store.
@@ -100,7 +101,7 @@ fn keep_running(address: &Path, arguments: Vec<OsString>, succeeded: bool) -> an
 }
 
 fn run_daemon(options: Options) -> anyhow::Result<()> {
-    let heir = uimgacc_snapshotter::supervise::end_with_supervisor()?;
+    let supervised = Supervised::by_environment();
     let Settings {
         node,
         address,
@@ -118,19 +119,26 @@ fn run_daemon(options: Options) -> anyhow::Result<()> {
         .context("cannot start the runtime")?;
     let result = runtime.block_on(async {
         let _reloads = reload_on_hangup(options, source)?;
-        run(node, address, status_address).await
+        run(node, address, status_address, supervised.as_ref()).await
     });
     // Threads that hang in a dead store must not keep the process.
     runtime.shutdown_background();
-    if let Some(heir) = heir {
-        heir.succeed().context("cannot start another supervisor")?;
+    if let Some(supervised) = supervised {
+        let succession = supervised.succeed();
+        succession.context("cannot start another supervisor")?;
     }
     result
 }
 
-async fn run(settings: NodeSettings, address: PathBuf, status: PathBuf) -> anyhow::Result<()> {
+async fn run(
+    settings: NodeSettings,
+    address: PathBuf,
+    status: PathBuf,
+    supervised: Option<&Supervised>,
+) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    supervised.map_or(Ok(()), Supervised::end_together)?;
     let stop = async move {
         tokio::select! {
             _ = terminate.recv() => {}

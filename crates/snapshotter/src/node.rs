@@ -40,6 +40,9 @@ pub const TARGET_LABEL: &str = "containerd.io/snapshot.ref";
 const UID_MAPPING_LABEL: &str = "containerd.io/snapshot/uidmapping";
 const GID_MAPPING_LABEL: &str = "containerd.io/snapshot/gidmapping";
 
+/// How long the daemon before this one may take to end: it starts another supervisor, and so its
+/// successor, as its last act.
+const PREDECESSOR_ENDS: Duration = Duration::from_secs(5);
 /// How many removed folders may wait for their deletion in the background.
 const MAX_DELETIONS: usize = 1024;
 /// How long a request to clean up waits for unmounts.
@@ -115,7 +118,8 @@ impl Node {
     /// The folder or its database cannot be used.
     pub fn open(settings: NodeSettings) -> Result<Self, Error> {
         let disk = Disk::open(&settings.root)?;
-        let (database, state) = Database::open(&settings.root.join("snapshots.redb"))?;
+        let path = settings.root.join("snapshots.redb");
+        let (database, state) = Database::open_after(&path, PREDECESSOR_ENDS)?;
         let store = Arc::new(Store::new(settings.store, settings.store_deadline));
         let chains = Chains::open(&settings.root, store.clone(), settings.mounts.clone())?;
         let (trash, deletions) = std::sync::mpsc::sync_channel::<PathBuf>(MAX_DELETIONS);

@@ -11,10 +11,9 @@
 //! was killed: on a node nobody else might be able to start one, for the installer's Pod needs the
 //! snapshotter itself.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -27,10 +26,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::server;
 
-/// Tells the daemon that it is to end with its parent.
+/// Tells the daemon its supervisor's process ID: it is to end with that.
 const SUPERVISED: &str = "UIMGACC_SUPERVISED";
-/// What [`SUPERVISED`] says where the daemon is to leave another supervisor behind.
-const HEIR: &str = "heir";
+/// The supervisor's socket, where the daemon is to leave another supervisor behind.
+const SUCCEEDED: &str = "UIMGACC_SUCCEEDED";
 /// Where systemd's protocol has the first socket.
 const FIRST_FD: i32 = 3;
 /// A daemon that ran so long did not fail at its start.
@@ -74,30 +73,64 @@ fn pause(failures: u32) -> Duration {
     }
 }
 
-/// How a supervisor was started, kept by its daemon to start another.
+/// A daemon's ties to the supervisor that started it.
 #[derive(Debug)]
-pub struct Heir {
+pub struct Supervised {
     supervisor: Option<Pid>,
-    words: Vec<OsString>,
+    // The supervisor's socket, where it is to be succeeded.
+    succeeded: Option<OsString>,
 }
 
-impl Heir {
-    /// At the end of the daemon: starts another supervisor where its own is gone.
+impl Supervised {
+    /// None where no supervisor started this process.
+    #[must_use]
+    pub fn by_environment() -> Option<Self> {
+        let supervisor = std::env::var(SUPERVISED).ok()?;
+        Some(Self {
+            supervisor: supervisor.parse().ok().and_then(Pid::from_raw),
+            succeeded: std::env::var_os(SUCCEEDED),
+        })
+    }
+
+    /// Ends this process by `SIGTERM` when its supervisor ends, also where that was before: so that
+    /// requests under way are answered. It must be able to take that signal by now.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn end_together(&self) -> io::Result<()> {
+        rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
+        if self.is_orphaned() {
+            kill_process(rustix::process::getpid(), Signal::TERM)?;
+        }
+        Ok(())
+    }
+
+    fn is_orphaned(&self) -> bool {
+        rustix::process::getppid() != self.supervisor
+    }
+
+    /// At the end of the daemon: starts another supervisor where its own was killed and that was
+    /// asked for.
     ///
     /// # Errors
     /// It cannot be started.
     pub fn succeed(self) -> io::Result<()> {
         // One that ends the daemon in an orderly way waits for it.
-        if rustix::process::getppid() == self.supervisor {
+        if !self.is_orphaned() {
             return Ok(());
         }
-        let Some((program, arguments)) = self.words.split_first() else {
+        let mut words = std::env::args_os();
+        let (Some(address), Some(program)) = (self.succeeded, words.next()) else {
             return Ok(());
         };
         let child = std::process::Command::new(program)
-            .args(arguments)
+            .args(["supervise", "--address"])
+            .arg(address)
+            .args(["--succeeded", "--"])
+            .args(words)
             .env_remove("LISTEN_FDS")
             .env_remove(SUPERVISED)
+            .env_remove(SUCCEEDED)
             .spawn()?;
         tracing::warn!(
             pid = child.id(),
@@ -105,34 +138,6 @@ impl Heir {
         );
         Ok(())
     }
-}
-
-/// Called by the daemon: where a supervisor started it, it ends with that. By `SIGTERM`, so that
-/// requests under way are answered. Gives what to do at the end, where that was asked for.
-///
-/// # Errors
-/// The system's error.
-pub fn end_with_supervisor() -> io::Result<Option<Heir>> {
-    let Some(supervised) = std::env::var_os(SUPERVISED) else {
-        return Ok(None);
-    };
-    rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
-    if supervised != HEIR {
-        return Ok(None);
-    }
-    let supervisor = rustix::process::getppid();
-    let line = supervisor
-        .and_then(|pid| std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).ok())
-        .unwrap_or_default();
-    let words: Vec<OsString> = line
-        .strip_suffix(b"\0")
-        .unwrap_or(&line)
-        .split(|byte| *byte == 0)
-        .map(|word| OsStr::from_bytes(word).to_owned())
-        .collect();
-    // It may have been killed already: then that is another process.
-    let is_supervisor = words.get(1).is_some_and(|word| word == "supervise");
-    Ok(is_supervisor.then_some(Heir { supervisor, words }))
 }
 
 /// Holds the socket `address` and keeps `program` with `arguments` running on it, until told to
@@ -157,7 +162,8 @@ pub async fn supervise(
     let mut failures = 0u32;
     'starts: loop {
         let started = Instant::now();
-        let mut child = match spawn(program, arguments, &listener, is_succeeded) {
+        let succeeded = is_succeeded.then_some(address);
+        let mut child = match spawn(program, arguments, &listener, succeeded) {
             Ok(child) => Some(child),
             // A program that was never there is a mistake; one that is being replaced comes back.
             Err(source) if failures == 0 => {
@@ -201,7 +207,7 @@ fn spawn(
     program: &Path,
     arguments: &[OsString],
     listener: &UnixListener,
-    is_succeeded: bool,
+    succeeded: Option<&Path>,
 ) -> io::Result<Child> {
     let mut command = std::process::Command::new(program);
     command
@@ -209,7 +215,9 @@ fn spawn(
         .env("LISTEN_FDS", "1")
         // Whose process ID cannot be known before it runs; without it any process may take them.
         .env_remove("LISTEN_PID")
-        .env(SUPERVISED, if is_succeeded { HEIR } else { "1" })
+        .env(SUPERVISED, std::process::id().to_string())
+        .env_remove(SUCCEEDED)
+        .envs(succeeded.map(|address| (SUCCEEDED, address)))
         .fd_mappings(vec![FdMapping {
             parent_fd: OwnedFd::from(listener.try_clone()?),
             child_fd: FIRST_FD,

@@ -98,7 +98,11 @@ fn what_the_job_wrote_is_kept(stage: &Stage) {
 fn a_job_that_came_late_is_removed(stage: &Stage) {
     let before = stage.image("early");
     let uid = before["metadata"]["uid"].as_str().unwrap();
-    for (component, uid) in [("delete", uid), ("delete", "another"), ("convert", "another")] {
+    for (component, uid) in [
+        ("delete", uid),
+        ("delete", "another"),
+        ("convert", "another"),
+    ] {
         let name = format!("uimgacc-{component}-early");
         let job = json!({
             "apiVersion": "batch/v1",

@@ -40,8 +40,14 @@ fn what_was_saved_is_read_again() {
     let next = state.no_change().next_id;
 
     assert!(Database::open(&path).is_err(), "it is open already");
-    drop(database);
-    let (_, reread) = Database::open(&path).unwrap();
+    let (at_once, late) = (Duration::from_millis(50), Duration::from_secs(60));
+    assert!(Database::open_after(&path, at_once).is_err());
+    let predecessor = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(100));
+        drop(database);
+    });
+    let (_, reread) = Database::open_after(&path, late).unwrap();
+    predecessor.join().unwrap();
     assert_eq!(rows(&reread), rows(&state));
     assert_eq!(reread.no_change().next_id, next);
 }
