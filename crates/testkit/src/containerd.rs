@@ -89,6 +89,12 @@ pub struct Containerd {
     dir: TempDir,
 }
 
+/// `ctr` loses what a process says right before its end: it closes the pipes then, read or not.
+fn shell(script: &str) -> [String; 4] {
+    let script = format!("{script}; code=$?; /bin/busybox sleep 0.5; exit $code");
+    ["/bin/busybox", "sh", "-c", &script].map(ToOwned::to_owned)
+}
+
 impl Containerd {
     /// Starts one and waits until it answers.
     ///
@@ -209,6 +215,25 @@ impl Containerd {
             self.daemon.log_tail()
         );
         stdout.into_owned()
+    }
+
+    /// Runs a script by busybox in a new container of that image, with these options of `ctr run`,
+    /// and returns what it said.
+    ///
+    /// # Panics
+    /// As [`Self::ctr_ok`].
+    pub fn run_script(&self, options: &[&str], image: &str, id: &str, script: &str) -> String {
+        let words = [&["run", "--rm"], options, &[image, id]].concat();
+        self.ctr_ok(&[&words[..], &shell(script).each_ref().map(String::as_str)].concat())
+    }
+
+    /// Runs a script by busybox in a container that runs, and returns what it said.
+    ///
+    /// # Panics
+    /// As [`Self::ctr_ok`].
+    pub fn exec_script(&self, container: &str, exec: &str, script: &str) -> String {
+        let words = ["tasks", "exec", "--exec-id", exec, container];
+        self.ctr_ok(&[&words[..], &shell(script).each_ref().map(String::as_str)].concat())
     }
 
     /// A client of its CRI.

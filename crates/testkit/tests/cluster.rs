@@ -252,7 +252,14 @@ fn nothing_left(cluster: &Footprint) {
 fn cgroups(address: &str) -> String {
     let part: Vec<&str> = address.split('.').collect();
     let name = format!("*/uig{}x{}*", part[1], part[2]);
-    let found = run(Command::new("find").args(["/sys/fs/cgroup", "-type", "d", "-path", &name]));
+    let found = run(Command::new("find").args([
+        "/sys/fs/cgroup",
+        "-ignore_readdir_race",
+        "-type",
+        "d",
+        "-path",
+        &name,
+    ]));
     String::from_utf8(found.stdout).unwrap()
 }
 

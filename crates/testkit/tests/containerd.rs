@@ -13,16 +13,7 @@ fn a_container_runs_on_every_version_at_once() {
     let all = ContainerdVersion::ALL.map(|version| Containerd::start(version, &Options::default()));
     for containerd in &all {
         containerd.ctr_ok(&["images", "pull", "--plain-http", &pushed.reference]);
-        let said = containerd.ctr_ok(&[
-            "run",
-            "--rm",
-            &pushed.reference,
-            "hello",
-            "/bin/busybox",
-            "sh",
-            "-c",
-            "echo $((6 * 7))",
-        ]);
+        let said = containerd.run_script(&[], &pushed.reference, "hello", "echo $((6 * 7))");
         assert_eq!(said, "42\n", "{:?}", containerd.version());
         let snapshots = containerd.ctr_ok(&["snapshots", "ls"]);
         assert!(snapshots.contains(pushed.chain_id()), "{snapshots}");
@@ -48,16 +39,7 @@ fn containers_outlive_a_killed_containerd_and_end_with_the_guard() {
                 .success()
         );
         containerd.restart();
-        let said = containerd.ctr_ok(&[
-            "tasks",
-            "exec",
-            "--exec-id",
-            "e1",
-            "sleeper",
-            "/bin/busybox",
-            "echo",
-            "alive",
-        ]);
+        let said = containerd.exec_script("sleeper", "e1", "/bin/busybox echo alive");
         assert_eq!(said, "alive\n", "{version:?}");
 
         let tasks = containerd.ctr_ok(&["tasks", "ls"]);

@@ -1,6 +1,6 @@
 //! Nodes restart and are given up one at a time; disabling leaves nothing behind.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use uimgacc_testkit::ready;
 
 use super::stage::{NEEDS, Stage, condition, http, node_condition};
@@ -60,13 +60,12 @@ fn installer(stage: &Stage) {
         status == "False" && message.contains("0 of 3")
     });
     // The kubelets start them.
-    let pods = stage.object(&[
-        "pods",
-        "-n",
-        "kube-system",
-        "-l",
-        "app.kubernetes.io/component=node",
-    ]);
+    let selector = "app.kubernetes.io/component=node";
+    let mut pods = Value::Null;
+    stage.wait("one", "the installer's Pods", || {
+        pods = stage.object(&["pods", "-n", "kube-system", "-l", selector]);
+        pods["items"].as_array().is_some_and(|pods| pods.len() == 3)
+    });
     for pod in pods["items"].as_array().unwrap() {
         let name = pod["metadata"]["name"].as_str().unwrap();
         let status = json!({"phase": "Running", "conditions": [
@@ -155,7 +154,7 @@ fn disable(stage: &Stage) {
         "{apiVersion: v1, kind: Pod, metadata: {name: user, namespace: default},
           spec: {nodeName: n2, containers: [{name: c, image: 'registry.example/app:fast'}]}}",
     );
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    std::thread::sleep(std::time::Duration::from_secs(2));
     stage
         .cluster
         .kubectl_ok(&["delete", "imgaccel", "default", "--wait=false"]);

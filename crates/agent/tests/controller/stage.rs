@@ -150,8 +150,12 @@ impl Stage {
     /// The Pod of a Job, once its controller made it.
     pub(crate) fn pod_of(&self, agent: &str, job: &str) -> String {
         let mut name = None;
-        let selector = format!("job-name={job}");
         self.wait(agent, &format!("the Pod of {job}"), || {
+            let uid = self.object(&["job", "-n", "kube-system", job])["metadata"]["uid"].clone();
+            let Some(uid) = uid.as_str() else {
+                return false;
+            };
+            let selector = format!("controller-uid={uid}");
             let pods = self.object(&["pods", "-n", "kube-system", "-l", &selector]);
             let pods = pods["items"].as_array().cloned().unwrap_or_default();
             name = pods
@@ -190,6 +194,12 @@ impl Stage {
             "{apiVersion: uimgacc.io/v1, kind: ImageAcceleration, metadata: {name: default},
               spec: {store: {nfs: {servers: [10.0.0.1]}}, image: 'registry.example/uimgacc:1'}}",
         );
+        // Not one that was made for an address before.
+        self.wait(agent, "the Job for this store", || {
+            let job = self.object(&["job", "-n", "kube-system", "uimgacc-init"]);
+            let args = &job["spec"]["template"]["spec"]["containers"][0]["args"];
+            args.to_string().contains("10.0.0.1") && job["metadata"]["deletionTimestamp"].is_null()
+        });
         self.end_job(agent, "uimgacc-init", 0, "Completed", "");
         self.wait(agent, "NfsReady", || {
             condition(&self.object(&["imgaccel", "default"]), "NfsReady").0 == "True"

@@ -23,10 +23,10 @@ fn enable_waits_and_says_what_is_missing() {
     machine(&cluster, "node-1");
     machine(&cluster, "node-2");
 
-    let arguments = ["enable", "--nfs", "10.0.0.1:/x", "--timeout", "3s"];
+    let arguments = ["enable", "--nfs", "10.0.0.1:/x", "--timeout", "8s"];
     let text = failed(&uimgacc(&cluster, &arguments), 5);
     for part in [
-        "not ready after 3 s",
+        "not ready after 8 s",
         "the agent: 0 of 2 replicas are ready",
         "has not taken notice",
         "node node-1: the node installer has not reported yet",
@@ -189,7 +189,7 @@ fn disable_refuses_waits_and_leaves_nothing() {
     hold(&name, r#"["uimgacc.io/store"]"#);
     hold("imageacceleration/default", r#"["uimgacc.io/cluster"]"#);
     cluster.apply("{apiVersion: uimgacc.io/v1, kind: AccelerationNode, metadata: {name: node-7}, spec: {uninstall: true}}");
-    let text = failed(&uimgacc(&cluster, &["disable", "--timeout", "2s"]), 5);
+    let text = failed(&uimgacc(&cluster, &["disable", "--timeout", "8s"]), 5);
     assert!(text.contains("node node-7: is being uninstalled"), "{text}");
     let status = json_of_status(&cluster);
     assert_eq!(status["Disabling"], true);

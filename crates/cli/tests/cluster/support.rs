@@ -5,6 +5,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tempfile::NamedTempFile;
 use uimgacc_testkit::Need;
 use uimgacc_testkit::cluster::{Cluster, Options};
 
@@ -41,28 +42,51 @@ pub(crate) fn uimgacc(cluster: &Cluster, arguments: &[&str]) -> Output {
         .expect("the command starts")
 }
 
-/// Starts the command; its output is taken by [`finish`].
+/// Starts the command; its output is taken by [`Running::finish`].
 pub(crate) fn start(cluster: &Cluster, arguments: &[&str]) -> Running {
+    let output = [(); 2].map(|()| NamedTempFile::new().expect("a file"));
+    let [stdout, stderr] = output.each_ref().map(|file| file.reopen().expect("a file"));
     let child = command(cluster, arguments)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
+        .stdout(stdout)
+        .stderr(stderr)
         .spawn()
         .expect("the command starts");
-    Running(Some(child))
+    Running { child, output }
 }
 
 /// A command that runs; killed where the test fails first.
-pub(crate) struct Running(Option<Child>);
+pub(crate) struct Running {
+    child: Child,
+    output: [NamedTempFile; 2],
+}
 
 impl Running {
     pub(crate) fn finish(mut self) -> Output {
-        let child = self.0.take().expect("it runs");
-        child.wait_with_output().expect("the command ends")
+        let status = self.child.wait().expect("the command ends");
+        let [stdout, stderr] = self.said();
+        Output {
+            status,
+            stdout,
+            stderr,
+        }
+    }
+
+    /// What it wrote so far: to standard output, to standard error.
+    pub(crate) fn said(&self) -> [Vec<u8>; 2] {
+        let read = |file: &NamedTempFile| std::fs::read(file.path()).expect("its output");
+        self.output.each_ref().map(read)
+    }
+
+    /// Waits until it wrote so many lines in all.
+    pub(crate) fn wait_lines(&self, count: usize) {
+        wait_for("the command's output", || {
+            let said = self.said().concat();
+            said.iter().filter(|byte| **byte == b'\n').count() >= count
+        });
     }
 
     pub(crate) fn has_ended(&mut self) -> bool {
-        let child = self.0.as_mut().expect("it runs");
-        child
+        self.child
             .try_wait()
             .expect("the command can be asked")
             .is_some()
@@ -70,19 +94,16 @@ impl Running {
 
     /// Ctrl-C.
     pub(crate) fn interrupt(&self) {
-        let child = self.0.as_ref().expect("it runs");
-        let pid = rustix::process::Pid::from_child(child);
+        let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("a signal");
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(mut child) = self.0.take() {
-            // It may have ended by itself.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

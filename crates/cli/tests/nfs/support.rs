@@ -14,7 +14,7 @@ use uimgacc_testkit::uml::{self, Kernel};
 use uimgacc_testkit::{Need, Registry};
 
 /// No test here takes longer.
-const DEADLINE: Duration = Duration::from_secs(120);
+const DEADLINE: Duration = Duration::from_secs(300);
 /// Length of the image's large files.
 pub(crate) const LARGE_BYTES: usize = 3_000_000;
 const IMAGE: &str = "/tmp/image";

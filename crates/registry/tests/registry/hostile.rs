@@ -197,7 +197,7 @@ async fn a_server_that_stands_still_is_left() {
     let wanted = layer(&bytes);
     let options = ClientOptions {
         timeouts: Timeouts {
-            idle: Duration::from_millis(200),
+            idle: Duration::from_millis(700),
             ..Timeouts::default()
         },
         ..options()

@@ -114,9 +114,12 @@ fn too_many_requests_are_throttled() {
     for _ in 0..100 {
         assert_eq!(asked("a", "wrong"), 171);
     }
-    let codes: Vec<u64> = (0..40).map(|_| asked("a", "p")).collect();
+    let began = Instant::now();
+    let codes: Vec<u64> = (0..60).map(|_| asked("a", "p")).collect();
     let throttled = codes.iter().filter(|code| **code == 153).count();
-    assert!(throttled >= 20, "{codes:?}");
+    // Two seconds' worth at once, then as many as come to be.
+    let most = 10.0 + 5.0 * began.elapsed().as_secs_f64();
+    assert!((60 - throttled) as f64 <= most + 1.0, "{most}: {codes:?}");
     assert_eq!(codes[0], 230);
     assert_eq!(asked("b", "q"), 230, "each key has a share of its own");
 }
@@ -173,7 +176,7 @@ fn the_sdk_reads_refusals() {
     let began = Instant::now();
     let unknown = sdk.invoke(get, &json!({"ClusterId": "uk8s-a"}));
     assert_eq!(unknown["Status"], "Unknown", "{unknown}");
-    assert!(began.elapsed() < Duration::from_secs(5));
+    assert!(began.elapsed() < Duration::from_secs(20));
     // Values of every kind are signed as it signs them.
     let more = json!({
         "ClusterId": "uk8s-a", "Empty": "", "List": ["a", "b"], "Number": 42, "Float": 42.5,

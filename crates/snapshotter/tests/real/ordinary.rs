@@ -91,18 +91,12 @@ fn an_ordinary_image_is_as_with_overlayfs() {
                 .any(|entry| entry.path == Path::new("opaque/shown"))
         );
 
-        let said = containerd.ctr_ok(&[
-            "run",
-            "--rm",
-            "--snapshotter",
-            "uimgacc",
+        let said = containerd.run_script(
+            &["--snapshotter", "uimgacc"],
             &pushed.reference,
             "c1",
-            "/bin/busybox",
-            "sh",
-            "-c",
             "echo new > /data/new && cat /data/new /data/kept /opaque/shown && ls /opaque /data",
-        ]);
+        );
         assert_eq!(
             said, "new\nkeptshown/data:\nkept\nnew\n\n/opaque:\nshown\n",
             "{version:?}"

@@ -77,7 +77,7 @@ impl Client {
         let id = format!("{name}-{}", self.containerd.namespace());
         let words = ["run", "--rm", "--snapshotter", "uimgacc", reference, &id];
         // `ctr` loses what a container says right before its end where it is slow to open the pipe.
-        let script = format!("{script}; code=$?; sleep 0.2; exit $code");
+        let script = format!("{script}; code=$?; sleep 0.5; exit $code");
         self.ctr_ok(&[&words[..], &["/bin/busybox", "sh", "-c", &script]].concat())
     }
 }
@@ -179,7 +179,9 @@ fn an_image_of_the_store_runs_without_a_download_and_through_kill_and_restart() 
             count += 1;
             let id = format!("e{count}");
             let words = ["tasks", "exec", "--exec-id", &id, "sleeper"];
-            let said = client.ctr_ok(&[&words[..], &["/bin/cat", "/top"]].concat());
+            // As in `run`.
+            let script = ["/bin/sh", "-c", "cat /top; sleep 0.5"];
+            let said = client.ctr_ok(&[&words[..], &script].concat());
             assert_eq!(said, "top of the store\n", "{version:?}, {when}");
         };
         read("before");

@@ -39,7 +39,7 @@ fn one_hanging_mount_holds_up_nothing_else() {
     store.add(&[layer]);
     let (good, layer) = image("good");
     store.add(&[layer]);
-    let snapshotter = Snapshotter::start(store.path(), &["--mount-timeout", "1"]);
+    let snapshotter = Snapshotter::start(store.path(), &["--mount-timeout", "4"]);
     let client = Client::connect(&snapshotter.socket());
     assert!(client.has_layer(&slow, "", &[]));
     assert!(client.has_layer(&good, "", &[]));
@@ -49,27 +49,27 @@ fn one_hanging_mount_holds_up_nothing_else() {
     let started = Instant::now();
     let status = client.prepare("c1", &slow).unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status}");
-    assert!(started.elapsed() < Duration::from_secs(3));
+    assert!(started.elapsed() < Duration::from_secs(12));
     // From now on at once, however often.
     let started = Instant::now();
     for number in 0..20 {
         let status = client.prepare(&format!("d{number}"), &slow).unwrap_err();
         assert_eq!(status.code(), Code::Unavailable, "{status}");
     }
-    assert!(started.elapsed() < Duration::from_secs(1), "waited again");
+    assert!(started.elapsed() < Duration::from_secs(4), "waited again");
     // Other images and other requests do not wait either.
     let started = Instant::now();
     client.prepare("c2", &good).unwrap();
     client.prepare("c3", "").unwrap();
     client.cleanup().unwrap();
-    assert!(started.elapsed() < Duration::from_millis(900));
+    assert!(started.elapsed() < Duration::from_millis(3500));
 
     // Nor does its removal, and what comes after it: containerd's garbage collection.
     let started = Instant::now();
     client.remove(&slow).unwrap();
     client.cleanup().unwrap();
     client.remove("c3").unwrap();
-    assert!(started.elapsed() < Duration::from_secs(2));
+    assert!(started.elapsed() < Duration::from_millis(3500));
 
     // The store comes back: who hung goes on, and nothing of the removed image stays.
     fs::write(&index, &bytes).unwrap();
