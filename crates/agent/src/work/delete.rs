@@ -63,9 +63,10 @@ pub(super) async fn run(
             return Ok(());
         }
     };
-    leases::write(kube, store).await?;
     let until = Instant::now() + LEASES_LAG;
     loop {
+        // Each time anew: nodes give chains back while this waits.
+        leases::write(kube, store).await?;
         let (reader, name, force) = (store.clone(), target.to_string(), options.force);
         let deleted = blocking(move || Ok(uimgacc_store::delete(&reader, &name, force)));
         match deleted.await? {

@@ -13,6 +13,7 @@
 
 mod audit;
 mod cut;
+mod deletion;
 mod disable;
 mod images;
 mod leaders;

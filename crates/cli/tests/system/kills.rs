@@ -236,6 +236,7 @@ fn create(world: &World, number: u32, used: bool) {
     let original = world.reference(&format!("app-{number}:1"));
     let target = target(world, number);
     insist(
+        world,
         "create",
         |_| true,
         || world.uimgacc(&["create", &original, &target, "--no-wait"]),
@@ -257,6 +258,7 @@ fn delete(world: &World, number: u32) {
     );
     // Killed while it answered, the API may have done it.
     insist(
+        world,
         "delete",
         |error| !error.contains("there is no accelerated image"),
         || world.uimgacc(&["delete", &target, "--no-wait"]),
@@ -264,12 +266,22 @@ fn delete(world: &World, number: u32) {
 }
 
 fn cluster_takes(world: &World, arguments: &[&str]) {
-    insist(arguments[0], |_| true, || world.cluster.kubectl(arguments));
+    insist(
+        world,
+        arguments[0],
+        |_| true,
+        || world.cluster.kubectl(arguments),
+    );
 }
 
 /// Says the same again until it is taken: the API may be away, or the image on its way out.
-fn insist(what: &str, is_failure: impl Fn(&str) -> bool, say: impl Fn() -> std::process::Output) {
-    let deadline = Instant::now() + 4 * MINUTE;
+fn insist(
+    world: &World,
+    what: &str,
+    is_failure: impl Fn(&str) -> bool,
+    say: impl Fn() -> std::process::Output,
+) {
+    let deadline = Instant::now() + 6 * MINUTE;
     loop {
         let output = say();
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -277,7 +289,8 @@ fn insist(what: &str, is_failure: impl Fn(&str) -> bool, say: impl Fn() -> std::
             return;
         }
         assert!(!error.contains("panicked"), "{error}");
-        assert!(Instant::now() < deadline, "{what}: {error}");
+        let late = Instant::now() >= deadline;
+        assert!(!late, "{what}: {error}\n{}", world.dump());
         sleep(Duration::from_millis(200));
     }
 }

@@ -123,8 +123,19 @@ impl World {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
 
+    /// Who has what mounted, as the store has it.
+    fn leases(&self) -> String {
+        let folder = std::fs::read_dir(self.store().join("leases"));
+        let files = folder.into_iter().flatten().flatten();
+        let tell = |file: std::fs::DirEntry| {
+            let text = std::fs::read_to_string(file.path()).unwrap_or_default();
+            format!("--- {}\n{text}", file.path().display())
+        };
+        files.map(tell).collect::<Vec<_>>().join("\n")
+    }
+
     /// What is going on in our parts, for the message of a failure.
-    fn dump(&self) -> String {
+    pub(crate) fn dump(&self) -> String {
         let kubectl = |arguments: &[&str]| {
             let output = self.cluster.kubectl(arguments);
             format!(
@@ -147,6 +158,7 @@ impl World {
                 "--prefix",
             ]),
             kubectl(&["get", "events", "-A", "--sort-by=.lastTimestamp"]),
+            self.leases(),
         ]
         .join("\n")
     }
