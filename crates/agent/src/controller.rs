@@ -66,7 +66,7 @@ pub struct Options {
     /// Seconds for which a lease holds without renewal
     #[arg(long, env = "UIMGACC_LEASE_SECONDS", default_value_t = 15.0)]
     pub lease_seconds: f64,
-    /// Seconds for which the leader leads without renewal; less than the lease's
+    /// Seconds for which the leader leads without renewal; at least 1 less than the lease's
     #[arg(long, env = "UIMGACC_RENEW_SECONDS", default_value_t = 10.0)]
     pub renew_seconds: f64,
     /// Seconds between renewals of the lease

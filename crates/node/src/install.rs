@@ -160,6 +160,7 @@ pub fn install(settings: &Settings, watch: Watch<'_>) -> Result<Installed, NodeE
         manager: None,
         folders: None,
         files: Vec::new(),
+        restart_due: false,
         config: None,
         means: None,
     });
@@ -382,19 +383,24 @@ fn install_daemon(
             state.files.push(path.clone());
         }
     }
+    // Before the first of them, so that one that is killed in between is followed by the restart too.
+    state.restart_due |= !outdated.is_empty();
+    for (path, bytes, _) in &wanted {
+        state.restart_due |= files::read(path)?.is_none_or(|old| old != *bytes);
+    }
     folder.save(state)?;
     watch(Step::WriteDaemon);
-    let mut is_changed = false;
     for (path, bytes, mode) in wanted {
-        is_changed |= files::replace(&path, &bytes, mode)?;
+        files::replace(&path, &bytes, mode)?;
     }
     for path in &outdated {
         files::remove(path)?;
-        is_changed = true;
     }
     state.files.retain(|path| !outdated.contains(path));
     watch(Step::StartDaemon);
-    manager.start(settings, is_changed)?;
+    manager.start(settings, state.restart_due)?;
+    state.restart_due = false;
+    folder.save(state)?;
     let address = settings.address();
     let deadline = Instant::now() + settings.patience;
     while let Err(reason) = grpc::snapshotter_answers(&address, Duration::from_secs(5)) {

@@ -48,6 +48,9 @@ pub struct NodeState {
     pub folders: Option<[PathBuf; 2]>,
     /// Files that were made, other than containerd's configuration.
     pub files: Vec<PathBuf>,
+    /// The daemon's files are not those that it was started with; older programs did not write it.
+    #[serde(default)]
+    pub restart_due: bool,
     /// The edit of containerd's configuration.
     pub config: Option<ConfigRecord>,
     /// What the install was told, for an uninstall that is not; older programs did not write it.

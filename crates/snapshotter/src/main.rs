@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write as _};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -10,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use uimgacc_snapshotter::config::{Config, DEFAULT_PATH};
 use uimgacc_snapshotter::node::NodeSettings;
 use uimgacc_snapshotter::options::{DEFAULT_ADDRESS, Options, Settings};
-use uimgacc_snapshotter::server::serve;
+use uimgacc_snapshotter::server::{inherited, serve};
 use uimgacc_snapshotter::supervise::Supervised;
 use uimgacc_types::StoreSource;
 
@@ -101,7 +102,21 @@ fn keep_running(address: &Path, arguments: Vec<OsString>, succeeded: bool) -> an
 }
 
 fn run_daemon(options: Options) -> anyhow::Result<()> {
+    let inherited = inherited().context("the socket that was handed down")?;
     let supervised = Supervised::by_environment();
+    let result = daemon(options, inherited, supervised.as_ref());
+    if let Some(supervised) = supervised {
+        let succession = supervised.succeed();
+        succession.context("cannot start another supervisor")?;
+    }
+    result
+}
+
+fn daemon(
+    options: Options,
+    inherited: Option<UnixListener>,
+    supervised: Option<&Supervised>,
+) -> anyhow::Result<()> {
     let Settings {
         node,
         address,
@@ -119,21 +134,17 @@ fn run_daemon(options: Options) -> anyhow::Result<()> {
         .context("cannot start the runtime")?;
     let result = runtime.block_on(async {
         let _reloads = reload_on_hangup(options, source)?;
-        run(node, address, status_address, supervised.as_ref()).await
+        run(node, (&address, inherited), &status_address, supervised).await
     });
     // Threads that hang in a dead store must not keep the process.
     runtime.shutdown_background();
-    if let Some(supervised) = supervised {
-        let succession = supervised.succeed();
-        succession.context("cannot start another supervisor")?;
-    }
     result
 }
 
 async fn run(
     settings: NodeSettings,
-    address: PathBuf,
-    status: PathBuf,
+    (address, inherited): (&Path, Option<UnixListener>),
+    status: &Path,
     supervised: Option<&Supervised>,
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
@@ -154,7 +165,7 @@ async fn run(
         // Without systemd nobody listens.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     };
-    serve(settings, &address, &status, stop, ready).await?;
+    serve(settings, address, inherited, status, stop, ready).await?;
     Ok(())
 }
 

@@ -56,14 +56,16 @@ pub enum ServeError {
     Server(#[from] tonic::transport::Error),
 }
 
-/// Serves until `stop` is done. The status is served at `status_address`, where that socket can be
-/// made: containers matter more. `ready` is called when requests can come.
+/// Serves until `stop` is done, on the socket that was handed down if one was. The status is served at
+/// `status_address`, where that socket can be made: containers matter more. `ready` is called when
+/// requests can come.
 ///
 /// # Errors
 /// See [`ServeError`].
 pub async fn serve(
     settings: NodeSettings,
     address: &Path,
+    inherited: Option<StdUnixListener>,
     status_address: &Path,
     stop: impl Future<Output = ()>,
     ready: impl FnOnce(),
@@ -93,7 +95,6 @@ pub async fn serve(
         address: address.to_owned(),
         source,
     };
-    let inherited = inherited().map_err(failed)?;
     let is_inherited = inherited.is_some();
     let listener = match inherited {
         Some(listener) => listener,
@@ -163,8 +164,12 @@ fn lock(root: &Path) -> Result<File, ServeError> {
     Ok(file)
 }
 
-/// The socket that was handed down by systemd's protocol (`sd_listen_fds(3)`), if one was.
-fn inherited() -> io::Result<Option<StdUnixListener>> {
+/// The socket that was handed down by systemd's protocol (`sd_listen_fds(3)`), if one was. Taken
+/// first of all: until then the processes that this one starts would have it too.
+///
+/// # Errors
+/// Something else was handed down.
+pub fn inherited() -> io::Result<Option<StdUnixListener>> {
     let mut handed = ListenFd::from_env();
     if handed.len() > 1 {
         return Err(io::Error::new(

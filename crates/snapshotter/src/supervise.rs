@@ -27,7 +27,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::server;
 
 /// Tells the daemon its supervisor's process ID: it is to end with that.
-const SUPERVISED: &str = "UIMGACC_SUPERVISED";
+const SUPERVISOR: &str = "UIMGACC_SUPERVISOR";
 /// The supervisor's socket, where the daemon is to leave another supervisor behind.
 const SUCCEEDED: &str = "UIMGACC_SUCCEEDED";
 /// Where systemd's protocol has the first socket.
@@ -85,7 +85,7 @@ impl Supervised {
     /// None where no supervisor started this process.
     #[must_use]
     pub fn by_environment() -> Option<Self> {
-        let supervisor = std::env::var(SUPERVISED).ok()?;
+        let supervisor = std::env::var(SUPERVISOR).ok()?;
         Some(Self {
             supervisor: supervisor.parse().ok().and_then(Pid::from_raw),
             succeeded: std::env::var_os(SUCCEEDED),
@@ -129,7 +129,7 @@ impl Supervised {
             .args(["--succeeded", "--"])
             .args(words)
             .env_remove("LISTEN_FDS")
-            .env_remove(SUPERVISED)
+            .env_remove(SUPERVISOR)
             .env_remove(SUCCEEDED)
             .spawn()?;
         tracing::warn!(
@@ -215,7 +215,7 @@ fn spawn(
         .env("LISTEN_FDS", "1")
         // Whose process ID cannot be known before it runs; without it any process may take them.
         .env_remove("LISTEN_PID")
-        .env(SUPERVISED, std::process::id().to_string())
+        .env(SUPERVISOR, std::process::id().to_string())
         .env_remove(SUCCEEDED)
         .envs(succeeded.map(|address| (SUCCEEDED, address)))
         .fd_mappings(vec![FdMapping {

@@ -17,6 +17,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use uimgacc_objects::{AccelerationNodeSpec, condition, set_condition};
 
 use super::build::Work;
+use super::view::Meta;
 
 /// Something to do at the API server.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,8 +36,8 @@ pub enum Action {
     ClusterFinalizer(bool),
     /// Ask this of a node.
     AskNode(String, AccelerationNodeSpec),
-    /// Delete an `AccelerationNode`: its name and uid.
-    DeleteLease(String, String),
+    /// Delete an `AccelerationNode` as it was seen.
+    DeleteLease(Meta),
 }
 
 /// Something to tell people about an object, as an event.

@@ -160,6 +160,22 @@ impl Executor {
         Ok(())
     }
 
+    /// Asks for an image once more; fails where it is not as `meta` says, which is noted.
+    ///
+    /// # Errors
+    /// See [`ExecuteError`].
+    pub async fn is_still(&self, meta: &Meta) -> Result<(), ExecuteError> {
+        let api = Api::<AcceleratedImage>::all(self.client.clone());
+        let what = format!("AcceleratedImage {}", meta.name);
+        let found = self.call(&what, api.get_opt(&meta.name)).await?;
+        let same = found.as_ref().is_some_and(|found| {
+            let found = Meta::of(&found.metadata);
+            found.uid == meta.uid && found.deleting == meta.deleting
+        });
+        found.into_iter().for_each(|image| self.saw_image(image));
+        same.then_some(()).ok_or(ExecuteError::Changed(what))
+    }
+
     fn saw_image(&self, image: AcceleratedImage) {
         // The answer to removing the last finalizer is of an object that is gone.
         let gone = image.metadata.deletion_timestamp.is_some()
@@ -285,12 +301,15 @@ impl Executor {
                 }
                 Ok(())
             }
-            Action::DeleteLease(name, uid) => {
+            Action::DeleteLease(meta) => {
                 let api = Api::<AccelerationNode>::all(self.client.clone());
-                let meta = (self.shared.world().leases.get(&name)).map(|one| one.meta.clone());
-                let params = just(DeleteParams::background(), &uid, meta.as_ref());
-                let write = async { or_gone(api.delete(&name, &params).await) };
-                let what = format!("deletion of AccelerationNode {name}");
+                // With the version: one that came back meanwhile may have a turn.
+                let params = DeleteParams::background().preconditions(Preconditions {
+                    uid: Some(meta.uid),
+                    resource_version: Some(meta.version),
+                });
+                let write = async { or_gone(api.delete(&meta.name, &params).await) };
+                let what = format!("deletion of AccelerationNode {}", meta.name);
                 self.call(&what, write).await.map(|_| ())
             }
         }
@@ -343,8 +362,7 @@ impl Executor {
     async fn delete_job(&self, name: &str, uid: &str) -> Result<(), ExecuteError> {
         let api = Api::<Job>::namespaced(self.client.clone(), &self.shared.namespace);
         // In the foreground, so that the Job is there as long as its Pod may work.
-        let meta = (self.shared.world().jobs.get(name)).map(|one| one.meta.clone());
-        let params = just(DeleteParams::foreground(), uid, meta.as_ref());
+        let params = with_uid(DeleteParams::foreground(), uid);
         let write = async { or_gone(api.delete(name, &params).await) };
         self.call(&format!("deletion of Job {name}"), write).await?;
         Ok(())
@@ -377,8 +395,7 @@ impl Executor {
 
     async fn delete_installer(&self, uid: &str) -> Result<(), ExecuteError> {
         let api = Api::<DaemonSet>::namespaced(self.client.clone(), &self.shared.namespace);
-        let meta = (self.shared.world().installers.get(names::NODE)).map(|one| one.meta.clone());
-        let params = just(DeleteParams::foreground(), uid, meta.as_ref());
+        let params = with_uid(DeleteParams::foreground(), uid);
         let write = async { or_gone(api.delete(names::NODE, &params).await) };
         self.call("deletion of the DaemonSet uimgacc-node", write)
             .await?;
@@ -438,12 +455,11 @@ fn status_patch(kind: &str, meta: &Meta, status: &Value) -> Value {
     })
 }
 
-/// Only the object of that uid, and as it was last seen.
-fn just(params: DeleteParams, uid: &str, seen: Option<&Meta>) -> DeleteParams {
-    let seen = seen.filter(|seen| seen.uid == uid);
+/// Only the object of that uid.
+fn with_uid(params: DeleteParams, uid: &str) -> DeleteParams {
     params.preconditions(Preconditions {
         uid: Some(uid.to_owned()),
-        resource_version: seen.map(|seen| seen.version.clone()),
+        resource_version: None,
     })
 }
 

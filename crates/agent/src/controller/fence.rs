@@ -15,10 +15,11 @@
 //! the kernel sends that one request when it goes on; a machine that sleeps may send what its kernel
 //! still had; and what has arrived waits for the API server, or for a load balancer in front of it.
 //! So what must not come late names what it was decided on: statuses, finalizers, the turns of nodes
-//! and all deletions carry the uid and the version, as does the installer once it is there. The API
-//! server refuses them when another has written since. A Job is made by its name and names the
-//! image's uid: one that comes late does nothing to another image, and the new leader deletes it.
-//! The first installer carries nothing, nor do events; the new leader sets the former right.
+//! and the deletions of their objects carry the version, as does the installer once it is there: the
+//! API server refuses them when another has written since. Deletions of Jobs and of the installer
+//! carry the uid. A Job is made by its name and names the image's uid: one that comes late does
+//! nothing to another image, and the new leader deletes it. The first installer carries nothing, nor
+//! do events; the new leader sets the former right.
 
 mod socket;
 

@@ -168,12 +168,17 @@ async fn reconcile_image(
         let image = world.images.get(name).cloned();
         image.map(|image| {
             let decision = decide_image(&world, &image, Timestamp::now());
-            (image, decision)
+            let has_strays = !strays(&world, &image).is_empty();
+            (image, decision, has_strays)
         })
     };
-    let Some((image, decision)) = looked else {
+    let Some((image, decision, has_strays)) = looked else {
         return Ok(None);
     };
+    if has_strays {
+        // The Jobs may be right, and what is known of the image old.
+        executor.is_still(&image.meta).await?;
+    }
     if decision.status != image::Status::of(&image) || !image.has_status {
         executor.image_status(&image.meta, &decision.status).await?;
     }
@@ -234,6 +239,15 @@ async fn leftovers(
     Ok(None)
 }
 
+/// The Jobs that bear an image's name and are not of it.
+fn strays<'a>(world: &'a World, image: &ImageView) -> Vec<&'a JobView> {
+    ["convert", "delete"]
+        .into_iter()
+        .filter_map(|component| job_of(world, component, Some(&image.meta.name)))
+        .filter(|job| is_stray(job, image))
+        .collect()
+}
+
 /// Whether a Job was made for another image of that name, or is to delete one that is to stay: the
 /// request of a leader that leads no more may come late.
 fn is_stray(job: &JobView, image: &ImageView) -> bool {
@@ -273,11 +287,7 @@ fn decide_image(world: &World, image: &ImageView, now: Timestamp) -> image::Deci
     let spec = cluster.map(|cluster| &cluster.spec);
     let store_ready = cluster.is_some_and(cluster::is_store_ready);
     let name = image.meta.name.clone();
-    let strays: Vec<&JobView> = ["convert", "delete"]
-        .into_iter()
-        .filter_map(|component| job_of(world, component, Some(&name)))
-        .filter(|job| is_stray(job, image))
-        .collect();
+    let strays = strays(world, image);
     if !strays.is_empty() {
         return image::Decision::without(image, &strays);
     }

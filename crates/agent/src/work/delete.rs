@@ -18,6 +18,8 @@ use super::{blocking, leases, report, sweep};
 /// began and did not end holds it for a minute.
 const LEASES_LAG: Duration = Duration::from_secs(75);
 const LEASES_PAUSE: Duration = Duration::from_secs(3);
+/// How long what the nodes of this cluster hold is not asked for again.
+const LEASES_FRESH: Duration = Duration::from_secs(12);
 
 /// Options.
 #[derive(Debug, Args)]
@@ -64,9 +66,13 @@ pub(super) async fn run(
         }
     };
     let until = Instant::now() + LEASES_LAG;
+    let mut written: Option<Instant> = None;
     loop {
-        // Each time anew: nodes give chains back while this waits.
-        leases::write(kube, store).await?;
+        // Again and again: nodes give chains back while this waits.
+        if written.is_none_or(|written| written.elapsed() > LEASES_FRESH) {
+            leases::write(kube, store).await?;
+            written = Some(Instant::now());
+        }
         let (reader, name, force) = (store.clone(), target.to_string(), options.force);
         let deleted = blocking(move || Ok(uimgacc_store::delete(&reader, &name, force)));
         match deleted.await? {

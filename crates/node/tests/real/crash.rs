@@ -31,6 +31,35 @@ fn install_killed(settings: &Settings, step: Step) {
     });
 }
 
+/// Also where the install that wrote it was killed before it restarted the daemon.
+fn a_new_configuration_reaches_the_daemon(host: &Host) {
+    let mut settings = host.settings.clone();
+    let supervisors = || -> Vec<i32> {
+        let all = host.processes().into_iter();
+        all.filter(|(_, words)| words.contains(" supervise "))
+            .map(|(pid, _)| pid)
+            .collect()
+    };
+    install(&settings, &mut |_| {}).unwrap();
+    let first = supervisors();
+    install(&settings, &mut |_| {}).unwrap();
+    assert_eq!(supervisors(), first, "nothing changed");
+    settings
+        .daemon_keys
+        .push(("original_images".to_owned(), "unpack".to_owned()));
+    install_killed(&settings, Step::StartDaemon);
+    assert_eq!(supervisors(), first);
+    install(&settings, &mut |_| {}).unwrap();
+    let second = supervisors();
+    assert!(
+        second.len() == 1 && second != first,
+        "{first:?}, {second:?}"
+    );
+    install(&settings, &mut |_| {}).unwrap();
+    assert_eq!(supervisors(), second, "nothing changed");
+    uninstall(&settings, false, &mut |_| {}).unwrap();
+}
+
 #[test]
 fn a_kill_at_any_step_is_mended_by_the_next_command() {
     if !ready(&[Need::Root, Need::Parts]) {
@@ -70,6 +99,7 @@ fn a_kill_at_any_step_is_mended_by_the_next_command() {
         );
         assert!(!host.daemon_runs() && !settings.state.exists(), "{step:?}");
     }
+    a_new_configuration_reaches_the_daemon(&host);
     let steps = [
         Step::ProveConfig,
         Step::ReplaceConfig,

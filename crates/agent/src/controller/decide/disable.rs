@@ -95,8 +95,8 @@ pub fn decide(input: &Input<'_>) -> Decision {
     // Only now: an installer that still runs would publish its node again.
     for (lease, _) in &input.leases {
         if lease.meta.deleting.is_none() {
-            let (name, uid) = (lease.meta.name.clone(), lease.meta.uid.clone());
-            decision.actions.push(Action::DeleteLease(name, uid));
+            let meta = lease.meta.clone();
+            decision.actions.push(Action::DeleteLease(meta));
         }
     }
     // Without these the definitions of our kinds could never be deleted.

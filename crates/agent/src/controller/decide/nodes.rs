@@ -77,7 +77,7 @@ pub fn decide(
     let mut again: Option<SignedDuration> = None;
     let mut wake = |wait: SignedDuration| again = Some(again.map_or(wait, |old| old.min(wait)));
     let mut alive = Vec::new();
-    for (name, lease) in leases {
+    for lease in leases.values() {
         if lease.meta.deleting.is_some() {
             continue;
         }
@@ -92,7 +92,7 @@ pub fn decide(
             .saturating_add(ORPHAN_AGE)
             .unwrap_or(Timestamp::MAX);
         if now >= due {
-            actions.push(Action::DeleteLease(name.clone(), lease.meta.uid.clone()));
+            actions.push(Action::DeleteLease(lease.meta.clone()));
         } else {
             wake(until(due, now));
         }

@@ -144,7 +144,7 @@ fn one_step_after_the_other() {
             case.leases = leases;
         })
     };
-    let lease = Action::DeleteLease("n1".to_owned(), "uid-n1".to_owned());
+    let lease = Action::DeleteLease(is("n1", &gone()).0.meta.clone());
     let image = Action::ImageFinalizer("a".to_owned(), false);
     assert_eq!(
         no_installer(vec!["a"], vec![is("n1", &gone())]).actions,

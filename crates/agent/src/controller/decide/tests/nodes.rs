@@ -158,7 +158,7 @@ fn objects_of_nodes_that_are_gone_go_and_take_their_turn_along() {
     assert_eq!(
         actions,
         [
-            Action::DeleteLease("gone".to_owned(), "uid-gone".to_owned()),
+            Action::DeleteLease(all["gone"].meta.clone()),
             Action::AskNode("waits".to_owned(), turn),
         ]
     );
@@ -230,11 +230,9 @@ fn nodes_that_are_not_selected_any_more_leave_one_by_one() {
     let (actions, _) = decided(&[("a", restarts)], vec![("a", leaving(true, true))]);
     assert_eq!(actions, [ask("a", asked(false))]);
     // Its object goes last; a node that is selected again is set up again.
+    let left = leases(&[("a", gone.clone())]);
     let (actions, _) = decided(&[("a", gone.clone())], vec![("a", Standing::Left)]);
-    assert_eq!(
-        actions,
-        [Action::DeleteLease("a".to_owned(), "uid-a".to_owned())]
-    );
+    assert_eq!(actions, [Action::DeleteLease(left["a"].meta.clone())]);
     let (actions, _) = decided(&[("a", gone)], vec![("a", Standing::Selected)]);
     assert_eq!(actions, [ask("a", AccelerationNodeSpec::default())]);
 }
