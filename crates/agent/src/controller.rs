@@ -123,13 +123,12 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         timings,
         fence: fence.clone(),
         leads,
-        stop: stopped,
+        stop: stopped.clone(),
         drained: drained.clone(),
     }));
 
     let executor = Executor::new(fenced, &identity, shared.clone());
     let mut workers = JoinSet::new();
-    let (finish, finishing) = tokio::sync::watch::channel(false);
     let end = loop {
         tokio::select! {
             _ = terminate.recv() => break Ok(()),
@@ -139,12 +138,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
                 _ => anyhow!("the health server ended"),
             }),
             Some(_) = watches.join_next() => break Err(anyhow!("a watch ended")),
-            () = lead(&shared, &executor, &mut workers, &finishing, &mut leading) => {}
+            () = lead(&shared, &executor, &mut workers, &stopped, &mut leading) => {}
         }
     };
     // What a worker has begun it ends, or the fence ends it; then the lease may pass on.
     stop.send_replace(true);
-    finish.send_replace(true);
     while workers.join_next().await.is_some() {}
     shared.set_leads(false);
     drained.notify_one();
@@ -160,7 +158,7 @@ async fn lead(
     shared: &Arc<Shared>,
     executor: &Executor,
     workers: &mut JoinSet<()>,
-    finishing: &tokio::sync::watch::Receiver<bool>,
+    stopped: &tokio::sync::watch::Receiver<bool>,
     leading: &mut tokio::sync::watch::Receiver<bool>,
 ) {
     if leading.wait_for(|leads| *leads).await.is_err() {
@@ -171,7 +169,7 @@ async fn lead(
     }
     shared.set_leads(true);
     for _ in 0..WORKERS {
-        let work = reconcile::work(shared.clone(), executor.clone(), finishing.clone());
+        let work = reconcile::work(shared.clone(), executor.clone(), stopped.clone());
         workers.spawn(work);
     }
     tokio::select! {

@@ -57,13 +57,17 @@ pub(crate) fn commit(new: &Path, path: &Path) -> Result<(), NodeError> {
     sync_folder(path)
 }
 
-/// Replaces a file where its content differs; says whether it did.
-pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<bool, NodeError> {
-    if read(path)?.is_some_and(|old| old == bytes) {
-        return Ok(false);
+/// Whether a file has another content than that, or is not there.
+pub(crate) fn differs(path: &Path, bytes: &[u8]) -> Result<bool, NodeError> {
+    Ok(read(path)?.is_none_or(|old| old != bytes))
+}
+
+/// Replaces a file where its content differs.
+pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), NodeError> {
+    if differs(path, bytes)? {
+        commit(&prepare(path, bytes, mode)?, path)?;
     }
-    commit(&prepare(path, bytes, mode)?, path)?;
-    Ok(true)
+    Ok(())
 }
 
 /// Removes a file, where it is there.

@@ -386,7 +386,7 @@ fn install_daemon(
     // Before the first of them, so that one that is killed in between is followed by the restart too.
     state.restart_due |= !outdated.is_empty();
     for (path, bytes, _) in &wanted {
-        state.restart_due |= files::read(path)?.is_none_or(|old| old != *bytes);
+        state.restart_due |= files::differs(path, bytes)?;
     }
     folder.save(state)?;
     watch(Step::WriteDaemon);

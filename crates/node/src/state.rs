@@ -140,7 +140,7 @@ impl StateFolder {
             reason: error.to_string(),
         })?;
         text.push(b'\n');
-        files::replace(&self.path, &text, 0o600).map(|_| ())
+        files::replace(&self.path, &text, 0o600)
     }
 
     /// Removes record and backups. The lock file stays: whoever waits for it holds it open.

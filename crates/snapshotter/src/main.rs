@@ -134,7 +134,7 @@ fn daemon(
         .context("cannot start the runtime")?;
     let result = runtime.block_on(async {
         let _reloads = reload_on_hangup(options, source)?;
-        run(node, (&address, inherited), &status_address, supervised).await
+        run(node, &address, inherited, &status_address, supervised).await
     });
     // Threads that hang in a dead store must not keep the process.
     runtime.shutdown_background();
@@ -143,13 +143,16 @@ fn daemon(
 
 async fn run(
     settings: NodeSettings,
-    (address, inherited): (&Path, Option<UnixListener>),
+    address: &Path,
+    inherited: Option<UnixListener>,
     status: &Path,
     supervised: Option<&Supervised>,
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    supervised.map_or(Ok(()), Supervised::end_together)?;
+    if let Some(supervised) = supervised {
+        supervised.end_together()?;
+    }
     let stop = async move {
         tokio::select! {
             _ = terminate.recv() => {}

@@ -89,10 +89,11 @@ pub struct Containerd {
     dir: TempDir,
 }
 
-/// `ctr` loses what a process says right before its end: it closes the pipes then, read or not.
-fn shell(script: &str) -> [String; 4] {
-    let script = format!("{script}; code=$?; /bin/busybox sleep 0.5; exit $code");
-    ["/bin/busybox", "sh", "-c", &script].map(ToOwned::to_owned)
+/// A script for a container of `ctr`, which loses what a process says right before its end: it closes
+/// the pipes then, read or not.
+#[must_use]
+pub fn heard_to_its_end(script: &str) -> String {
+    format!("{script}; code=$?; /bin/busybox sleep 0.5; exit $code")
 }
 
 impl Containerd {
@@ -224,7 +225,12 @@ impl Containerd {
     /// As [`Self::ctr_ok`].
     pub fn run_script(&self, options: &[&str], image: &str, id: &str, script: &str) -> String {
         let words = [&["run", "--rm"], options, &[image, id]].concat();
-        self.ctr_ok(&[&words[..], &shell(script).each_ref().map(String::as_str)].concat())
+        self.busybox(&words, script)
+    }
+
+    fn busybox(&self, words: &[&str], script: &str) -> String {
+        let shell = ["/bin/busybox", "sh", "-c", &heard_to_its_end(script)];
+        self.ctr_ok(&[words, &shell].concat())
     }
 
     /// Runs a script by busybox in a container that runs, and returns what it said.
@@ -233,7 +239,7 @@ impl Containerd {
     /// As [`Self::ctr_ok`].
     pub fn exec_script(&self, container: &str, exec: &str, script: &str) -> String {
         let words = ["tasks", "exec", "--exec-id", exec, container];
-        self.ctr_ok(&[&words[..], &shell(script).each_ref().map(String::as_str)].concat())
+        self.busybox(&words, script)
     }
 
     /// A client of its CRI.

@@ -26,6 +26,8 @@ pub enum Action {
     CreateJob(Work),
     /// Delete a Job and its Pods: its name and uid.
     DeleteJob(String, String),
+    /// Delete a Job, by its name and uid, that is not of this image; if the image is still as it was seen.
+    DeleteStray(String, String, Meta),
     /// Make the DaemonSet what the spec says.
     ApplyInstaller,
     /// Delete the DaemonSet and its Pods.

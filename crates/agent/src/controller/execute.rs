@@ -10,6 +10,7 @@ use kube::Client;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::runtime::watcher;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use uimgacc_objects::{
     AcceleratedImage, AccelerationNode, AccelerationNodeSpec, ImageAcceleration, names,
@@ -142,29 +143,38 @@ impl Executor {
         set(&mut body, "observedRetry", &status.observed_retry);
         set(&mut body, "job", &status.job);
         let patch = status_patch("AcceleratedImage", meta, &body);
-        let api = Api::<AcceleratedImage>::all(self.client.clone());
         let what = format!("status of AcceleratedImage {}", meta.name);
-        let patch = Patch::Apply(&patch);
+        let api = Api::<AcceleratedImage>::all(self.client.clone());
+        self.status(&api, meta, &what, &patch, |image| self.saw_image(image))
+            .await
+    }
+
+    /// Writes a status. What there is then is noted, also where another wrote first: the watch may be
+    /// late, or broken.
+    async fn status<K>(
+        &self,
+        api: &Api<K>,
+        meta: &Meta,
+        what: &str,
+        patch: &Value,
+        saw: impl Fn(K),
+    ) -> Result<(), ExecuteError>
+    where
+        K: Clone + DeserializeOwned + std::fmt::Debug,
+    {
+        let patch = Patch::Apply(patch);
         let write = async { or_gone(api.patch_status(&meta.name, &applying(), &patch).await) };
-        let written = self.call(&what, write).await;
+        let written = self.call(what, write).await;
         if matches!(written, Err(ExecuteError::Changed(_))) {
-            // The watch may be late, or broken.
-            let read = self.call(&what, api.get_opt(&meta.name)).await;
-            read.into_iter()
-                .flatten()
-                .for_each(|image| self.saw_image(image));
+            let read = self.call(what, api.get_opt(&meta.name)).await;
+            read.into_iter().flatten().for_each(&saw);
         }
-        if let Some(image) = written? {
-            self.saw_image(image);
-        }
+        written?.into_iter().for_each(saw);
         Ok(())
     }
 
     /// Asks for an image once more; fails where it is not as `meta` says, which is noted.
-    ///
-    /// # Errors
-    /// See [`ExecuteError`].
-    pub async fn is_still(&self, meta: &Meta) -> Result<(), ExecuteError> {
+    async fn is_still(&self, meta: &Meta) -> Result<(), ExecuteError> {
         let api = Api::<AcceleratedImage>::all(self.client.clone());
         let what = format!("AcceleratedImage {}", meta.name);
         let found = self.call(&what, api.get_opt(&meta.name)).await?;
@@ -205,22 +215,12 @@ impl Executor {
         set(&mut body, "observedGeneration", &status.observed_generation);
         let patch = status_patch("ImageAcceleration", meta, &body);
         let api = Api::<ImageAcceleration>::all(self.client.clone());
-        let patch = Patch::Apply(&patch);
-        let write = async { or_gone(api.patch_status(&meta.name, &applying(), &patch).await) };
         let what = "status of the ImageAcceleration";
-        let saw = |one| {
+        self.status(&api, meta, what, &patch, |one| {
             let event = watcher::Event::Apply(one);
             self.shared.change(|world| world.cluster_event(event));
-        };
-        let written = self.call(what, write).await;
-        if matches!(written, Err(ExecuteError::Changed(_))) {
-            let read = self.call(what, api.get_opt(&meta.name)).await;
-            read.into_iter().flatten().for_each(saw);
-        }
-        if let Some(one) = written? {
-            saw(one);
-        }
-        Ok(())
+        })
+        .await
     }
 
     /// Tells people. An event that cannot be written is no reason to stop.
@@ -266,6 +266,11 @@ impl Executor {
         match action {
             Action::CreateJob(work) => self.create_job(&work).await,
             Action::DeleteJob(name, uid) => self.delete_job(&name, &uid).await,
+            Action::DeleteStray(name, uid, image) => {
+                // The Job may be right, and what is known of the image old.
+                self.is_still(&image).await?;
+                self.delete_job(&name, &uid).await
+            }
             Action::ApplyInstaller => self.apply_installer().await,
             Action::DeleteInstaller(uid) => self.delete_installer(&uid).await,
             Action::ImageFinalizer(name, wanted) => self.image_finalizer(&name, wanted).await,

@@ -158,18 +158,15 @@ pub fn is_deposed(error: &kube::Error) -> bool {
 type Connection = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl hyper::rt::Executor<Connection> for Fence {
-    fn execute(&self, mut connection: Connection) {
+    fn execute(&self, connection: Connection) {
         let fence = self.clone();
         tokio::spawn(async move {
-            let mut lost = std::pin::pin!(fence.lost());
-            std::future::poll_fn(|context| {
-                // The clock of the timer stands still while the machine sleeps; that of the fence does not.
-                if lost.as_mut().poll(context).is_ready() || !fence.holds() {
-                    return Poll::Ready(());
-                }
-                connection.as_mut().poll(context)
-            })
-            .await;
+            // Its timer may be late, after a sleep of the machine; the socket looks for itself.
+            tokio::select! {
+                biased;
+                () = fence.lost() => {}
+                () = connection => {}
+            }
         });
     }
 }

@@ -168,17 +168,12 @@ async fn reconcile_image(
         let image = world.images.get(name).cloned();
         image.map(|image| {
             let decision = decide_image(&world, &image, Timestamp::now());
-            let has_strays = !strays(&world, &image).is_empty();
-            (image, decision, has_strays)
+            (image, decision)
         })
     };
-    let Some((image, decision, has_strays)) = looked else {
+    let Some((image, decision)) = looked else {
         return Ok(None);
     };
-    if has_strays {
-        // The Jobs may be right, and what is known of the image old.
-        executor.is_still(&image.meta).await?;
-    }
     if decision.status != image::Status::of(&image) || !image.has_status {
         executor.image_status(&image.meta, &decision.status).await?;
     }

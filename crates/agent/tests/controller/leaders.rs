@@ -102,7 +102,7 @@ fn a_leader_that_was_stopped_writes_nothing_more() {
         "one wrote {} times, then two {of_two} times; refused later: {refused:?}",
         early.len()
     );
-    assert!(early.len() > 10 && of_two > 10);
+    assert!(early.len() > 10 && of_two > 100);
     assert!(
         late.is_empty(),
         "one wrote after two led since {}: {late:?}",
@@ -115,8 +115,7 @@ fn a_leader_that_was_stopped_writes_nothing_more() {
     two.process.stop();
     stage.wait("one", "one leads again", || leads(&one));
     println!("one leads {:?} after two was told to end", begun.elapsed());
-    // One that was not given back would be waited for.
-    assert!(begun.elapsed() < Duration::from_secs(3));
+    assert!(begun.elapsed() < Duration::from_secs(2));
     stage.create_image("last", "r.example/a:last");
     stage.wait("one", "one works", || {
         !condition(&stage.image("last"), "Ready").1.is_empty()

@@ -336,7 +336,7 @@ fn watch_shows_each_change() {
 }
 
 #[test]
-fn a_thousand_images_are_told_quickly() {
+fn a_thousand_images_in_less_than_a_second() {
     if !ready() {
         return;
     }
@@ -359,8 +359,7 @@ fn a_thousand_images_are_told_quickly() {
         .collect();
     println!("get of 1,000 images: {times:?}");
     let best = times.iter().min().unwrap();
-    // Under a second where nothing else runs; other tests do.
-    assert!(*best < Duration::from_secs(3), "{times:?}");
+    assert!(*best < Duration::from_secs(1), "{times:?}");
     let one = Instant::now();
     ok(&uimgacc(&cluster, &["get", "r.io/app:500"]));
     println!("get of one of them: {:?}", one.elapsed());

@@ -168,7 +168,7 @@ fn a_session_by_the_sdk() {
     servers.ok("Create", create());
     let took = began.elapsed();
     println!("Create returned after {took:?}");
-    assert!(took < Duration::from_secs(15), "{took:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
     for _ in 0..2 {
         let creating = servers.get();
         assert_eq!(creating["Status"], "Creating", "{creating}");

@@ -36,6 +36,7 @@ fn from_a_bare_cluster_and_back() {
 
     let took = world.enable(&["--node-selector", "accelerate=yes"]);
     println!("enabled after {took:?}");
+    assert!(took < MINUTE, "{took:?}");
     assert_eq!(world.labels(first.name()), LABELS);
     assert_eq!(world.labels(second.name()), Vec::<String>::new());
     // Again: nothing changes, containerd is not restarted.

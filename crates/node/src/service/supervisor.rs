@@ -72,7 +72,7 @@ pub(super) fn start(settings: &Settings, is_changed: bool) -> Result<(), NodeErr
         start_time: start_time(pid).unwrap_or_default(),
     };
     let text = serde_json::to_vec(&record).unwrap_or_default();
-    files::replace(&pid_file(settings), &text, 0o600).map(|_| ())
+    files::replace(&pid_file(settings), &text, 0o600)
 }
 
 pub(super) fn stop(settings: &Settings) -> Result<(), NodeError> {

@@ -105,7 +105,7 @@ fn many_servers_and_a_cluster_that_hangs() {
     times.sort();
     assert!(times[times.len() / 2] < Duration::from_secs(1), "{times:?}");
     assert!(
-        began.elapsed() < Duration::from_secs(15),
+        began.elapsed() < Duration::from_secs(6),
         "{:?}",
         began.elapsed()
     );

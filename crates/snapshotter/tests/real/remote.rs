@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
-use uimgacc_testkit::containerd::{Containerd, ContainerdVersion, Options};
+use uimgacc_testkit::containerd::{Containerd, ContainerdVersion, Options, heard_to_its_end};
 use uimgacc_testkit::image::{self, Compression, Pushed};
 use uimgacc_testkit::tar::TarBuilder;
 use uimgacc_testkit::{Need, Registry, ready};
@@ -76,8 +76,7 @@ impl Client {
         // All containerds of the machine share runc's folder, where CRI has one namespace for all.
         let id = format!("{name}-{}", self.containerd.namespace());
         let words = ["run", "--rm", "--snapshotter", "uimgacc", reference, &id];
-        // `ctr` loses what a container says right before its end where it is slow to open the pipe.
-        let script = format!("{script}; code=$?; sleep 0.5; exit $code");
+        let script = heard_to_its_end(script);
         self.ctr_ok(&[&words[..], &["/bin/busybox", "sh", "-c", &script]].concat())
     }
 }
@@ -179,8 +178,7 @@ fn an_image_of_the_store_runs_without_a_download_and_through_kill_and_restart() 
             count += 1;
             let id = format!("e{count}");
             let words = ["tasks", "exec", "--exec-id", &id, "sleeper"];
-            // As in `run`.
-            let script = ["/bin/sh", "-c", "cat /top; sleep 0.5"];
+            let script = ["/bin/sh", "-c", &heard_to_its_end("cat /top")];
             let said = client.ctr_ok(&[&words[..], &script].concat());
             assert_eq!(said, "top of the store\n", "{version:?}, {when}");
         };

@@ -95,8 +95,9 @@ pub fn decide(input: &Input<'_>) -> Decision {
     // Only now: an installer that still runs would publish its node again.
     for (lease, _) in &input.leases {
         if lease.meta.deleting.is_none() {
-            let meta = lease.meta.clone();
-            decision.actions.push(Action::DeleteLease(meta));
+            decision
+                .actions
+                .push(Action::DeleteLease(lease.meta.clone()));
         }
     }
     // Without these the definitions of our kinds could never be deleted.

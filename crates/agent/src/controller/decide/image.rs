@@ -137,8 +137,10 @@ impl Decision {
     #[must_use]
     pub fn without(image: &ImageView, strays: &[&JobView]) -> Self {
         let going = strays.iter().filter(|job| job.meta.deleting.is_none());
-        let delete =
-            |job: &&JobView| Action::DeleteJob(job.meta.name.clone(), job.meta.uid.clone());
+        let delete = |job: &&JobView| {
+            let (name, uid) = (job.meta.name.clone(), job.meta.uid.clone());
+            Action::DeleteStray(name, uid, image.meta.clone())
+        };
         Self {
             actions: going.map(delete).collect(),
             ..Self::keep(image)
