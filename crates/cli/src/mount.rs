@@ -102,12 +102,8 @@ impl Mount {
             target.to_owned()
         };
         let mounted = uimgacc_mount::mount_image(&MountRequest {
+            packs: index.open_packs(reader.layout())?,
             index: index.path,
-            packs: index
-                .packs
-                .iter()
-                .map(|pack| reader.layout().pack(*pack))
-                .collect(),
             target: lower.clone(),
             methods: Methods::default(),
             read_ahead_kb: None,

@@ -14,6 +14,8 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen, move_mount,
 };
 
+use uimgacc_store::StoreFile;
+
 use crate::AttemptError;
 
 /// The kernel's limit for a string (`fs/fsopen.c`: 256 with the NUL).
@@ -69,6 +71,12 @@ impl Context {
         fsconfig_set_string(&self.fd, key, &value).map_err(|errno| self.failed(name(path), errno))
     }
 
+    /// Sets a string that is a file of the store, by its handle: the kernel opens that very file.
+    pub(crate) fn set_file(&self, key: &str, file: &StoreFile) -> Result<(), AttemptError> {
+        fsconfig_set_string(&self.fd, key, file.as_path())
+            .map_err(|errno| self.failed(format!("set {key}={}", file.found_at().display()), errno))
+    }
+
     /// Makes the file system and puts it at `target`.
     pub(crate) fn mount_at(
         self,
@@ -91,9 +99,29 @@ impl Context {
         &self,
         attributes: MountAttrFlags,
     ) -> Result<OwnedFd, AttemptError> {
-        fsconfig_create(&self.fd).map_err(|errno| self.failed("create".to_owned(), errno))?;
+        self.create()?;
         fsmount(&self.fd, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
             .map_err(|errno| self.failed("fsmount".to_owned(), errno))
+    }
+
+    /// The same, and no symbolic link in it is ever followed (Linux 5.14; older kernels refuse the
+    /// flag and mount it without).
+    pub(crate) fn mount_detached_without_links(
+        &self,
+        attributes: MountAttrFlags,
+    ) -> Result<OwnedFd, AttemptError> {
+        self.create()?;
+        let strict = attributes | MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW;
+        fsmount(&self.fd, FsMountFlags::FSMOUNT_CLOEXEC, strict)
+            .or_else(|errno| match errno {
+                Errno::INVAL => fsmount(&self.fd, FsMountFlags::FSMOUNT_CLOEXEC, attributes),
+                errno => Err(errno),
+            })
+            .map_err(|errno| self.failed("fsmount".to_owned(), errno))
+    }
+
+    fn create(&self) -> Result<(), AttemptError> {
+        fsconfig_create(&self.fd).map_err(|errno| self.failed("create".to_owned(), errno))
     }
 
     fn failed(&self, step: String, errno: Errno) -> AttemptError {

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 use uimgacc_erofs::{ReadError as TreeReadError, WriteError as TreeWriteError};
 use uimgacc_store::flatten::FlattenError;
-use uimgacc_store::{ChainRecord, IndexRecord, StoreReader};
+use uimgacc_store::{ChainRecord, IndexRecord, Layout, StoreFile, StoreReader};
 use uimgacc_types::{Digest, PackId};
 
 /// No index is longer: that is some 20 million files.
@@ -41,8 +41,39 @@ pub struct CachedIndex {
     pub path: PathBuf,
     /// SHA-256 of the file.
     pub digest: Digest,
-    /// Its packs, in the order of its device table.
-    pub packs: Vec<PackId>,
+    /// Its packs, in the order of its device table and from there: what the digest covers.
+    pub packs: Vec<IndexedPack>,
+}
+
+/// A pack as an index names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IndexedPack {
+    /// The pack.
+    pub id: PackId,
+    /// Its length in bytes.
+    pub len_bytes: u64,
+}
+
+impl CachedIndex {
+    /// The packs in the store, each a regular file of the length that the index names.
+    ///
+    /// # Errors
+    /// A pack is missing, is something else, or has another length.
+    pub fn open_packs(&self, store: &Layout) -> Result<Vec<StoreFile>, IndexError> {
+        let open = |pack: &IndexedPack| {
+            let path = store.pack(pack.id);
+            let file = path.handle().map_err(failed("open", &path.on_host()))?;
+            if file.len_bytes() != pack.len_bytes {
+                return Err(IndexError::WrongSize {
+                    path: path.on_host(),
+                    found: file.len_bytes(),
+                    expected: pack.len_bytes,
+                });
+            }
+            Ok(file)
+        };
+        self.packs.iter().map(open).collect()
+    }
 }
 
 /// Why there is no local index.
@@ -150,11 +181,7 @@ pub fn load(folder: &Path) -> Result<Option<CachedIndex>, IndexError> {
         other => other.map_err(failed("open", &path))?,
     };
     match copy_checked(file, &path, &mut io::sink(), &path, &record) {
-        Ok(()) => Ok(Some(CachedIndex {
-            path,
-            digest: record.digest,
-            packs: record.packs,
-        })),
+        Ok(()) => cached(path, record.digest).map(Some),
         Err(IndexError::WrongDigest { .. } | IndexError::WrongSize { .. }) => {
             tracing::warn!(path = %path.display(), "the local copy of the index is damaged; it is fetched again");
             Ok(None)
@@ -189,8 +216,9 @@ pub fn fetch(
         Some(record) => {
             check_count(chain, record.packs.len())?;
             let source = store.layout().index(chain.chain_id);
-            let from = File::open(&source).map_err(failed("open", &source))?;
-            copy_checked(from, &source, &mut file, &new, record)?;
+            let from_path = source.on_host();
+            let from = source.open().map_err(failed("open", &from_path))?;
+            copy_checked(from, &from_path, &mut file, &new, record)?;
             record.clone()
         }
         None => {
@@ -207,10 +235,19 @@ pub fn fetch(
     file.sync_all().map_err(failed("sync", &new))?;
     fs::rename(&new, &path).map_err(failed("rename", &new))?;
     save_record(folder, &record)?;
+    let cached = cached(path, record.digest)?;
+    // The record is the store's word; what the digest covers may name more.
+    check_count(chain, cached.packs.len())?;
+    Ok(cached)
+}
+
+/// A local copy whose digest was checked.
+fn cached(path: PathBuf, digest: Digest) -> Result<CachedIndex, IndexError> {
+    let file = File::open(&path).map_err(failed("open", &path))?;
     Ok(CachedIndex {
+        packs: device_table::read(&file, &path)?,
         path,
-        digest: record.digest,
-        packs: record.packs,
+        digest,
     })
 }
 
@@ -222,10 +259,11 @@ pub fn probe(store: &StoreReader, chain: &ChainRecord) -> Result<(), IndexError>
     let packs = match &chain.index {
         Some(record) => {
             let path = store.layout().index(chain.chain_id);
-            let found = fs::metadata(&path).map_err(failed("find", &path))?.len();
+            let found = path.handle().map_err(failed("find", &path.on_host()))?;
+            let found = found.len_bytes();
             if found != record.size {
                 return Err(IndexError::WrongSize {
-                    path,
+                    path: path.on_host(),
                     found,
                     expected: record.size,
                 });
@@ -237,7 +275,7 @@ pub fn probe(store: &StoreReader, chain: &ChainRecord) -> Result<(), IndexError>
     check_count(chain, packs.len())?;
     for pack in packs {
         let path = store.layout().pack(pack);
-        fs::metadata(&path).map_err(failed("find", &path))?;
+        path.handle().map_err(failed("find", &path.on_host()))?;
     }
     Ok(())
 }

@@ -23,17 +23,19 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use uimgacc_store::StoreFile;
+
 pub use method::{Method, Methods, ParseMethodsError};
 pub use overlay::{OverlayRequest, bind_read_only, mount_overlay};
 pub use target::{is_mount_point, is_mounted, unmount, unmount_all};
 
 /// What to mount, and where.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct MountRequest {
     /// The index, on a local disk.
     pub index: PathBuf,
     /// Its packs, in the order of its device table.
-    pub packs: Vec<PathBuf>,
+    pub packs: Vec<StoreFile>,
     /// A folder that is there.
     pub target: PathBuf,
     /// What to try, in this order.

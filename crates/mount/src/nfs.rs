@@ -302,7 +302,7 @@ fn mount_now(
     if access == Access::ReadOnly {
         attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
     }
-    context.mount_detached(attributes)
+    context.mount_detached_without_links(attributes)
 }
 
 /// What a mount is for.

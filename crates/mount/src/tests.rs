@@ -79,7 +79,7 @@ pub(crate) fn sample_tree(packs: u8) -> Tree {
 }
 
 /// Writes the sample's index and packs into `folder`.
-fn sample(folder: &Path, packs: u8) -> (PathBuf, Vec<PathBuf>) {
+fn sample(folder: &Path, packs: u8) -> (PathBuf, Vec<StoreFile>) {
     let index = folder.join("index.erofs");
     let mut file = fs::File::create(&index).unwrap();
     uimgacc_erofs::write(&sample_tree(packs), &mut file).unwrap();
@@ -88,7 +88,7 @@ fn sample(folder: &Path, packs: u8) -> (PathBuf, Vec<PathBuf>) {
         let mut bytes = content(pack, 9000);
         bytes.resize(3 * 4096, 0);
         fs::write(&path, bytes).unwrap();
-        path
+        StoreFile::of_this_machine(&path).unwrap()
     });
     (index, paths.collect())
 }

@@ -25,10 +25,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, watch};
-use uimgacc_mount::index_cache::{self, CachedIndex};
+use uimgacc_mount::index_cache::{self, CachedIndex, IndexedPack};
 use uimgacc_mount::{Method, Methods, MountRequest, is_mounted, mount_image, unmount};
 use uimgacc_store::{Layout, StoreReader};
-use uimgacc_types::{ChainId, Digest, PackId};
+use uimgacc_types::{ChainId, Digest};
 
 use crate::error::{Error, chain_text};
 use crate::metrics::Metrics;
@@ -234,7 +234,7 @@ impl Chains {
             let packs = index.packs.clone();
             match self.mount_now(chain, index, store.layout()) {
                 // The image was made anew with other packs: its index is another one now.
-                Err(Error::Mount(error)) if lacks_a_pack(store.layout(), &packs) => {
+                Err(error) if lacks_a_pack(store.layout(), &packs) => {
                     let error = chain_text(&error);
                     tracing::warn!(%chain, error, "the local index is out of date");
                 }
@@ -259,10 +259,10 @@ impl Chains {
     fn mount_now(&self, chain: ChainId, index: CachedIndex, store: &Layout) -> Result<(), Error> {
         let target = self.mount_point(chain);
         fs::create_dir_all(&target).map_err(Error::io("make", &target))?;
-        let packs = index.packs.iter().map(|pack| store.pack(*pack));
+        let packs = index.open_packs(store).map_err(Error::store(chain))?;
         let started = Instant::now();
         let mounted = mount_image(&MountRequest {
-            packs: packs.collect(),
+            packs,
             index: index.path,
             target,
             methods: self.settings.methods.clone(),
@@ -359,9 +359,8 @@ fn check_index(
     }
 }
 
-fn lacks_a_pack(store: &Layout, packs: &[PackId]) -> bool {
-    packs.iter().any(|pack| {
-        let found = fs::metadata(store.pack(*pack));
-        found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
-    })
+fn lacks_a_pack(store: &Layout, packs: &[IndexedPack]) -> bool {
+    packs
+        .iter()
+        .any(|pack| matches!(store.pack(pack.id).exists(), Ok(false)))
 }

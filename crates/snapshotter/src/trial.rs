@@ -13,6 +13,8 @@ use tokio::sync::watch;
 use uimgacc_erofs::tree::{ChunkAddress, ChunkedContents, Contents, Device, Inode, Kind, Tree};
 use uimgacc_mount::{Method, Methods, MountError, MountRequest, mount_image, unmount_all};
 
+use uimgacc_store::StoreFile;
+
 use crate::error::chain_text;
 
 const AGAIN: Duration = Duration::from_secs(60);
@@ -122,7 +124,7 @@ fn attempt(folder: &Path, methods: &Methods) -> Result<Method, TrialError> {
     uimgacc_erofs::write(&tree(), &mut file)?;
     let mounted = mount_image(&MountRequest {
         index,
-        packs: vec![pack],
+        packs: vec![StoreFile::of_this_machine(&pack).map_err(io("open", &pack))?],
         target: target.clone(),
         methods: methods.clone(),
         read_ahead_kb: None,

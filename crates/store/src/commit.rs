@@ -4,13 +4,12 @@
 //! looks sees the whole file or none. Names of content (layers, indexes, packs) never change
 //! hands: the first to come stays, see [`publish`].
 
-use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::path::StorePath;
 use crate::{Layout, machine};
 
 /// Why something could not be written to the store.
@@ -58,8 +57,11 @@ fn hint(error: &io::Error) -> &'static str {
 }
 
 /// Turns the system's error into ours.
-pub(crate) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CommitError {
-    let path = path.to_owned();
+pub(crate) fn failed(
+    action: &'static str,
+    path: &StorePath,
+) -> impl FnOnce(io::Error) -> CommitError {
+    let path = path.on_host();
     move |source| CommitError::Io {
         action,
         path,
@@ -76,93 +78,87 @@ pub enum Published {
     AlreadyThere,
 }
 
-/// Makes the folder of `path` and syncs the folders above that changed.
-pub(crate) fn make_parent(path: &Path) -> Result<(), CommitError> {
-    let Some(parent) = path.parent() else {
+/// Makes the directory of `path` and syncs the directories above that changed.
+pub(crate) fn make_parent(path: &StorePath) -> Result<(), CommitError> {
+    path.parent().map_or(Ok(()), |parent| make_folder(&parent))
+}
+
+/// Makes a directory and those above it; each new one is synced into its parent.
+pub(crate) fn make_folder(folder: &StorePath) -> Result<(), CommitError> {
+    // The root is there, or `create_root` makes it.
+    let Some(parent) = folder.parent() else {
         return Ok(());
     };
-    make_folder(parent)
-}
-
-/// Makes a folder and those above it; each new one is synced into its parent.
-pub(crate) fn make_folder(folder: &Path) -> Result<(), CommitError> {
-    match std::fs::create_dir(folder) {
-        Ok(()) => folder.parent().map_or(Ok(()), sync_folder),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+    match folder.create_directory() {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let Some(parent) = folder.parent().filter(|parent| *parent != folder) else {
-                return Err(failed("make the folder", folder)(error));
-            };
-            make_folder(parent)?;
-            match std::fs::create_dir(folder) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    Err(failed("make the folder", folder)(error))
-                }
-                _ => sync_folder(parent),
+            make_folder(&parent)?;
+            match folder.create_directory() {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                other => other.map_err(failed("make the directory", folder))?,
             }
         }
-        Err(error) => Err(failed("make the folder", folder)(error)),
+        other => other.map_err(failed("make the directory", folder))?,
     }
+    sync_folder(&parent)
 }
 
-/// Makes the names in a folder last.
-pub(crate) fn sync_folder(folder: &Path) -> Result<(), CommitError> {
-    let folder = if folder.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        folder
-    };
-    File::open(folder)
-        .and_then(|handle| handle.sync_all())
-        .map_err(failed("sync the folder", folder))
+/// Makes the names in a directory last.
+pub(crate) fn sync_folder(folder: &StorePath) -> Result<(), CommitError> {
+    folder
+        .sync_directory()
+        .map_err(failed("sync the directory", folder))
+}
+
+fn sync_parent(path: &StorePath) -> Result<(), CommitError> {
+    path.parent().map_or(Ok(()), |parent| sync_folder(&parent))
 }
 
 /// Gives the synced file `from` the name `to`, unless that is taken.
 ///
 /// Uses a hard link, which fails where the name is taken, on NFS too; file systems without hard
 /// links get a check and a rename.
-pub(crate) fn publish(from: &Path, to: &Path) -> Result<Published, CommitError> {
+pub(crate) fn publish(from: &StorePath, to: &StorePath) -> Result<Published, CommitError> {
     make_parent(to)?;
     let file = file_id(from);
-    let outcome = match std::fs::hard_link(from, to) {
+    let outcome = match from.hard_link(to) {
         Ok(()) => Published::New,
         Err(_) if is_already(file, to) => Published::New,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Published::AlreadyThere,
-        Err(_) if to.exists() => Published::AlreadyThere,
+        Err(_) if to.exists().unwrap_or(false) => Published::AlreadyThere,
         Err(_) => {
             replace(from, to)?;
             return Ok(Published::New);
         }
     };
     // Of the other's name it is not known either whether it lasts.
-    to.parent().map_or(Ok(()), sync_folder)?;
+    sync_parent(to)?;
     remove_file(from)?;
     Ok(outcome)
 }
 
 /// Gives the synced file `from` the name `to`, in place of what had it.
-pub(crate) fn replace(from: &Path, to: &Path) -> Result<(), CommitError> {
+pub(crate) fn replace(from: &StorePath, to: &StorePath) -> Result<(), CommitError> {
     make_parent(to)?;
     let file = file_id(from);
-    renamed(std::fs::rename(from, to), file, to).map_err(failed("rename a file to", to))?;
-    to.parent().map_or(Ok(()), sync_folder)
+    renamed(from.rename(to), file, to).map_err(failed("rename a file to", to))?;
+    sync_parent(to)
 }
 
 /// Device and number of an inode.
-type FileId = (u64, u64);
+type FileId = (u32, u32, u64);
 
-fn file_id(path: &Path) -> Option<FileId> {
-    let metadata = std::fs::symlink_metadata(path).ok()?;
-    Some((metadata.dev(), metadata.ino()))
+fn file_id(path: &StorePath) -> Option<FileId> {
+    Some(path.facts().ok()?.id)
 }
 
-fn is_already(file: Option<FileId>, to: &Path) -> bool {
+fn is_already(file: Option<FileId>, to: &StorePath) -> bool {
     file.is_some() && file_id(to) == file
 }
 
 /// What a rename came to. An NFS client that gets no answer asks again, and a server that did it
 /// the first time then says that there is no such file.
-fn renamed(outcome: io::Result<()>, file: Option<FileId>, to: &Path) -> io::Result<()> {
+fn renamed(outcome: io::Result<()>, file: Option<FileId>, to: &StorePath) -> io::Result<()> {
     match outcome {
         Err(error) if error.kind() == io::ErrorKind::NotFound && is_already(file, to) => Ok(()),
         other => other,
@@ -172,7 +168,7 @@ fn renamed(outcome: io::Result<()>, file: Option<FileId>, to: &Path) -> io::Resu
 /// Writes a record in place of the one before.
 pub(crate) fn replace_json<T: Serialize>(
     layout: &Layout,
-    path: &Path,
+    path: &StorePath,
     record: &T,
 ) -> Result<(), CommitError> {
     write_json(layout, path, record, replace)
@@ -181,7 +177,7 @@ pub(crate) fn replace_json<T: Serialize>(
 /// Writes a record unless there is one.
 pub(crate) fn publish_json<T: Serialize>(
     layout: &Layout,
-    path: &Path,
+    path: &StorePath,
     record: &T,
 ) -> Result<Published, CommitError> {
     write_json(layout, path, record, publish)
@@ -189,12 +185,12 @@ pub(crate) fn publish_json<T: Serialize>(
 
 fn write_json<T: Serialize, R>(
     layout: &Layout,
-    path: &Path,
+    path: &StorePath,
     record: &T,
-    name: impl FnOnce(&Path, &Path) -> Result<R, CommitError>,
+    name: impl FnOnce(&StorePath, &StorePath) -> Result<R, CommitError>,
 ) -> Result<R, CommitError> {
     let mut text = serde_json::to_vec_pretty(record).map_err(|source| CommitError::Encode {
-        path: path.to_owned(),
+        path: path.on_host(),
         source,
     })?;
     text.push(b'\n');
@@ -204,20 +200,20 @@ fn write_json<T: Serialize, R>(
     let written = write_synced(&temporary, &text).and_then(|()| name(&temporary, path));
     if written.is_err() {
         // What is left in tmp/ is swept by gc; the first error is the one to tell.
-        let _ = std::fs::remove_file(&temporary);
+        let _ = temporary.remove_file();
     }
     written
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), CommitError> {
-    let mut file = File::create_new(path).map_err(failed("create", path))?;
+pub(crate) fn write_synced(path: &StorePath, bytes: &[u8]) -> Result<(), CommitError> {
+    let mut file = path.create_new().map_err(failed("create", path))?;
     file.write_all(bytes).map_err(failed("write", path))?;
     file.sync_all().map_err(failed("sync", path))
 }
 
 /// Removes a file; says whether it was there.
-pub(crate) fn remove_file(path: &Path) -> Result<bool, CommitError> {
-    match std::fs::remove_file(path) {
+pub(crate) fn remove_file(path: &StorePath) -> Result<bool, CommitError> {
+    match path.remove_file() {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(failed("remove", path)(error)),
@@ -228,43 +224,49 @@ pub(crate) fn remove_file(path: &Path) -> Result<bool, CommitError> {
 mod tests {
     use super::*;
 
-    fn file(folder: &Path, name: &str, text: &str) -> PathBuf {
-        let path = folder.join(name);
-        std::fs::write(&path, text).unwrap();
+    fn store() -> (tempfile::TempDir, Layout) {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path());
+        (folder, layout)
+    }
+
+    fn file(layout: &Layout, name: &str, text: &str) -> StorePath {
+        let path = layout.directory(name);
+        std::fs::write(path.on_host(), text).unwrap();
         path
     }
 
     #[test]
     fn a_taken_name_stays() {
-        let folder = tempfile::tempdir().unwrap();
-        let first = file(folder.path(), "first", "first");
-        let second = file(folder.path(), "second", "second");
-        let to = folder.path().join("a/b/name");
+        let (_folder, layout) = store();
+        let first = file(&layout, "first", "first");
+        let second = file(&layout, "second", "second");
+        let to = layout.directory("a/b/name");
         assert_eq!(publish(&first, &to).unwrap(), Published::New);
         assert_eq!(publish(&second, &to).unwrap(), Published::AlreadyThere);
-        assert!(!first.exists() && !second.exists());
-        assert_eq!(std::fs::read_to_string(&to).unwrap(), "first");
+        assert!(!first.exists().unwrap() && !second.exists().unwrap());
+        assert_eq!(to.read(9).unwrap(), b"first");
     }
 
     #[test]
     fn a_link_that_was_made_at_the_first_asking_is_ours() {
-        let folder = tempfile::tempdir().unwrap();
-        let from = file(folder.path(), "from", "x");
-        let to = folder.path().join("to");
-        std::fs::hard_link(&from, &to).unwrap();
+        let (_folder, layout) = store();
+        let from = file(&layout, "from", "x");
+        let to = layout.directory("to");
+        from.hard_link(&to).unwrap();
         assert_eq!(publish(&from, &to).unwrap(), Published::New);
-        assert!(!from.exists() && to.exists());
+        assert!(!from.exists().unwrap() && to.exists().unwrap());
     }
 
     #[test]
     fn a_rename_that_was_done_at_the_first_asking_is_done() {
-        let folder = tempfile::tempdir().unwrap();
-        let from = file(folder.path(), "from", "x");
-        let other = file(folder.path(), "other", "y");
-        let to = folder.path().join("to");
+        let (_folder, layout) = store();
+        let from = file(&layout, "from", "x");
+        let other = file(&layout, "other", "y");
+        let to = layout.directory("to");
         let id = file_id(&from);
-        std::fs::rename(&from, &to).unwrap();
-        let again = || std::fs::rename(&from, &to);
+        from.rename(&to).unwrap();
+        let again = || from.rename(&to);
         assert!(again().is_err());
         renamed(again(), id, &to).unwrap();
         renamed(again(), file_id(&other), &to).unwrap_err();

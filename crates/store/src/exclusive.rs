@@ -45,7 +45,7 @@ impl Exclusive {
         loop {
             let (sessions, others): (Vec<_>, Vec<_>) = living(layout)?
                 .into_iter()
-                .filter(|found| found.dir != intent.dir())
+                .filter(|found| found.dir != *intent.dir())
                 .partition(|found| found.role == Role::Create);
             if !sessions.is_empty() {
                 return Ok(Attempt::Busy(names(sessions)));
@@ -59,7 +59,10 @@ impl Exclusive {
             if start.elapsed() >= patience {
                 return Ok(Attempt::Busy(names(others)));
             }
-            if others.iter().any(|other| *other.dir < *intent.dir()) {
+            if others
+                .iter()
+                .any(|other| other.dir.name() < intent.dir().name())
+            {
                 // Of two that begin at once the one with the lesser name stays.
                 drop(intent);
                 std::thread::sleep(POLL);
@@ -81,7 +84,7 @@ impl Exclusive {
             return Ok(());
         }
         Err(CommitError::TakenForDead {
-            dir: self.intent.dir().to_owned(),
+            dir: self.intent.dir().on_host(),
         })
     }
 }
@@ -202,7 +205,7 @@ mod tests {
         let Attempt::Alone(mut alone) = Exclusive::acquire(&layout).unwrap() else {
             panic!("nobody lives");
         };
-        std::fs::remove_dir_all(alone.intent.dir()).unwrap();
+        alone.intent.dir().remove_tree().unwrap();
         alone.checked = Instant::now() - Duration::from_secs(5);
         assert!(alone.check().is_err());
     }

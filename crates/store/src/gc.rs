@@ -11,7 +11,6 @@
 //!
 //! What is young stays, with all that it names.
 
-use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use uimgacc_types::{ChainId, DiffId, PackId};
@@ -19,7 +18,8 @@ use uimgacc_types::{ChainId, DiffId, PackId};
 use crate::commit::{remove_file, replace, replace_json};
 use crate::exclusive::{Attempt, Exclusive};
 use crate::marks::{IndexPacks, Marks, id_of, mark};
-use crate::reader::{ReadError, list, list_fanned};
+use crate::path::StorePath;
+use crate::reader::{ReadError, list, list_fanned, unreadable};
 use crate::session::SessionError;
 use crate::{ChainRecord, ImageRecord, StoreReader, intent};
 
@@ -49,16 +49,16 @@ impl Swept {
 
 /// A file that nothing refers to.
 struct Garbage {
-    path: PathBuf,
+    path: StorePath,
     bytes: u64,
     modified: Option<SystemTime>,
 }
 
-fn garbage(path: PathBuf) -> Garbage {
-    let metadata = std::fs::metadata(&path).ok();
+fn garbage(path: StorePath) -> Garbage {
+    let facts = path.facts().ok();
     Garbage {
-        bytes: metadata.as_ref().map_or(0, std::fs::Metadata::len),
-        modified: metadata.and_then(|metadata| metadata.modified().ok()),
+        bytes: facts.map_or(0, |facts| facts.len_bytes),
+        modified: facts.map(|facts| facts.modified),
         path,
     }
 }
@@ -132,7 +132,7 @@ fn unmarked_chains(
     marks: &Marks,
 ) -> Result<Vec<(ChainId, Garbage)>, ReadError> {
     let mut found = Vec::new();
-    for path in list_fanned(&reader.layout().root().join("chains"), "json")? {
+    for path in list_fanned(&reader.layout().directory("chains"), "json")? {
         let chain_id = id_of(&path, |id| ChainId::from_hex(id).ok())?;
         if !marks.chains.contains(&chain_id) {
             found.push((chain_id, garbage(path)));
@@ -183,7 +183,7 @@ fn add_packs(record: &mut ChainRecord, older: ChainRecord) {
 fn forget_lost_indexes(reader: &StoreReader, marks: &Marks) -> Result<(), SessionError> {
     let layout = reader.layout();
     let mut lost = marks.indexes.clone();
-    for path in list_fanned(&layout.root().join("indexes"), "erofs")? {
+    for path in list_fanned(&layout.directory("indexes"), "erofs")? {
         lost.remove(&id_of(&path, |id| ChainId::from_hex(id).ok())?);
     }
     for chain_id in &lost {
@@ -216,7 +216,7 @@ fn settle(reader: &StoreReader) -> Result<(), ReadError> {
 
 /// Every retired chain with its record's file.
 fn retired(reader: &StoreReader) -> Result<Vec<(ChainId, Garbage)>, ReadError> {
-    list_fanned(&reader.layout().root().join("chains"), "retired")?
+    list_fanned(&reader.layout().directory("chains"), "retired")?
         .into_iter()
         .map(|path| {
             let chain_id = id_of(&path, |id| ChainId::from_hex(id).ok())?;
@@ -240,20 +240,20 @@ fn sweepable(
     marks: &mut Marks,
     is_old: impl Fn(&Garbage) -> bool,
 ) -> Result<Vec<Garbage>, ReadError> {
-    let root = reader.layout().root();
+    let layout = reader.layout();
     let mut files: Vec<Garbage> = retired(reader)?
         .into_iter()
         .filter(|(chain_id, _)| !marks.leased.contains(chain_id))
         .map(|(_, file)| file)
         .collect();
     let mut unmarked = Vec::new();
-    for path in list_fanned(&root.join("indexes"), "erofs")? {
+    for path in list_fanned(&layout.directory("indexes"), "erofs")? {
         let id = id_of(&path, |id| ChainId::from_hex(id).ok())?;
         if !marks.indexes.contains(&id) {
             unmarked.push(garbage(path));
         }
     }
-    for path in list_fanned(&root.join("layers"), "erofs")? {
+    for path in list_fanned(&layout.directory("layers"), "erofs")? {
         let id = id_of(&path, |id| DiffId::from_hex(id).ok())?;
         if !marks.layers.contains(&id) {
             unmarked.push(garbage(path));
@@ -266,7 +266,7 @@ fn sweepable(
             marks.add_index_file(&file.path);
         }
     }
-    for path in list_fanned(&root.join("packs"), "pack")? {
+    for path in list_fanned(&layout.directory("packs"), "pack")? {
         let id = id_of(&path, |id| PackId::from_hex(id).ok())?;
         let file = garbage(path);
         if !marks.packs.contains(&id) && is_old(&file) {
@@ -277,23 +277,33 @@ fn sweepable(
 }
 
 /// Removes a file; of a pack its table first, so that no table is ever without its pack.
-fn remove(path: &Path) -> Result<bool, SessionError> {
-    if path.extension().is_some_and(|suffix| suffix == "pack") {
-        remove_file(&path.with_extension("toc"))?;
+fn remove(path: &StorePath) -> Result<bool, SessionError> {
+    if path.has_suffix("pack") {
+        remove_file(&path.with_suffix("toc"))?;
     }
     Ok(remove_file(path)?)
 }
 
 /// Puts back tables that a gc of version 0.1 took away and did not come to sweep.
 fn put_back(reader: &StoreReader) -> Result<(), SessionError> {
-    for doomed in list_fanned(&reader.layout().root().join("packs"), "doomed")? {
-        if doomed.with_extension("pack").exists() {
-            replace(&doomed, &doomed.with_extension("toc"))?;
+    for doomed in list_fanned(&reader.layout().directory("packs"), "doomed")? {
+        if has_pack(&doomed)? {
+            replace(&doomed, &doomed.with_suffix("toc"))?;
         } else {
             remove_file(&doomed)?;
         }
     }
     Ok(())
+}
+
+/// Whether the pack of a table is there.
+fn has_pack(table: &StorePath) -> Result<bool, ReadError> {
+    let pack = table.with_suffix("pack");
+    pack.exists().map_err(unreadable(&pack))
+}
+
+fn is_file(path: &StorePath) -> bool {
+    path.facts().is_ok_and(|facts| facts.is_file)
 }
 
 /// Loose files in `tmp/` (records that were never renamed) and orphaned tables.
@@ -309,12 +319,12 @@ fn sweep_temporaries(
         let is_old = file
             .modified
             .is_some_and(|modified| now.duration_since(modified).unwrap_or_default() >= grace);
-        if file.path.is_file() && is_old && remove_file(&file.path)? {
+        if is_file(&file.path) && is_old && remove_file(&file.path)? {
             swept.count(&file);
         }
     }
-    for toc in list_fanned(&reader.layout().root().join("packs"), "toc")? {
-        if !toc.with_extension("pack").exists() && remove_file(&toc)? {
+    for toc in list_fanned(&reader.layout().directory("packs"), "toc")? {
+        if !has_pack(&toc)? && remove_file(&toc)? {
             swept.files += 1;
         }
     }
@@ -340,6 +350,9 @@ pub fn unique_pack_bytes(reader: &StoreReader, image: &ImageRecord) -> Result<u6
     Ok(own
         .packs
         .difference(&others.packs)
-        .map(|id| std::fs::metadata(reader.layout().pack(*id)).map_or(0, |metadata| metadata.len()))
+        .map(|id| {
+            let pack = reader.layout().pack(*id).facts();
+            pack.map_or(0, |facts| facts.len_bytes)
+        })
         .sum())
 }

@@ -1,12 +1,10 @@
 //! Reading tables of contents and indexes of the store, each whole.
 
-use std::io;
-use std::path::Path;
-
 use uimgacc_erofs::tree::Tree;
 use uimgacc_types::{Digest, PackId};
 
-use crate::reader::{ReadError, list_fanned};
+use crate::path::StorePath;
+use crate::reader::{ReadError, list_fanned, there, unreadable};
 use crate::session::SessionError;
 use crate::toc::{self, Toc};
 use crate::{Layout, StoreReader};
@@ -22,7 +20,7 @@ const DOOMED: &str = "doomed";
 /// A damaged table is told and passed over: what is in its pack is then simply written again.
 pub(crate) fn read_tocs(reader: &StoreReader) -> Result<Vec<(PackId, Toc)>, ReadError> {
     let mut tocs = Vec::new();
-    for path in list_fanned(&reader.layout().root().join("packs"), "toc")? {
+    for path in list_fanned(&reader.layout().directory("packs"), "toc")? {
         match read_toc(&path) {
             Ok(Some((id, toc))) if has_pack(reader.layout(), id, &toc) => tocs.push((id, toc)),
             Ok(Some((id, _))) => {
@@ -39,13 +37,16 @@ pub(crate) fn read_tocs(reader: &StoreReader) -> Result<Vec<(PackId, Toc)>, Read
 }
 
 fn has_pack(layout: &Layout, id: PackId, toc: &Toc) -> bool {
-    std::fs::metadata(layout.pack(id)).is_ok_and(|pack| pack.len() == toc.pack_bytes)
+    layout
+        .pack(id)
+        .facts()
+        .is_ok_and(|pack| pack.is_file && pack.len_bytes == toc.pack_bytes)
 }
 
 /// The table of one pack, where table and pack are there and whole.
 pub(crate) fn toc_of(layout: &Layout, id: PackId) -> Result<Option<Toc>, ReadError> {
     let path = layout.toc(id);
-    for path in [path.with_extension(DOOMED), path] {
+    for path in [path.with_suffix(DOOMED), path] {
         match read_toc(&path) {
             Ok(Some((_, toc))) if has_pack(layout, id, &toc) => return Ok(Some(toc)),
             Ok(_) => {}
@@ -59,14 +60,13 @@ pub(crate) fn toc_of(layout: &Layout, id: PackId) -> Result<Option<Toc>, ReadErr
 }
 
 /// One table of contents; `None` where it is gone.
-pub(crate) fn read_toc(path: &Path) -> Result<Option<(PackId, Toc)>, ReadError> {
+pub(crate) fn read_toc(path: &StorePath) -> Result<Option<(PackId, Toc)>, ReadError> {
     let damaged = |reason: String| ReadError::Damaged {
-        path: path.to_owned(),
+        path: path.on_host(),
         reason,
     };
     let id = path
-        .file_stem()
-        .and_then(|stem| stem.to_str())
+        .stem()
         .and_then(|stem| PackId::from_hex(stem).ok())
         .ok_or_else(|| damaged("its name is no pack id".to_owned()))?;
     let Some(bytes) = read_whole(path)? else {
@@ -77,30 +77,14 @@ pub(crate) fn read_toc(path: &Path) -> Result<Option<(PackId, Toc)>, ReadError> 
 }
 
 /// An index of the store: its tree, digest and length; `None` where there is none.
-pub(crate) fn read_index(path: &Path) -> Result<Option<(Tree, Digest, u64)>, SessionError> {
-    let size = match std::fs::metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        other => other
-            .map_err(|source| ReadError::Io {
-                path: path.to_owned(),
-                source,
-            })?
-            .len(),
-    };
-    if size > MAX_INDEX_BYTES {
-        return Err(ReadError::Damaged {
-            path: path.to_owned(),
-            reason: format!("longer than {MAX_INDEX_BYTES} bytes"),
-        }
-        .into());
-    }
+pub(crate) fn read_index(path: &StorePath) -> Result<Option<(Tree, Digest, u64)>, SessionError> {
     let Some(bytes) = read_whole(path)? else {
         return Ok(None);
     };
     let tree =
         uimgacc_erofs::read(&bytes, &uimgacc_erofs::Limits::default()).map_err(|source| {
             SessionError::DamagedIndex {
-                path: path.to_owned(),
+                path: path.on_host(),
                 source,
             }
         })?;
@@ -108,7 +92,9 @@ pub(crate) fn read_index(path: &Path) -> Result<Option<(Tree, Digest, u64)>, Ses
 }
 
 /// Like [`read_index`], but a damaged one is told and counts as not there.
-pub(crate) fn read_sound_index(path: &Path) -> Result<Option<(Tree, Digest, u64)>, SessionError> {
+pub(crate) fn read_sound_index(
+    path: &StorePath,
+) -> Result<Option<(Tree, Digest, u64)>, SessionError> {
     match read_index(path) {
         Err(
             error @ (SessionError::DamagedIndex { .. }
@@ -122,16 +108,10 @@ pub(crate) fn read_sound_index(path: &Path) -> Result<Option<(Tree, Digest, u64)
 }
 
 /// Digest and length of a file; `None` where there is none.
-pub(crate) fn digest_of(path: &Path) -> Result<Option<(Digest, u64)>, ReadError> {
+pub(crate) fn digest_of(path: &StorePath) -> Result<Option<(Digest, u64)>, ReadError> {
     Ok(read_whole(path)?.map(|bytes| (Digest::of(&bytes), bytes.len() as u64)))
 }
 
-fn read_whole(path: &Path) -> Result<Option<Vec<u8>>, ReadError> {
-    match std::fs::read(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        other => other.map(Some).map_err(|source| ReadError::Io {
-            path: path.to_owned(),
-            source,
-        }),
-    }
+fn read_whole(path: &StorePath) -> Result<Option<Vec<u8>>, ReadError> {
+    there(path.read(MAX_INDEX_BYTES)).map_err(unreadable(path))
 }

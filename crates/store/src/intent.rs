@@ -10,8 +10,7 @@
 //! after 30 seconds, and fails when it goes on. Who knows more, as an agent of Kubernetes does of its Pods,
 //! need not wait for that: [`clear_gone`].
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::io::Write as _;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -20,6 +19,7 @@ use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
 use serde::{Deserialize, Serialize};
 
 use crate::commit::{CommitError, failed, make_folder, replace, sync_folder};
+use crate::path::StorePath;
 use crate::reader::{ReadError, list, read_json};
 use crate::{Layout, machine};
 
@@ -67,7 +67,7 @@ struct IntentRecord {
 /// The word of a living session or gc. Dropping it removes its folder with all that is in it.
 #[derive(Debug)]
 pub(crate) struct Intent {
-    dir: PathBuf,
+    dir: StorePath,
     stop: Option<mpsc::Sender<()>>,
     beat: Option<JoinHandle<()>>,
 }
@@ -99,11 +99,11 @@ impl Intent {
             actor: layout.actor().map(str::to_owned),
         };
         let text = serde_json::to_vec_pretty(&record).map_err(|source| CommitError::Encode {
-            path: path.clone(),
+            path: path.on_host(),
             source,
         })?;
-        std::fs::write(&path, text).map_err(failed("write", &path))?;
-        let file = File::open(&path).map_err(failed("open", &path))?;
+        let mut file = path.create_new().map_err(failed("create", &path))?;
+        file.write_all(&text).map_err(failed("write", &path))?;
         file.sync_all().map_err(failed("sync", &path))?;
         sync_folder(&new)?;
         replace(&new, &dir)?;
@@ -125,13 +125,13 @@ impl Intent {
     }
 
     /// The session's own folder.
-    pub(crate) fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &StorePath {
         &self.dir
     }
 
     /// Whether nobody took it for dead and cleared it away (after a long standstill).
     pub(crate) fn stands(&self) -> bool {
-        self.dir.join("intent.json").exists()
+        self.dir.join("intent.json").exists().unwrap_or(false)
     }
 }
 
@@ -153,7 +153,7 @@ impl Drop for Intent {
             let _ = beat.join();
         }
         if let Err(error) = remove(&self.dir) {
-            tracing::warn!(dir = %self.dir.display(), %error, "cannot remove the session's folder");
+            tracing::warn!(dir = %self.dir, %error, "cannot remove the session's folder");
         }
     }
 }
@@ -163,24 +163,24 @@ const OVER: &str = "over-";
 
 /// Removes a session's folder. It gets another name first: a folder that lost its intent halfway
 /// would look like a session about to start.
-fn remove(dir: &Path) -> std::io::Result<()> {
-    let name = dir.file_name().and_then(|name| name.to_str());
-    let over = name
+fn remove(dir: &StorePath) -> std::io::Result<()> {
+    let over = dir
+        .name()
         .and_then(|name| name.split_once('-'))
-        .map(|(_, id)| dir.with_file_name(format!("{OVER}{id}")));
+        .map(|(_, id)| dir.with_name(&format!("{OVER}{id}")));
     match over {
         Some(over) => {
-            std::fs::rename(dir, &over)?;
-            std::fs::remove_dir_all(&over)
+            dir.rename(&over)?;
+            over.remove_tree()
         }
-        None => std::fs::remove_dir_all(dir),
+        None => dir.remove_tree(),
     }
 }
 
 /// A session or gc found in `tmp/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FoundIntent {
-    pub(crate) dir: PathBuf,
+    pub(crate) dir: StorePath,
     pub(crate) role: Role,
     /// Shown to people.
     pub(crate) who: String,
@@ -196,11 +196,11 @@ pub(crate) fn found(layout: &Layout) -> Result<Vec<FoundIntent>, ReadError> {
     let now = server_now(layout);
     let mut found = Vec::new();
     for dir in list(&layout.tmp())? {
-        let name = dir.file_name().and_then(|name| name.to_str());
-        let has = |prefix| name.is_some_and(|name| name.starts_with(prefix));
+        let name = dir.name().unwrap_or_default().to_owned();
+        let has = |prefix| name.starts_with(prefix);
         if has(OVER) {
             found.push(FoundIntent {
-                who: dir.display().to_string(),
+                who: dir.to_string(),
                 dir,
                 role: Role::Create,
                 alive: false,
@@ -214,14 +214,14 @@ pub(crate) fn found(layout: &Layout) -> Result<Vec<FoundIntent>, ReadError> {
             continue;
         };
         let path = dir.join("intent.json");
-        let age = |path: &Path| {
-            let modified = std::fs::metadata(path).ok()?.modified().ok()?;
+        let age = |path: &StorePath| {
+            let modified = path.facts().ok()?.modified;
             // A time ahead of the server's clock counts as fresh.
             Some(now?.duration_since(modified).unwrap_or_default())
         };
         // Without a whole intent it is a session about to start, or one that died then.
         let record = read_json::<IntentRecord>(&path).ok().flatten();
-        if record.is_none() && !dir.exists() {
+        if record.is_none() && dir.exists().is_ok_and(|is_there| !is_there) {
             // It ended since the listing.
             continue;
         }
@@ -233,7 +233,7 @@ pub(crate) fn found(layout: &Layout) -> Result<Vec<FoundIntent>, ReadError> {
         let fresh = silent.is_none_or(|silent| silent < limit);
         let actor = record.as_ref().and_then(|record| record.actor.clone());
         let (who, alive) = match record {
-            None => (dir.display().to_string(), fresh),
+            None => (dir.to_string(), fresh),
             Some(record) => {
                 let is_ours = record.boot_id == machine::boot_id()
                     && record.pid_namespace == machine::pid_namespace();
@@ -268,10 +268,11 @@ pub(crate) fn server_now(layout: &Layout) -> Option<std::time::SystemTime> {
     let path = layout
         .tmp()
         .join(format!("clock-{}", machine::random_id().ok()?));
-    let time = File::create_new(&path)
+    let time = path
+        .create_new()
         .and_then(|file| file.metadata()?.modified())
         .ok();
-    let _ = std::fs::remove_file(&path);
+    let _ = path.remove_file();
     time
 }
 
@@ -301,7 +302,7 @@ fn clear(layout: &Layout, which: impl Fn(&FoundIntent) -> bool) -> Result<usize,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(source) => {
                 return Err(ReadError::Io {
-                    path: intent.dir.clone(),
+                    path: intent.dir.on_host(),
                     source,
                 });
             }
@@ -319,14 +320,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::new(folder.path());
         let new = layout.tmp().join("new-0123");
-        std::fs::create_dir_all(&new).unwrap();
+        std::fs::create_dir_all(new.on_host()).unwrap();
         let other = || drop(Intent::declare(&layout, Role::Gc).unwrap());
         other();
-        assert!(new.exists(), "it may be about to start");
+        assert!(new.exists().unwrap(), "it may be about to start");
         let long_ago = std::time::SystemTime::now() - GONE_AFTER - BEAT;
-        File::open(&new).unwrap().set_modified(long_ago).unwrap();
+        std::fs::File::open(new.on_host())
+            .unwrap()
+            .set_modified(long_ago)
+            .unwrap();
         other();
-        assert!(!new.exists());
+        assert!(!new.exists().unwrap());
     }
 
     #[test]
@@ -346,12 +350,17 @@ mod tests {
         assert_eq!(clear(), 0, "it gave a sign of life just now");
         let long_ago = std::time::SystemTime::now() - GONE_AFTER - BEAT;
         for path in [&gone, &there, &nameless.dir().join("intent.json")] {
-            let file = File::options().write(true).open(path).unwrap();
+            let path = path.on_host();
+            let file = std::fs::File::options().write(true).open(path).unwrap();
             file.set_modified(long_ago).unwrap();
         }
         assert_eq!(clear(), 1);
         assert_eq!(
-            (gone.exists(), there.exists(), nameless.stands()),
+            (
+                gone.exists().unwrap(),
+                there.exists().unwrap(),
+                nameless.stands()
+            ),
             (false, true, true)
         );
         drop((gone_intent, there_intent));

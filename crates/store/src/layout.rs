@@ -1,13 +1,16 @@
 //! Which file of the store lies where. The names are fixed; see `docs/en/store-format.md`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use uimgacc_types::{ChainId, DiffId, Digest, PackId};
+
+use crate::path::StorePath;
 
 /// The paths of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
-    root: PathBuf,
+    root: Arc<Path>,
     actor: Option<String>,
 }
 
@@ -16,7 +19,7 @@ impl Layout {
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self {
-            root: root.into(),
+            root: root.into().into(),
             actor: None,
         }
     }
@@ -41,68 +44,76 @@ impl Layout {
 
     /// `store.json`: format version, store id, creation time.
     #[must_use]
-    pub fn store_json(&self) -> PathBuf {
-        self.root.join("store.json")
+    pub fn store_json(&self) -> StorePath {
+        self.at("store.json")
     }
 
-    fn fanned(&self, folder: &str, hex: &str, suffix: &str) -> PathBuf {
-        self.root
-            .join(folder)
+    fn at(&self, name: &str) -> StorePath {
+        StorePath::new(self.root.clone(), name)
+    }
+
+    fn fanned(&self, directory: &str, hex: &str, suffix: &str) -> StorePath {
+        self.at(directory)
             .join(hex.get(..2).unwrap_or("xx"))
             .join(format!("{hex}.{suffix}"))
     }
 
+    /// One of the store's directories, or (by the empty name) the root.
+    pub(crate) fn directory(&self, name: &str) -> StorePath {
+        self.at(name)
+    }
+
     /// A pack: contents.
     #[must_use]
-    pub fn pack(&self, id: PackId) -> PathBuf {
+    pub fn pack(&self, id: PackId) -> StorePath {
         self.fanned("packs", &id.hex(), "pack")
     }
 
     /// A pack's table of contents.
     #[must_use]
-    pub fn toc(&self, id: PackId) -> PathBuf {
+    pub fn toc(&self, id: PackId) -> StorePath {
         self.fanned("packs", &id.hex(), "toc")
     }
 
     /// One layer's metadata.
     #[must_use]
-    pub fn layer(&self, id: DiffId) -> PathBuf {
+    pub fn layer(&self, id: DiffId) -> StorePath {
         self.fanned("layers", &id.hex(), "erofs")
     }
 
     /// The layers of a chain.
     #[must_use]
-    pub fn chain(&self, id: ChainId) -> PathBuf {
+    pub fn chain(&self, id: ChainId) -> StorePath {
         self.fanned("chains", &id.hex(), "json")
     }
 
     /// The layers of a chain that no image needs any more, as long as a lease may name it.
     #[must_use]
-    pub fn retired_chain(&self, id: ChainId) -> PathBuf {
+    pub fn retired_chain(&self, id: ChainId) -> StorePath {
         self.fanned("chains", &id.hex(), "retired")
     }
 
     /// The flattened index of a chain.
     #[must_use]
-    pub fn index(&self, id: ChainId) -> PathBuf {
+    pub fn index(&self, id: ChainId) -> StorePath {
         self.fanned("indexes", &id.hex(), "erofs")
     }
 
     /// The record of the image with this target reference.
     #[must_use]
-    pub fn image(&self, target: &str) -> PathBuf {
+    pub fn image(&self, target: &str) -> StorePath {
         self.fanned("images", &Digest::of(target.as_bytes()).hex(), "json")
     }
 
     /// Unfinished work.
     #[must_use]
-    pub fn tmp(&self) -> PathBuf {
-        self.root.join("tmp")
+    pub fn tmp(&self) -> StorePath {
+        self.at("tmp")
     }
 
     /// Who has what mounted.
     #[must_use]
-    pub fn leases(&self) -> PathBuf {
-        self.root.join("leases")
+    pub fn leases(&self) -> StorePath {
+        self.at("leases")
     }
 }

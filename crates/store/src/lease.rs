@@ -8,12 +8,13 @@
 //! away first and look at the leases then. So of the two at least one sees the other: a holder
 //! that still finds the record may count on all that it names.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use uimgacc_types::ChainId;
 
 use crate::commit::{CommitError, replace_json};
+use crate::path::StorePath;
 use crate::reader::{ReadError, list, read_json};
 use crate::{Layout, machine};
 
@@ -99,7 +100,7 @@ impl Lease {
     }
 }
 
-fn lease_path(layout: &Layout, name: &str) -> PathBuf {
+fn lease_path(layout: &Layout, name: &str) -> StorePath {
     let safe: String = name
         .chars()
         .map(|c| {
@@ -136,7 +137,7 @@ pub fn remove_lease(layout: &Layout, name: &str) -> Result<(), CommitError> {
 pub fn leases(layout: &Layout) -> Result<Vec<Lease>, ReadError> {
     let mut found = Vec::new();
     for path in list(&layout.leases())? {
-        if path.extension().is_some_and(|suffix| suffix == "json") {
+        if path.has_suffix("json") {
             found.extend(read_json::<Lease>(&path)?);
         }
     }

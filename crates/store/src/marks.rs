@@ -2,11 +2,11 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
 
 use uimgacc_types::{ChainId, DiffId, PackId, chain_ids};
 
 use crate::index_file::read_index;
+use crate::path::StorePath;
 use crate::reader::ReadError;
 use crate::session::{SessionError, pack_of};
 use crate::{ChainRecord, ImageRecord, StoreReader};
@@ -38,7 +38,7 @@ impl IndexPacks {
 }
 
 /// The packs that an index file refers to; none where it is gone.
-fn packs_of(path: &Path) -> Result<Vec<PackId>, SessionError> {
+fn packs_of(path: &StorePath) -> Result<Vec<PackId>, SessionError> {
     let packs =
         read_index(path)?.map(|(tree, _, _)| tree.devices.iter().filter_map(pack_of).collect());
     Ok(packs.unwrap_or_default())
@@ -105,7 +105,7 @@ impl Marks {
 
     /// Marks the packs of an index file that stays though nothing names it. A damaged one names
     /// none.
-    pub(crate) fn add_index_file(&mut self, path: &Path) {
+    pub(crate) fn add_index_file(&mut self, path: &StorePath) {
         match packs_of(path) {
             Ok(packs) => self.packs.extend(packs),
             Err(error) => tracing::warn!("{error}"),
@@ -145,12 +145,14 @@ pub(crate) fn mark(reader: &StoreReader, cache: &mut IndexPacks) -> Result<Marks
 }
 
 /// Parses the id that a file of the store has as its name.
-pub(crate) fn id_of<T>(path: &Path, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, ReadError> {
-    path.file_stem()
-        .and_then(|stem| stem.to_str())
+pub(crate) fn id_of<T>(
+    path: &StorePath,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> Result<T, ReadError> {
+    path.stem()
         .and_then(parse)
         .ok_or_else(|| ReadError::Damaged {
-            path: path.to_owned(),
+            path: path.on_host(),
             reason: "its name is no id".to_owned(),
         })
 }

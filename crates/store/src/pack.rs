@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use uimgacc_types::{ContentHash, Extent};
@@ -16,6 +15,7 @@ use uimgacc_types::{ContentHash, Extent};
 use crate::commit::{CommitError, failed};
 use crate::dedup::{PackRef, Placement};
 use crate::format::BLOCK_BYTES;
+use crate::path::StorePath;
 use crate::session::Shared;
 
 /// Contents up to this length are hashed before anything is written.
@@ -45,7 +45,7 @@ pub enum PutError {
 pub struct PackWriter {
     shared: Arc<Shared>,
     pub(crate) slot: u32,
-    pub(crate) path: PathBuf,
+    pub(crate) path: StorePath,
     pub(crate) file: File,
     /// Where the next content starts.
     pub(crate) end: u64,
@@ -58,12 +58,7 @@ pub struct PackWriter {
 impl PackWriter {
     pub(crate) fn create(shared: Arc<Shared>, slot: u32) -> Result<Self, CommitError> {
         let path = shared.dir.join(format!("pack-{slot}"));
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&path)
-            .map_err(failed("create", &path))?;
+        let file = path.create_new().map_err(failed("create", &path))?;
         Ok(Self {
             shared,
             slot,

@@ -4,9 +4,7 @@
 //! is damaged or names packs that are gone: that is replaced, never removed, so others' work is
 //! whole at each moment.
 
-use std::fs::File;
 use std::io::BufWriter;
-use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 use uimgacc_erofs::tree::{Device, Tree};
@@ -14,7 +12,8 @@ use uimgacc_types::{ChainId, DiffId, Digest, chain_ids};
 
 use crate::commit::{CommitError, Published, failed, publish, publish_json, replace, replace_json};
 use crate::index_file::{MAX_INDEX_BYTES, digest_of, read_sound_index};
-use crate::reader::ReadError;
+use crate::path::StorePath;
+use crate::reader::{ReadError, unreadable};
 use crate::session::{Hashing, Session, SessionError, pack_of};
 use crate::{ChainLayer, ChainRecord, ImageRecord, IndexRecord, machine};
 
@@ -60,7 +59,7 @@ impl Session {
         if digest != record.digest {
             tracing::warn!(
                 "{} has the digest {digest} instead of {}: it is made again",
-                path.display(),
+                path,
                 record.digest
             );
             return Ok(None);
@@ -134,17 +133,19 @@ impl Session {
     /// length of the one that has the name in the end.
     fn publish_index_file(
         &self,
-        path: &Path,
+        path: &StorePath,
         tree: &Tree,
     ) -> Result<(Vec<Device>, Digest, u64), SessionError> {
         let unfit = |source| SessionError::Index {
-            path: path.to_owned(),
+            path: path.on_host(),
             source,
         };
         uimgacc_erofs::check(tree, &self.limits).map_err(unfit)?;
         let id = machine::random_id().map_err(failed("name a temporary file for", path))?;
-        let write = |temporary: &Path| -> Result<(Digest, u64), SessionError> {
-            let file = File::create_new(temporary).map_err(failed("create", temporary))?;
+        let write = |temporary: &StorePath| -> Result<(Digest, u64), SessionError> {
+            let file = temporary
+                .create_new()
+                .map_err(failed("create", temporary))?;
             let mut out = Hashing {
                 inner: BufWriter::with_capacity(1 << 20, file),
                 hasher: Sha256::new(),
@@ -158,7 +159,7 @@ impl Session {
             file.sync_all().map_err(failed("sync", temporary))?;
             if out.written > MAX_INDEX_BYTES {
                 return Err(SessionError::IndexTooLarge {
-                    path: path.to_owned(),
+                    path: path.on_host(),
                     found_bytes: out.written,
                 });
             }
@@ -193,7 +194,7 @@ impl Session {
         let path = layout.chain(record.chain_id);
         // A second look where somebody else was faster; what stands then is replaced.
         for _ in 0..2 {
-            let is_free = !path.exists();
+            let is_free = !path.exists().map_err(unreadable(&path))?;
             match self.sound_chain(record.chain_id)? {
                 None if is_free => {
                     if publish_json(layout, &path, record)? == Published::New {
@@ -226,18 +227,19 @@ impl Session {
         let layout = self.reader().layout();
         self.check_alive()?;
         for id in &record.index.packs {
-            if !layout.pack(*id).exists() {
+            let pack = layout.pack(*id);
+            if !pack.exists().map_err(unreadable(&pack))? {
                 return Err(SessionError::PackGone(*id));
             }
         }
         let path = layout.index(record.chain_id);
         if digest_of(&path)? != Some((record.index.digest, record.index.size)) {
-            return Err(SessionError::Vanished { path });
+            return Err(vanished(&path));
         }
         for id in &record.diff_ids {
             let path = layout.layer(*id);
-            if !path.exists() {
-                return Err(SessionError::Vanished { path });
+            if !path.exists().map_err(unreadable(&path))? {
+                return Err(vanished(&path));
             }
         }
         self.complete_chains(record)?;
@@ -259,7 +261,7 @@ impl Session {
             for diff_id in image.diff_ids.get(layers.len()..length).unwrap_or_default() {
                 let path = layout.layer(*diff_id);
                 let Some((index_digest, _)) = digest_of(&path)? else {
-                    return Err(SessionError::Vanished { path });
+                    return Err(vanished(&path));
                 };
                 layers.push(ChainLayer {
                     diff_id: *diff_id,
@@ -281,8 +283,14 @@ impl Session {
             return Ok(());
         }
         Err(CommitError::TakenForDead {
-            dir: self.shared.dir.clone(),
+            dir: self.shared.dir.on_host(),
         })
+    }
+}
+
+fn vanished(path: &StorePath) -> SessionError {
+    SessionError::Vanished {
+        path: path.on_host(),
     }
 }
 
@@ -314,10 +322,10 @@ mod tests {
         let refused = session.publish_layer(diff_id, &tree).unwrap_err();
         assert!(matches!(refused, SessionError::Index { .. }), "{refused}");
         session.publish_index(chain_id, &tree).unwrap_err();
-        assert!(!store.layout().layer(diff_id).exists());
-        assert!(!store.layout().index(chain_id).exists());
+        assert!(!store.layout().layer(diff_id).exists().unwrap());
+        assert!(!store.layout().index(chain_id).exists().unwrap());
         session.limits.max_names = 3;
         session.publish_layer(diff_id, &tree).unwrap();
-        assert!(store.layout().layer(diff_id).exists());
+        assert!(store.layout().layer(diff_id).exists().unwrap());
     }
 }

@@ -3,13 +3,13 @@
 //! Everything read is checked before it is believed: lengths are bounded, a chain's id is
 //! computed again from its diff IDs.
 
-use std::fs::File;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 use uimgacc_types::{ChainId, DiffId, chain_ids};
 
+use crate::path::{StorePath, is_foreign};
 use crate::{ChainRecord, FORMAT_VERSION, ImageRecord, Layout, StoreRecord};
 
 /// No JSON file of a store is longer.
@@ -44,7 +44,7 @@ pub enum ReadError {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The file is not what it should be.
     #[error("{path} is damaged: {reason}")]
@@ -109,7 +109,7 @@ impl StoreReader {
     /// # Errors
     /// The file system's error, or a file whose content does not lead to `chain_id`.
     pub fn chain(&self, chain_id: ChainId) -> Result<Option<ChainRecord>, ReadError> {
-        read_chain(self.layout.chain(chain_id), chain_id)
+        read_chain(&self.layout.chain(chain_id), chain_id)
     }
 
     /// The record that a chain had when it was retired: nodes that lease it still read its files,
@@ -118,7 +118,7 @@ impl StoreReader {
     /// # Errors
     /// As for [`Self::chain`].
     pub fn retired_chain(&self, chain_id: ChainId) -> Result<Option<ChainRecord>, ReadError> {
-        read_chain(self.layout.retired_chain(chain_id), chain_id)
+        read_chain(&self.layout.retired_chain(chain_id), chain_id)
     }
 
     /// The record of the image with this (normalised) target reference.
@@ -135,7 +135,7 @@ impl StoreReader {
     /// The file system's error, or a damaged file.
     pub fn images(&self) -> Result<Vec<ImageRecord>, ReadError> {
         let mut images = Vec::new();
-        for path in list_fanned(&self.layout.root().join("images"), "json")? {
+        for path in list_fanned(&self.layout.directory("images"), "json")? {
             // A record that was deleted since the listing is simply no more.
             images.extend(read_json::<ImageRecord>(&path)?);
         }
@@ -144,73 +144,76 @@ impl StoreReader {
     }
 }
 
-fn read_chain(path: PathBuf, chain_id: ChainId) -> Result<Option<ChainRecord>, ReadError> {
-    let Some(record) = read_json::<ChainRecord>(&path)? else {
+fn read_chain(path: &StorePath, chain_id: ChainId) -> Result<Option<ChainRecord>, ReadError> {
+    let Some(record) = read_json::<ChainRecord>(path)? else {
         return Ok(None);
     };
     let diff_ids: Vec<DiffId> = record.layers.iter().map(|layer| layer.diff_id).collect();
     if record.chain_id != chain_id || chain_ids(&diff_ids).last() != Some(&chain_id) {
         return Err(ReadError::Damaged {
-            path,
+            path: path.on_host(),
             reason: "its layers do not make its chain ID".to_owned(),
         });
     }
     Ok(Some(record))
 }
 
-/// The files `<folder>/<aa>/*.<suffix>`; none where `folder` is missing.
-pub(crate) fn list_fanned(folder: &Path, suffix: &str) -> Result<Vec<PathBuf>, ReadError> {
-    let mut files = Vec::new();
-    for fan in list(folder)? {
-        for path in list(&fan)? {
-            if path.extension().is_some_and(|found| found == suffix) {
-                files.push(path);
-            }
+/// Turns the system's error into ours: what the store never holds is damage.
+pub(crate) fn unreadable(path: &StorePath) -> impl Fn(io::Error) -> ReadError {
+    move |source| {
+        let path = path.on_host();
+        if is_foreign(&source) || source.kind() == io::ErrorKind::FileTooLarge {
+            let reason = source.to_string();
+            return ReadError::Damaged { path, reason };
         }
+        ReadError::Io { path, source }
     }
-    files.sort();
+}
+
+/// `None` where there is no such file.
+pub(crate) fn there<T>(found: io::Result<T>) -> io::Result<Option<T>> {
+    match found {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+/// The files `<directory>/<aa>/*.<suffix>`; none where `directory` is missing.
+pub(crate) fn list_fanned(
+    directory: &StorePath,
+    suffix: &str,
+) -> Result<Vec<StorePath>, ReadError> {
+    let mut files = Vec::new();
+    for fan in list(directory)? {
+        files.extend(
+            list(&fan)?
+                .into_iter()
+                .filter(|path| path.has_suffix(suffix)),
+        );
+    }
+    files.sort_by(|a, b| a.name().cmp(&b.name()));
     Ok(files)
 }
 
-/// The paths in a folder; none where it is missing or no folder.
-pub(crate) fn list(folder: &Path) -> Result<Vec<PathBuf>, ReadError> {
-    use std::io::ErrorKind::{NotADirectory, NotFound};
-    let io = |source| ReadError::Io {
-        path: folder.to_owned(),
-        source,
-    };
-    let entries = match std::fs::read_dir(folder) {
-        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => return Ok(Vec::new()),
-        other => other.map_err(io)?,
-    };
-    entries
-        .map(|entry| entry.map(|entry| entry.path()).map_err(io))
-        .collect()
+/// The paths in a directory; none where it is missing or something else.
+pub(crate) fn list(directory: &StorePath) -> Result<Vec<StorePath>, ReadError> {
+    match directory.list() {
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(Vec::new()),
+        other => Ok(there(other)
+            .map_err(unreadable(directory))?
+            .unwrap_or_default()),
+    }
 }
 
 /// Parses a JSON file; `None` where there is none.
-pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ReadError> {
-    let io = |source| ReadError::Io {
-        path: path.to_owned(),
-        source,
+pub(crate) fn read_json<T: DeserializeOwned>(path: &StorePath) -> Result<Option<T>, ReadError> {
+    let Some(text) = there(path.read(MAX_JSON_BYTES)).map_err(unreadable(path))? else {
+        return Ok(None);
     };
-    let file = match File::open(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        other => other.map_err(io)?,
-    };
-    let mut text = Vec::new();
-    let read = file
-        .take(MAX_JSON_BYTES + 1)
-        .read_to_end(&mut text)
-        .map_err(io)?;
-    let damaged = |reason| ReadError::Damaged {
-        path: path.to_owned(),
-        reason,
-    };
-    if read as u64 > MAX_JSON_BYTES {
-        return Err(damaged(format!("longer than {MAX_JSON_BYTES} bytes")));
-    }
     serde_json::from_slice(&text)
         .map(Some)
-        .map_err(|error| damaged(error.to_string()))
+        .map_err(|error| ReadError::Damaged {
+            path: path.on_host(),
+            reason: error.to_string(),
+        })
 }

@@ -107,11 +107,11 @@ impl Copier<'_> {
         if let Some(start) = self.moved.get(&key) {
             return Ok(Some(*start));
         }
-        let path = self.session.pack_path(device).unwrap_or_default();
+        let path = self.session.pack_path(device).ok_or(SessionError::NoPack)?;
         let file = match self.open.entry(device.tag) {
             std::collections::hash_map::Entry::Occupied(file) => file.into_mut(),
             std::collections::hash_map::Entry::Vacant(slot) => {
-                slot.insert(File::open(&path).map_err(failed("open", &path))?)
+                slot.insert(path.open().map_err(failed("open", &path))?)
             }
         };
         file.seek(SeekFrom::Start(u64::from(start_block) * BLOCK_BYTES))
@@ -119,7 +119,10 @@ impl Copier<'_> {
         let placement = self
             .writer
             .copy(&mut file.take(len_bytes), len_bytes)
-            .map_err(|source| SessionError::Repack { path, source })?;
+            .map_err(|source| SessionError::Repack {
+                path: path.on_host(),
+                source,
+            })?;
         self.copied_bytes += len_bytes;
         // The writer holds packs below 2^32 blocks.
         let start = u32::try_from(placement.extent.offset_bytes / BLOCK_BYTES).unwrap_or(u32::MAX);

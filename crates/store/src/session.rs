@@ -8,7 +8,6 @@
 //! have counted on (see [`crate::intent`]).
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,6 +24,7 @@ use crate::format::BLOCK_BYTES;
 use crate::index_file::{MAX_INDEX_BYTES, read_toc, read_tocs, toc_of};
 use crate::intent::{Intent, Role};
 use crate::pack::PackWriter;
+use crate::path::StorePath;
 use crate::reader::ReadError;
 use crate::toc::{self, Toc};
 use crate::{StoreReader, machine};
@@ -62,6 +62,9 @@ pub enum SessionError {
         /// Why.
         source: crate::pack::PutError,
     },
+    /// A tree refers to a device that is no pack.
+    #[error("an index refers to a device that is not a pack: run `uimgacc store verify`")]
+    NoPack,
     /// A pack that the session counts on is gone.
     #[error(
         "the pack {0} vanished while the image was made (was the store swept from elsewhere?): run create again"
@@ -103,7 +106,7 @@ enum Slot {
 /// What a session's writers share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) dir: PathBuf,
+    pub(crate) dir: StorePath,
     dedup: Mutex<Dedup>,
     slots: Mutex<Vec<Slot>>,
     /// Length of each pack of the store in blocks: those at the start, others as they are met.
@@ -155,7 +158,7 @@ impl Session {
         dedup.finish();
         Ok(Self {
             shared: Arc::new(Shared {
-                dir: intent.dir().to_owned(),
+                dir: intent.dir().clone(),
                 dedup: Mutex::new(dedup),
                 slots: Mutex::new(Vec::new()),
                 blocks: Mutex::new(blocks),
@@ -267,12 +270,14 @@ impl Session {
             });
             let pack = self.reader.layout().pack(id);
             // Tables of equal packs are equal; what is left of a damaged one makes room.
-            match std::fs::metadata(&pack) {
-                Ok(there) if there.len() != writer.end => replace(&writer.path, &pack)?,
+            match pack.facts() {
+                Ok(there) if there.len_bytes != writer.end || !there.is_file => {
+                    replace(&writer.path, &pack)?
+                }
                 _ => publish(&writer.path, &pack).map(|_| ())?,
             }
             let path = self.shared.dir.join(format!("toc-{slot}"));
-            let mut file = File::create_new(&path).map_err(failed("create", &path))?;
+            let mut file = path.create_new().map_err(failed("create", &path))?;
             file.write_all(&bytes)
                 .and_then(|()| file.sync_all())
                 .map_err(failed("write", &path))?;
@@ -294,7 +299,7 @@ impl Session {
     }
 
     /// The file of an open pack, to read back what was put there.
-    pub(crate) fn pack_path(&self, device: &Device) -> Option<PathBuf> {
+    pub(crate) fn pack_path(&self, device: &Device) -> Option<StorePath> {
         match open_slot(device) {
             Some(slot) => Some(self.shared.dir.join(format!("pack-{slot}"))),
             None => pack_of(device).map(|id| self.reader.layout().pack(id)),

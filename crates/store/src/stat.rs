@@ -5,6 +5,7 @@ use uimgacc_erofs::tree::{Contents, Kind};
 use crate::flatten::reachable;
 use crate::index_file::read_tocs;
 use crate::marks::{IndexPacks, mark};
+use crate::path::StorePath;
 use crate::reader::list_fanned;
 use crate::session::SessionError;
 use crate::{StoreReader, leases};
@@ -41,19 +42,19 @@ pub struct Stat {
 /// # Errors
 /// The file system's error, or a damaged file.
 pub fn stat(reader: &StoreReader) -> Result<Stat, SessionError> {
-    let root = reader.layout().root();
-    let length = |path: &std::path::Path| std::fs::metadata(path).map_or(0, |file| file.len());
+    let layout = reader.layout();
+    let length = |path: &StorePath| path.facts().map_or(0, |file| file.len_bytes);
     let marks = mark(reader, &mut IndexPacks::default())?;
     let mut stat = Stat {
         store_id: reader.store_id().to_owned(),
-        leases: leases(reader.layout())?.len() as u64,
+        leases: leases(layout)?.len() as u64,
         ..Stat::default()
     };
     let mut distinct = std::collections::HashSet::new();
     for (id, toc) in read_tocs(reader)? {
         stat.packs += 1;
         stat.pack_bytes += toc.pack_bytes;
-        stat.metadata_bytes += length(&reader.layout().toc(id));
+        stat.metadata_bytes += length(&layout.toc(id));
         if !marks.packs.contains(&id) {
             stat.unreferenced_pack_bytes += toc.pack_bytes;
         }
@@ -64,11 +65,11 @@ pub fn stat(reader: &StoreReader) -> Result<Stat, SessionError> {
             }
         }
     }
-    for path in list_fanned(&root.join("layers"), "erofs")? {
+    for path in list_fanned(&layout.directory("layers"), "erofs")? {
         stat.layers += 1;
         stat.metadata_bytes += length(&path);
     }
-    for path in list_fanned(&root.join("indexes"), "erofs")? {
+    for path in list_fanned(&layout.directory("indexes"), "erofs")? {
         stat.metadata_bytes += length(&path);
     }
     for image in reader.images()? {

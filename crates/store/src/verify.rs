@@ -5,9 +5,8 @@
 //! table hashes to its pack's name; each content of each pack hashes to what the table says.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use uimgacc_erofs::tree::{Contents, Kind, Tree};
 use uimgacc_types::{ChainId, DiffId, Digest, PackId};
@@ -15,6 +14,7 @@ use uimgacc_types::{ChainId, DiffId, Digest, PackId};
 use crate::format::BLOCK_BYTES;
 use crate::index_file::{read_index, read_toc};
 use crate::marks::id_of;
+use crate::path::StorePath;
 use crate::reader::{ReadError, list_fanned, read_json};
 use crate::session::pack_of;
 use crate::toc::Toc;
@@ -47,9 +47,9 @@ pub struct Report {
 }
 
 impl Report {
-    fn add(&mut self, path: &Path, what: impl Into<String>) {
+    fn add(&mut self, path: &StorePath, what: impl Into<String>) {
         self.problems.push(Problem {
-            path: path.to_owned(),
+            path: path.on_host(),
             what: what.into(),
         });
     }
@@ -79,16 +79,16 @@ pub fn verify(
 ) -> Result<Report, ReadError> {
     let mut report = Report::default();
     let tocs = check_packs(reader, metadata_only, progress, &mut report)?;
-    let root = reader.layout().root();
+    let layout = reader.layout();
     let mut layers: HashMap<DiffId, Digest> = HashMap::new();
-    for path in list_fanned(&root.join("layers"), "erofs")? {
+    for path in list_fanned(&layout.directory("layers"), "erofs")? {
         let id = id_of(&path, |id| DiffId::from_hex(id).ok())?;
         if let Some(digest) = check_index(&path, &tocs, &mut report) {
             layers.insert(id, digest);
         }
     }
     let mut indexes: HashMap<ChainId, Digest> = HashMap::new();
-    for path in list_fanned(&root.join("indexes"), "erofs")? {
+    for path in list_fanned(&layout.directory("indexes"), "erofs")? {
         let id = id_of(&path, |id| ChainId::from_hex(id).ok())?;
         if let Some(digest) = check_index(&path, &tocs, &mut report) {
             indexes.insert(id, digest);
@@ -106,7 +106,7 @@ fn check_packs(
     report: &mut Report,
 ) -> Result<HashMap<PackId, BTreeMap<u64, u64>>, ReadError> {
     let mut tocs = HashMap::new();
-    for path in list_fanned(&reader.layout().root().join("packs"), "toc")? {
+    for path in list_fanned(&reader.layout().directory("packs"), "toc")? {
         let (id, toc) = match read_toc(&path) {
             Ok(Some(found)) => found,
             Ok(None) => continue,
@@ -130,13 +130,15 @@ fn check_packs(
 }
 
 fn check_pack(
-    path: &Path,
+    path: &StorePath,
     toc: &Toc,
     metadata_only: bool,
     progress: &mut dyn FnMut(u64),
     report: &mut Report,
 ) -> Result<(), String> {
-    let file = File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
+    let file = path
+        .open()
+        .map_err(|error| format!("cannot be opened: {error}"))?;
     let length = file.metadata().map_err(|error| error.to_string())?.len();
     if length != toc.pack_bytes {
         return Err(format!(
@@ -183,7 +185,7 @@ fn check_pack(
 }
 
 fn check_index(
-    path: &Path,
+    path: &StorePath,
     tocs: &HashMap<PackId, BTreeMap<u64, u64>>,
     report: &mut Report,
 ) -> Option<Digest> {
@@ -250,7 +252,7 @@ fn check_chains(
     report: &mut Report,
 ) -> Result<HashMap<ChainId, ChainRecord>, ReadError> {
     let mut chains = HashMap::new();
-    for path in list_fanned(&reader.layout().root().join("chains"), "json")? {
+    for path in list_fanned(&reader.layout().directory("chains"), "json")? {
         let id = id_of(&path, |id| ChainId::from_hex(id).ok())?;
         let record = match reader.chain(id) {
             Ok(Some(record)) => record,
@@ -291,7 +293,7 @@ fn check_images(
     chains: &HashMap<ChainId, ChainRecord>,
     report: &mut Report,
 ) -> Result<(), ReadError> {
-    for path in list_fanned(&reader.layout().root().join("images"), "json")? {
+    for path in list_fanned(&reader.layout().directory("images"), "json")? {
         let record = match read_json::<ImageRecord>(&path) {
             Ok(Some(record)) => record,
             Ok(None) => continue,

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use crate::commit::{CommitError, failed, make_folder, replace_json};
+use crate::commit::{CommitError, failed, make_folder, replace_json, write_synced};
+use crate::path::StorePath;
 use crate::reader::{ReadError, StoreReader, list};
 use crate::session::SessionError;
 use crate::{FORMAT_VERSION, Layout, StoreRecord, machine};
@@ -46,25 +47,60 @@ pub fn init(root: &Path) -> Result<(StoreReader, bool), InitError> {
         Err(ReadError::NoStore { .. }) => {}
         Err(error) => return Err(error.into()),
     }
-    make_folder(root)?;
+    create_root(root)?;
+    let layout = Layout::new(root);
+    let top = layout.directory("");
     // An earlier init that was cut short leaves only our own folders; a fresh ext4 its own.
-    let ours = |path: &Path| {
-        path.file_name()
-            .and_then(|name| name.to_str())
+    let ours = |path: &StorePath| {
+        path.name()
             .is_some_and(|name| FOLDERS.contains(&name) || name == "lost+found")
     };
-    if !list(root)?.iter().all(|path| ours(path)) {
+    if !list(&top)?.iter().all(ours) {
         return Err(InitError::NotEmpty(root.to_owned()));
     }
     for folder in FOLDERS {
-        make_folder(&root.join(folder))?;
+        make_folder(&layout.directory(folder))?;
     }
-    let layout = Layout::new(root);
     let record = StoreRecord {
         format_version: FORMAT_VERSION,
-        store_id: machine::random_id().map_err(failed("name the store", root))?,
+        store_id: machine::random_id().map_err(failed("name the store", &top))?,
         created: machine::rfc3339_now(),
     };
     replace_json(&layout, &layout.store_json(), &record)?;
     Ok((StoreReader::open(root)?, true))
+}
+
+/// Writes, syncs and removes a file: a store that is there may be read-only or full.
+///
+/// # Errors
+/// The file system's error.
+pub fn prove_writable(layout: &Layout) -> Result<(), CommitError> {
+    let id = machine::random_id().map_err(failed("name a file in", &layout.tmp()))?;
+    let path = layout.tmp().join(format!("probe-{id}"));
+    let written = write_synced(&path, &[1; 4096]);
+    // Left over only where it could not be written whole: the next sweep takes it.
+    let _ = path.remove_file();
+    written
+}
+
+/// Makes the store's own directory and those above it: the operator's, not yet the store's.
+fn create_root(root: &Path) -> Result<(), CommitError> {
+    let failed = |source| CommitError::Io {
+        action: "make the directory",
+        path: root.to_owned(),
+        source,
+    };
+    let missing = root.ancestors().take_while(|path| !path.exists()).count();
+    std::fs::create_dir_all(root).map_err(failed)?;
+    for parent in root.ancestors().skip(1).take(missing) {
+        let parent = if parent.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            parent
+        };
+        std::fs::File::open(parent)
+            .and_then(|parent| parent.sync_all())
+            .map_err(failed)?;
+    }
+    Ok(())
 }

@@ -17,21 +17,12 @@ pub(super) fn run(root: &Path) -> Result<StoreReader, Failure> {
 
 /// Writes, syncs and removes a file: a store that was there may be read-only or full now.
 fn prove(store: &StoreReader) -> anyhow::Result<()> {
-    let path = store
-        .layout()
-        .tmp()
-        .join(format!("probe-{}", std::process::id()));
-    let written = std::fs::write(&path, vec![1; 4096])
-        .and_then(|()| std::fs::File::open(&path)?.sync_all())
-        .with_context(|| {
-            format!(
-                "the store {} cannot be written: check its export, its owner and its space",
-                store.layout().root().display()
-            )
-        });
-    // Left over only where it could not be written whole: the next sweep takes it.
-    let _ = std::fs::remove_file(&path);
-    written
+    uimgacc_store::prove_writable(store.layout()).with_context(|| {
+        format!(
+            "the store {} cannot be written: check its export, its owner and its space",
+            store.layout().root().display()
+        )
+    })
 }
 
 #[cfg(test)]

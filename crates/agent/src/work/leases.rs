@@ -48,11 +48,9 @@ fn replace(
         let lease = Lease::of_a_node(node, chains.clone());
         write_lease(layout, &format!("{prefix}{node}"), &lease).map_err(Failure::retried)?;
     }
-    let entries = std::fs::read_dir(layout.leases()).map_err(Failure::retried)?;
-    for entry in entries {
-        let name = entry.map_err(Failure::retried)?.file_name();
-        let node = name
-            .to_str()
+    for lease in layout.leases().list().map_err(Failure::retried)? {
+        let node = lease
+            .name()
             .and_then(|name| name.strip_prefix(&prefix)?.strip_suffix(".json"));
         if let Some(node) = node
             && held.get(node).is_none_or(Vec::is_empty)

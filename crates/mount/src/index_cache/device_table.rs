@@ -9,14 +9,16 @@ use uimgacc_erofs::tree::Device;
 use uimgacc_types::PackId;
 use zerocopy::FromBytes as _;
 
-use super::{IndexError, failed};
+use super::{IndexError, IndexedPack, failed};
 
-/// Reads the superblock and the device table.
-pub(super) fn read(path: &Path) -> Result<Vec<PackId>, IndexError> {
+/// A block of a pack, as device tables count them.
+const BLOCK_BYTES: u64 = 4096;
+
+/// Reads the superblock and the device table of `file`; `path` is for messages.
+pub(super) fn read(file: &File, path: &Path) -> Result<Vec<IndexedPack>, IndexError> {
     let damaged = || IndexError::DeviceTable {
         path: path.to_owned(),
     };
-    let file = File::open(path).map_err(failed("open", path))?;
     let mut head = [0; size_of::<Superblock>()];
     file.read_exact_at(&mut head, SUPERBLOCK_OFFSET as u64)
         .map_err(failed("read", path))?;
@@ -33,7 +35,10 @@ pub(super) fn read(path: &Path) -> Result<Vec<PackId>, IndexError> {
         .chunks_exact(slot_bytes)
         .map(|slot| {
             let slot = DeviceSlot::read_from_bytes(slot).map_err(|_| damaged())?;
-            pack_of_tag(&slot.tag).ok_or_else(damaged)
+            Ok(IndexedPack {
+                id: pack_of_tag(&slot.tag).ok_or_else(damaged)?,
+                len_bytes: u64::from(slot.blocks.get()) * BLOCK_BYTES,
+            })
         })
         .collect()
 }

@@ -3,7 +3,7 @@
 //! Memory: the trees of all its layers, some 200 bytes a file.
 
 use std::fs::File;
-use std::io::{BufWriter, Read as _, Write as _};
+use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
 use uimgacc_erofs::{Limits, Tree};
@@ -45,7 +45,11 @@ pub(super) fn write(
 pub(super) fn packs(store: &StoreReader, chain: &ChainRecord) -> Result<Vec<PackId>, IndexError> {
     let mut packs = Vec::new();
     for layer in &chain.layers {
-        packs.extend(device_table::read(&store.layout().layer(layer.diff_id))?);
+        let path = store.layout().layer(layer.diff_id);
+        let on_host = path.on_host();
+        let file = path.open().map_err(failed("open", &on_host))?;
+        let named = device_table::read(&file, &on_host)?;
+        packs.extend(named.into_iter().map(|pack| pack.id));
     }
     packs.sort_unstable_by_key(PackId::hex);
     packs.dedup();
@@ -54,18 +58,9 @@ pub(super) fn packs(store: &StoreReader, chain: &ChainRecord) -> Result<Vec<Pack
 
 fn read_layer(store: &StoreReader, layer: &ChainLayer) -> Result<Tree, IndexError> {
     let path = store.layout().layer(layer.diff_id);
-    let file = File::open(&path).map_err(failed("open", &path))?;
-    let mut bytes = Vec::new();
-    file.take(MAX_INDEX_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(failed("read", &path))?;
-    if bytes.len() as u64 > MAX_INDEX_BYTES {
-        return Err(IndexError::WrongSize {
-            path,
-            found: bytes.len() as u64,
-            expected: MAX_INDEX_BYTES,
-        });
-    }
+    let bytes = path.read(MAX_INDEX_BYTES);
+    let path = path.on_host();
+    let bytes = bytes.map_err(failed("read", &path))?;
     let found = Digest::of(&bytes);
     if found != layer.index_digest {
         return Err(IndexError::WrongDigest {

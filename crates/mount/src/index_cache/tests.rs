@@ -35,7 +35,10 @@ impl Fixture {
             store_id: "0".repeat(32),
             created: String::new(),
         };
-        put(&layout.store_json(), &serde_json::to_vec(&record).unwrap());
+        put(
+            &layout.store_json().on_host(),
+            &serde_json::to_vec(&record).unwrap(),
+        );
         Self { dir, layout }
     }
 
@@ -54,14 +57,14 @@ impl Fixture {
         let bytes = bytes_of(&tree);
         let diff_id = DiffId::from_bytes([packs; 32]);
         let chain_id: ChainId = chain_ids(&[diff_id])[0];
-        put(&self.layout.layer(diff_id), &bytes);
+        put(&self.layout.layer(diff_id).on_host(), &bytes);
         for pack in 0..packs {
             let mut bytes = content(pack, 9000);
             bytes.resize(3 * 4096, 0);
-            put(&self.layout.pack(pack_id(pack)), &bytes);
+            put(&self.layout.pack(pack_id(pack)).on_host(), &bytes);
         }
         let index = whole.then(|| {
-            put(&self.layout.index(chain_id), &bytes);
+            put(&self.layout.index(chain_id).on_host(), &bytes);
             IndexRecord {
                 digest: Digest::of(&bytes),
                 size: bytes.len() as u64,
@@ -87,8 +90,12 @@ fn a_whole_image_is_copied_and_found_again() {
     assert_eq!(load(&folder).unwrap(), None);
     probe(&fixture.store(), &chain).unwrap();
     let cached = fetch(&fixture.store(), &chain, &folder).unwrap();
-    assert_eq!(cached.packs, [pack_id(0), pack_id(1), pack_id(2)]);
-    let source = fs::read(fixture.layout.index(chain.chain_id)).unwrap();
+    let pack = |id| IndexedPack {
+        id: pack_id(id),
+        len_bytes: 3 * 4096,
+    };
+    assert_eq!(cached.packs, [0, 1, 2].map(pack));
+    let source = fs::read(fixture.layout.index(chain.chain_id).on_host()).unwrap();
     assert_eq!(fs::read(&cached.path).unwrap(), source);
     // The copy needs the store no more.
     fs::remove_dir_all(fixture.layout.root()).unwrap();
@@ -108,10 +115,9 @@ fn a_prefix_is_stacked_here_and_mounts() {
     assert_eq!(load(&fixture.folder()).unwrap(), Some(cached.clone()));
     let target = fixture.dir.path().join("mnt");
     fs::create_dir(&target).unwrap();
-    let packs = cached.packs.iter().map(|pack| fixture.layout.pack(*pack));
     crate::mount_image(&crate::MountRequest {
+        packs: cached.open_packs(&fixture.layout).unwrap(),
         index: cached.path,
-        packs: packs.collect(),
         target: target.clone(),
         methods: crate::Methods::default(),
         read_ahead_kb: None,
@@ -152,9 +158,9 @@ fn a_store_with_other_files_than_recorded_is_refused() {
         let fixture = Fixture::new();
         let chain = fixture.chain(1, whole);
         let path = if whole {
-            fixture.layout.index(chain.chain_id)
+            fixture.layout.index(chain.chain_id).on_host()
         } else {
-            fixture.layout.layer(chain.layers[0].diff_id)
+            fixture.layout.layer(chain.layers[0].diff_id).on_host()
         };
         let good = fs::read(&path).unwrap();
         let mut flipped = good.clone();
@@ -172,7 +178,7 @@ fn a_store_with_other_files_than_recorded_is_refused() {
         fs::write(&path, &good).unwrap();
         fetch(&fixture.store(), &chain, &fixture.folder()).unwrap();
 
-        let pack = fixture.layout.pack(pack_id(0));
+        let pack = fixture.layout.pack(pack_id(0)).on_host();
         fs::remove_file(&pack).unwrap();
         let error = probe(&fixture.store(), &chain).unwrap_err();
         assert!(
@@ -204,7 +210,7 @@ fn more_packs_than_a_mount_takes_are_refused_at_once() {
 fn hostile_headers_are_errors() {
     let fixture = Fixture::new();
     let chain = fixture.chain(2, false);
-    let path = fixture.layout.layer(chain.layers[0].diff_id);
+    let path = fixture.layout.layer(chain.layers[0].diff_id).on_host();
     let good = fs::read(&path).unwrap();
     probe(&fixture.store(), &chain).unwrap();
     // Every byte of the superblock and the device table, turned over one by one: never a panic.
@@ -218,4 +224,43 @@ fn hostile_headers_are_errors() {
         fs::write(&path, bad).unwrap();
         assert!(probe(&fixture.store(), &chain).is_err());
     }
+}
+
+#[test]
+fn only_regular_files_of_the_right_length_are_packs() {
+    let fixture = Fixture::new();
+    let chain = fixture.chain(2, true);
+    let cached = fetch(&fixture.store(), &chain, &fixture.folder()).unwrap();
+    let refused = || {
+        let error = cached.open_packs(&fixture.layout).unwrap_err();
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        format!("{error}: {}", cause.unwrap_or_default())
+    };
+    let pack = fixture.layout.pack(pack_id(1)).on_host();
+    let bytes = fs::read(&pack).unwrap();
+    for length in [0, bytes.len() - 1, bytes.len() + 4096] {
+        let mut other = bytes.clone();
+        other.resize(length, 0);
+        fs::write(&pack, other).unwrap();
+        assert!(refused().contains("12288 were recorded"), "{}", refused());
+    }
+    // A file of the node of the right length.
+    let outside = fixture.dir.path().join("secret");
+    fs::write(&outside, &bytes).unwrap();
+    fs::remove_file(&pack).unwrap();
+    std::os::unix::fs::symlink(&outside, &pack).unwrap();
+    assert!(refused().contains("symbolic link"), "{}", refused());
+    fs::remove_file(&pack).unwrap();
+    assert!(refused().contains("No such file"), "{}", refused());
+}
+
+#[test]
+fn the_packs_are_those_of_the_index_whatever_the_record_says() {
+    let fixture = Fixture::new();
+    let mut chain = fixture.chain(2, true);
+    let swapped = chain.index.as_mut().unwrap();
+    swapped.packs.reverse();
+    let cached = fetch(&fixture.store(), &chain, &fixture.folder()).unwrap();
+    let ids: Vec<PackId> = cached.packs.iter().map(|pack| pack.id).collect();
+    assert_eq!(ids, [pack_id(0), pack_id(1)]);
 }

@@ -11,25 +11,36 @@ use crate::context::Context;
 use crate::{AttemptError, MountRequest, read_ahead};
 
 pub(crate) fn mount(request: &MountRequest, directio: bool) -> Result<(), AttemptError> {
-    let devices: Vec<&Path> = request.packs.iter().map(AsRef::as_ref).collect();
-    mount_devices(request, &request.index, &devices, directio)
+    let context = start(&request.index, directio)?;
+    for pack in &request.packs {
+        context.set_file("device", pack)?;
+    }
+    finish(context, request)
 }
 
-/// Mounts an EROFS image whose device (or file) and extra devices (or files) are given.
+/// Mounts an EROFS image whose device and extra devices are given.
 pub(crate) fn mount_devices(
     request: &MountRequest,
     source: &Path,
     devices: &[&Path],
-    directio: bool,
 ) -> Result<(), AttemptError> {
+    let mut context = start(source, false)?;
+    for device in devices {
+        context.set_path("device", device, &[])?;
+    }
+    finish(context, request)
+}
+
+fn start(source: &Path, directio: bool) -> Result<Context, AttemptError> {
     let mut context = Context::open("erofs")?;
     context.set_path("source", source, &[])?;
     if directio {
         context.set_flag("directio")?;
     }
-    for device in devices {
-        context.set_path("device", device, &[])?;
-    }
+    Ok(context)
+}
+
+fn finish(context: Context, request: &MountRequest) -> Result<(), AttemptError> {
     context.set_flag("ro")?;
     let mounting = read_ahead::before_mount(request.read_ahead_kb);
     // Of no effect in containers: an overlay goes by its own flags, and a bind that is remounted

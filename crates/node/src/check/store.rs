@@ -53,8 +53,8 @@ fn look(folder: &Path) -> Vec<Finding> {
         "store",
         format!("{name} is the store {}", store.store_id()),
     )];
-    let changed = std::fs::metadata(store.layout().store_json()).and_then(|file| file.modified());
-    let ahead = changed.map(|time| time.duration_since(SystemTime::now()));
+    let changed = store.layout().store_json().facts();
+    let ahead = changed.map(|file| file.modified.duration_since(SystemTime::now()));
     if let Ok(Ok(ahead)) = ahead
         && ahead > SKEW
     {

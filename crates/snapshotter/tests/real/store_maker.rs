@@ -127,7 +127,7 @@ impl StoreMaker {
             .tempdir()
             .unwrap();
         let layout = Layout::new(dir.path());
-        for folder in [layout.tmp(), layout.leases()] {
+        for folder in [layout.tmp().on_host(), layout.leases().on_host()] {
             fs::create_dir(folder).unwrap();
         }
         let store = Self { dir, layout };
@@ -143,7 +143,7 @@ impl StoreMaker {
             created: "2026-01-01T00:00:00Z".to_owned(),
         };
         write(
-            &self.layout.store_json(),
+            &self.layout.store_json().on_host(),
             &serde_json::to_vec(&record).unwrap(),
         );
     }
@@ -153,12 +153,12 @@ impl StoreMaker {
     }
 
     pub(crate) fn leases(&self) -> Vec<PathBuf> {
-        let entries = fs::read_dir(self.layout.leases()).unwrap();
+        let entries = fs::read_dir(self.layout.leases().on_host()).unwrap();
         entries.map(|entry| entry.unwrap().path()).collect()
     }
 
     pub(crate) fn index_file(&self, chain: &str) -> PathBuf {
-        self.layout.index(chain.parse().unwrap())
+        self.layout.index(chain.parse().unwrap()).on_host()
     }
 
     /// Adds an image with every prefix; only the whole image is flattened.
@@ -167,8 +167,8 @@ impl StoreMaker {
         let mut records = Vec::new();
         for (layer, diff_id) in layers.iter().zip(&diff_ids) {
             let bytes = index(&layer.tree);
-            write(&self.layout.layer(*diff_id), &bytes);
-            write(&self.layout.pack(layer.id), &layer.pack);
+            write(&self.layout.layer(*diff_id).on_host(), &bytes);
+            write(&self.layout.pack(layer.id).on_host(), &layer.pack);
             records.push(ChainLayer {
                 diff_id: *diff_id,
                 index_digest: Digest::of(&bytes),
@@ -183,7 +183,7 @@ impl StoreMaker {
                 index,
             };
             write(
-                &self.layout.chain(*chain_id),
+                &self.layout.chain(*chain_id).on_host(),
                 &serde_json::to_vec(&record).unwrap(),
             );
         }
@@ -194,7 +194,7 @@ impl StoreMaker {
         let mut tree = uimgacc_store::flatten::flatten(&trees).unwrap();
         uimgacc_store::flatten::drop_unused_devices(&mut tree);
         let bytes = index(&tree);
-        write(&self.layout.index(chain), &bytes);
+        write(&self.layout.index(chain).on_host(), &bytes);
         let tags = tree.devices.iter().map(|device| &device.tag);
         IndexRecord {
             digest: Digest::of(&bytes),

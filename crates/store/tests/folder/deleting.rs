@@ -36,7 +36,7 @@ fn missing_chains_are_written_again_with_the_image() {
     let session = Session::begin(store.clone()).unwrap();
     let record = convert(&session, "example.com/a:1", &layers);
     for chain in uimgacc_types::chain_ids(&record.diff_ids) {
-        std::fs::remove_file(store.layout().chain(chain)).unwrap();
+        std::fs::remove_file(store.layout().chain(chain).on_host()).unwrap();
     }
     session.publish_image(&record).unwrap();
     assert_clean(&store);
@@ -50,9 +50,9 @@ fn an_image_without_its_files_is_not_recorded() {
     let record = convert(&session, "example.com/a:1", &layers);
     let layout = store.layout();
     for path in [
-        layout.layer(record.diff_ids[0]),
-        layout.index(record.chain_id),
-        layout.pack(record.index.packs[0]),
+        layout.layer(record.diff_ids[0]).on_host(),
+        layout.index(record.chain_id).on_host(),
+        layout.pack(record.index.packs[0]).on_host(),
     ] {
         let hidden = path.with_extension("hidden");
         std::fs::rename(&path, &hidden).unwrap();
@@ -74,6 +74,6 @@ fn force_goes_over_leases() {
     assert!(store.chain(image.chain_id).unwrap().is_some());
     delete(&store, &image.target, true).unwrap();
     sweep(&store, Duration::ZERO, false).unwrap();
-    assert!(!store.layout().pack(image.index.packs[0]).exists());
+    assert!(!store.layout().pack(image.index.packs[0]).on_host().exists());
     assert_clean(&store);
 }

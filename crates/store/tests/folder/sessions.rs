@@ -26,12 +26,12 @@ fn what_came_after_the_start_of_a_session_is_used_and_stays() {
 fn a_layer_whose_table_an_older_gc_took_away_stays() {
     let (_folder, store) = new_store();
     let image = add_image(&store, "example.com/a:1", &[&[1; 9000]]);
-    let toc = store.layout().toc(image.index.packs[0]);
+    let toc = store.layout().toc(image.index.packs[0]).on_host();
     std::fs::rename(&toc, toc.with_extension("doomed")).unwrap();
     let session = Session::begin(store.clone()).unwrap();
     assert!(session.layer(image.diff_ids[0]).unwrap().is_some());
     assert!(session.index(image.chain_id).unwrap().is_some());
-    assert!(store.layout().layer(image.diff_ids[0]).exists());
+    assert!(store.layout().layer(image.diff_ids[0]).on_host().exists());
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn a_record_without_an_index_takes_no_ones_place() {
     session.publish_chain(&prefix).unwrap();
     assert_eq!(store.chain(image.chain_id).unwrap(), Some(whole.clone()));
     // One that names another layer index than there is now is put right, with its index.
-    let path = store.layout().chain(image.chain_id);
+    let path = store.layout().chain(image.chain_id).on_host();
     let mut stale = whole.clone();
     stale.layers[0].index_digest = uimgacc_types::Digest::of(b"older");
     std::fs::write(&path, serde_json::to_vec(&stale).unwrap()).unwrap();
@@ -66,19 +66,19 @@ fn creating_again_mends_what_is_damaged_or_lost() {
     let image = add_image(&store, "example.com/a:1", &[&[1; 9000], &[2; 9000]]);
     let layout = store.layout();
     let (layer, index) = (
-        layout.layer(image.diff_ids[0]),
-        layout.index(image.chain_id),
+        layout.layer(image.diff_ids[0]).on_host(),
+        layout.index(image.chain_id).on_host(),
     );
     let (pack, toc) = (
-        layout.pack(image.index.packs[0]),
-        layout.toc(image.index.packs[0]),
+        layout.pack(image.index.packs[0]).on_host(),
+        layout.toc(image.index.packs[0]).on_host(),
     );
     for path in [
         layer,
         index.clone(),
         pack,
         toc.clone(),
-        layout.chain(image.chain_id),
+        layout.chain(image.chain_id).on_host(),
     ] {
         std::fs::remove_file(&path).unwrap();
         recreate(&store);

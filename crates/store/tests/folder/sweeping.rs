@@ -21,12 +21,12 @@ fn nothing_is_swept_under_a_living_session() {
     let mut writer = session.pack_writer().unwrap();
     writer.put(&mut Cursor::new([1; 9000]), 9000).unwrap();
     assert_eq!(writer.len_bytes(), 0);
-    assert!(store.layout().pack(image.index.packs[0]).exists());
+    assert!(store.layout().pack(image.index.packs[0]).on_host().exists());
     drop(writer);
     drop(session);
     let swept = sweep(&store, Duration::ZERO, false).unwrap();
     assert!(swept.waiting_for.is_empty());
-    assert!(!store.layout().pack(image.index.packs[0]).exists());
+    assert!(!store.layout().pack(image.index.packs[0]).on_host().exists());
     assert_eq!(stat(&store).unwrap().packs, 0);
     assert_clean(&store);
 }
@@ -44,8 +44,8 @@ fn leases_hold_images() {
     assert!(store.chain(image.chain_id).unwrap().is_some());
     delete(&store, &other.target, false).unwrap();
     sweep(&store, Duration::ZERO, false).unwrap();
-    assert!(store.layout().pack(image.index.packs[0]).exists());
-    assert!(!store.layout().pack(other.index.packs[0]).exists());
+    assert!(store.layout().pack(image.index.packs[0]).on_host().exists());
+    assert!(!store.layout().pack(other.index.packs[0]).on_host().exists());
 
     // A lease of this machine from before its last boot holds nothing.
     let old = Lease {
@@ -67,12 +67,12 @@ fn tables_that_an_older_gc_took_away_come_back() {
     delete(&store, &gone.target, false).unwrap();
     // Cut short after the tables were renamed, one of them wrongly.
     for pack in [kept.index.packs[0], gone.index.packs[0]] {
-        let toc = store.layout().toc(pack);
+        let toc = store.layout().toc(pack).on_host();
         std::fs::rename(&toc, toc.with_extension("doomed")).unwrap();
     }
     sweep(&store, Duration::ZERO, false).unwrap();
-    assert!(store.layout().toc(kept.index.packs[0]).exists());
-    assert!(!store.layout().pack(gone.index.packs[0]).exists());
+    assert!(store.layout().toc(kept.index.packs[0]).on_host().exists());
+    assert!(!store.layout().pack(gone.index.packs[0]).on_host().exists());
     assert_clean(&store);
     let swept = sweep(&store, Duration::ZERO, false).unwrap();
     assert_eq!(swept.files, 0);
@@ -87,7 +87,7 @@ fn young_garbage_is_left_alone_and_a_dry_run_changes_nothing() {
     assert_eq!(sweep(&store, HOUR, false).unwrap().files, 1);
     let would = sweep(&store, Duration::ZERO, true).unwrap();
     assert!(would.files >= 3 && would.bytes >= 9000, "{would:?}");
-    assert!(store.layout().toc(image.index.packs[0]).exists());
+    assert!(store.layout().toc(image.index.packs[0]).on_host().exists());
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn an_index_stays_as_long_as_a_record_names_it() {
     let record = store.chain(base.chain_id).unwrap().unwrap();
     assert_eq!(
         record.index.is_some(),
-        store.layout().index(base.chain_id).exists()
+        store.layout().index(base.chain_id).on_host().exists()
     );
     assert_clean(&store);
     add_image(&store, "example.com/base:1", &[&[1; 9000]]);
@@ -124,7 +124,7 @@ fn records_of_lost_indexes_are_mended() {
     add_image(&store, "example.com/app:1", &[&[1; 9000], &[2; 9000]]);
     delete(&store, &base.target, false).unwrap();
     // As a gc of version 0.1 left it.
-    std::fs::remove_file(store.layout().index(base.chain_id)).unwrap();
+    std::fs::remove_file(store.layout().index(base.chain_id).on_host()).unwrap();
     sweep(&store, HOUR, false).unwrap();
     assert_clean(&store);
     assert_eq!(store.chain(base.chain_id).unwrap().unwrap().index, None);
@@ -144,11 +144,11 @@ fn what_young_garbage_names_is_young_as_well() {
     let pack = first.index.packs[0];
     delete(&store, &first.target, false).unwrap();
     // A create that died before its record: young indexes, an old pack.
-    std::fs::remove_file(store.layout().image(&second.target)).unwrap();
+    std::fs::remove_file(store.layout().image(&second.target).on_host()).unwrap();
     let old = [
-        store.layout().pack(pack),
-        store.layout().toc(pack),
-        store.layout().layer(first.diff_ids[0]),
+        store.layout().pack(pack).on_host(),
+        store.layout().toc(pack).on_host(),
+        store.layout().layer(first.diff_ids[0]).on_host(),
     ];
     for path in &old {
         age(path, 2 * HOUR);
@@ -159,18 +159,18 @@ fn what_young_garbage_names_is_young_as_well() {
     assert_eq!(again.index, second.index);
     assert_clean(&store);
     // Also where only the layer's index is left, without a chain.
-    std::fs::remove_file(store.layout().image(&second.target)).unwrap();
+    std::fs::remove_file(store.layout().image(&second.target).on_host()).unwrap();
     for chain in uimgacc_types::chain_ids(&second.diff_ids) {
-        std::fs::remove_file(store.layout().chain(chain)).unwrap();
+        std::fs::remove_file(store.layout().chain(chain).on_host()).unwrap();
     }
     for path in &old {
         age(path, 2 * HOUR);
     }
-    age(&store.layout().index(second.chain_id), 2 * HOUR);
-    let young = store.layout().layer(first.diff_ids[0]);
+    age(&store.layout().index(second.chain_id).on_host(), 2 * HOUR);
+    let young = store.layout().layer(first.diff_ids[0]).on_host();
     age(&young, Duration::ZERO);
     sweep(&store, HOUR, false).unwrap();
-    assert!(young.exists() && store.layout().pack(pack).exists());
+    assert!(young.exists() && store.layout().pack(pack).on_host().exists());
     assert_clean(&store);
 }
 
@@ -180,10 +180,16 @@ fn a_lease_holds_what_it_names_after_the_record_is_gone() {
     let image = add_image(&store, "example.com/a:1", &[&[1; 9000], &[2; 9000]]);
     let files = || {
         let layout = store.layout();
-        let mut files = vec![layout.index(image.chain_id)];
-        files.extend(image.diff_ids.iter().map(|id| layout.layer(*id)));
-        files.extend(image.index.packs.iter().map(|id| layout.pack(*id)));
-        files.extend(image.index.packs.iter().map(|id| layout.toc(*id)));
+        let mut files = vec![layout.index(image.chain_id).on_host()];
+        files.extend(image.diff_ids.iter().map(|id| layout.layer(*id).on_host()));
+        files.extend(
+            image
+                .index
+                .packs
+                .iter()
+                .map(|id| layout.pack(*id).on_host()),
+        );
+        files.extend(image.index.packs.iter().map(|id| layout.toc(*id).on_host()));
         files
     };
     delete(&store, &image.target, false).unwrap();
@@ -200,7 +206,7 @@ fn a_lease_holds_what_it_names_after_the_record_is_gone() {
     }
     // The chain comes and goes once more while the lease holds.
     let again = add_image(&store, "example.com/a:2", &[&[1; 9000], &[2; 9000]]);
-    std::fs::remove_file(store.layout().image(&again.target)).unwrap();
+    std::fs::remove_file(store.layout().image(&again.target).on_host()).unwrap();
     sweep(&store, Duration::ZERO, false).unwrap();
     for file in files() {
         assert!(file.exists(), "{}", file.display());
@@ -249,7 +255,7 @@ fn what_a_dead_gc_left_is_no_hindrance() {
     let (_folder, store) = new_store();
     add_image(&store, "example.com/a:1", &[&[1; 9000]]);
     // The marker of a process that is no more.
-    let dir = store.layout().tmp().join("gc-0123");
+    let dir = store.layout().tmp().on_host().join("gc-0123");
     std::fs::create_dir(&dir).unwrap();
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap();
