@@ -3,7 +3,8 @@
 //! Order: the config goes to the target's repository first (whoever may not push learns it
 //! before the long work), then the layers into the store, then its indexes, then layers to the
 //! target's registry as far as they are not there, then the image record, and the target's
-//! manifest last. Each step can be repeated; a layer that is in the store is not fetched again.
+//! manifest last. Each step can be repeated; a layer that is in the store is not fetched
+//! again, once a blob of this image was verified to hold it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -12,14 +13,15 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use uimgacc_erofs::Tree;
-use uimgacc_registry::{Client, Platform, ResolvedImage};
+use uimgacc_registry::{Client, Descriptor, Platform, ResolvedImage};
 use uimgacc_store::{
     ChainLayer, ChainRecord, ImageRecord, IndexRecord, Session, StoreReader, logical_bytes,
 };
 use uimgacc_types::{ChainId, DiffId, Digest, ImageReference, chain_ids};
 
 use crate::error::{CreateError, LayerFailure};
-use crate::layers::{LayerJob, Layers, take_layer};
+use crate::fetch::{Fetch, LayerJob};
+use crate::layers::{Layers, take_layer};
 use crate::progress::Progress;
 use crate::target::{Annotations, MANIFEST_TYPE, manifest};
 
@@ -81,7 +83,13 @@ pub async fn create(
         .map(|(diff_id, layer)| (diff_id.to_string(), layer.size))
         .collect();
     progress.layers(&sizes);
-    let converted = match find_index(&session, chain_id).await? {
+    let known = verified_layers(client, request, &image, &session, &progress).await?;
+    let index = if known.len() == diff_ids.iter().collect::<HashSet<_>>().len() {
+        find_index(&session, chain_id).await?
+    } else {
+        None
+    };
+    let converted = match index {
         Some((tree, index)) => {
             for number in 0..diff_ids.len() {
                 progress.layer_done(number, true);
@@ -92,7 +100,7 @@ pub async fn create(
                 layers_reused: diff_ids.len(),
             }
         }
-        None => convert(client, request, &image, &session, &progress).await?,
+        None => convert(client, request, &image, &session, known, &progress).await?,
     };
     let annotations = Annotations {
         chain_id,
@@ -150,57 +158,142 @@ async fn find_index(
     Ok(tokio::task::spawn_blocking(move || session.index(chain_id)).await??)
 }
 
+/// The layers that the store has and that this image has too, as its blobs were verified to hold
+/// them: known from an earlier `create`, or fetched and hashed now.
+///
+/// The diff IDs of an image are claims of whoever wrote its configuration. Without this an image
+/// that claims those of another one would get all of its files.
+async fn verified_layers(
+    client: &Client,
+    request: &CreateRequest,
+    image: &ResolvedImage,
+    session: &Arc<Session>,
+    progress: &Arc<dyn Progress>,
+) -> Result<HashSet<DiffId>, CreateError> {
+    let jobs = layer_jobs(request, image);
+    let (mut known, unproven) = {
+        let session = Arc::clone(session);
+        tokio::task::spawn_blocking(move || split_by_proof(&session, jobs)).await??
+    };
+    if unproven.is_empty() {
+        return Ok(known);
+    }
+    progress.stage("verifying layers that the store has");
+    let fetch = fetch(client, request, progress);
+    known.extend(unproven.iter().map(|job| job.diff_id));
+    in_parallel(request.jobs, image, unproven, |job| {
+        let (fetch, session) = (fetch.clone(), Arc::clone(session));
+        async move { fetch.prove(job, session).await }
+    })
+    .await?;
+    Ok(known)
+}
+
+/// Those of the image's layers that the store has, by whether their blobs are known to hold them.
+/// Of blobs of one diff ID one is enough.
+fn split_by_proof(
+    session: &Session,
+    jobs: Vec<LayerJob>,
+) -> Result<(HashSet<DiffId>, Vec<LayerJob>), CreateError> {
+    let mut known = HashSet::new();
+    let mut unproven: Vec<LayerJob> = Vec::new();
+    for job in jobs {
+        if session.is_verified(job.descriptor.digest, job.diff_id)? {
+            known.insert(job.diff_id);
+        } else if unproven.iter().all(|other| other.diff_id != job.diff_id)
+            && session.has_layer(job.diff_id)?
+        {
+            unproven.push(job);
+        }
+    }
+    unproven.retain(|job| !known.contains(&job.diff_id));
+    Ok((known, unproven))
+}
+
+fn layer_jobs(request: &CreateRequest, image: &ResolvedImage) -> Vec<LayerJob> {
+    let layers = image.config.diff_ids.iter().zip(&image.manifest.layers);
+    let job = |(number, (diff_id, descriptor)): (usize, (&DiffId, &Descriptor))| LayerJob {
+        number,
+        descriptor: descriptor.clone(),
+        diff_id: *diff_id,
+        is_base: number == 0,
+        max_expansion: request.max_expansion,
+    };
+    layers.enumerate().map(job).collect()
+}
+
+fn fetch(client: &Client, request: &CreateRequest, progress: &Arc<dyn Progress>) -> Fetch {
+    Fetch {
+        client: client.clone(),
+        reference: request.original.clone(),
+        progress: Arc::clone(progress),
+    }
+}
+
+/// Runs `work` for each layer, so many at once; the first failure ends the others.
+async fn in_parallel<F>(
+    at_once: usize,
+    image: &ResolvedImage,
+    jobs: Vec<LayerJob>,
+    work: impl Fn(LayerJob) -> F,
+) -> Result<(), CreateError>
+where
+    F: Future<Output = Result<(), LayerFailure>> + Send + 'static,
+{
+    let permits = Arc::new(Semaphore::new(at_once.max(1)));
+    let mut running = JoinSet::new();
+    for job in jobs {
+        let (number, digest) = (job.number, job.descriptor.digest);
+        let permits = Arc::clone(&permits);
+        let work = work(job);
+        running.spawn(async move {
+            // The semaphore is never closed: no permit means no limit.
+            let _permit = permits.acquire().await;
+            work.await.map_err(|source| (number, digest, source))
+        });
+    }
+    while let Some(done) = running.join_next().await {
+        if let Err((number, digest, source)) = done? {
+            // The other layers end with the set.
+            running.shutdown().await;
+            let count = image.manifest.layers.len();
+            return Err(layer_error(number, count, digest, source));
+        }
+    }
+    Ok(())
+}
+
 /// Brings every layer into the store and flattens them.
 async fn convert(
     client: &Client,
     request: &CreateRequest,
     image: &ResolvedImage,
     session: &Arc<Session>,
+    verified: HashSet<DiffId>,
     progress: &Arc<dyn Progress>,
 ) -> Result<Converted, CreateError> {
     let diff_ids = image.config.diff_ids.clone();
     let layers = Arc::new(Layers::new(Arc::clone(session)));
-    let known = add_known_layers(session, &layers, &diff_ids).await?;
+    let known = add_known_layers(session, &layers, verified).await?;
     let mut seen = HashSet::new();
-    let mut layers_reused = 0;
-    let permits = Arc::new(Semaphore::new(request.jobs.max(1)));
-    let mut jobs = JoinSet::new();
+    let (new, reused): (Vec<_>, Vec<_>) = layer_jobs(request, image)
+        .into_iter()
+        .partition(|job| !known.contains(&job.diff_id) && seen.insert(job.diff_id));
+    for job in &reused {
+        progress.layer_done(job.number, true);
+    }
     progress.stage("converting layers");
-    for (number, (diff_id, descriptor)) in diff_ids.iter().zip(&image.manifest.layers).enumerate() {
-        if known.contains(diff_id) || !seen.insert(*diff_id) {
-            progress.layer_done(number, true);
-            layers_reused += 1;
-            continue;
+    let fetch = fetch(client, request, progress);
+    in_parallel(request.jobs, image, new, |job| {
+        let (fetch, layers) = (fetch.clone(), Arc::clone(&layers));
+        async move {
+            let number = job.number;
+            take_layer(fetch.clone(), job, layers).await?;
+            fetch.progress.layer_done(number, false);
+            Ok(())
         }
-        let job = LayerJob {
-            number,
-            descriptor: descriptor.clone(),
-            diff_id: *diff_id,
-            is_base: number == 0,
-            max_expansion: request.max_expansion,
-        };
-        let (client, reference) = (client.clone(), request.original.clone());
-        let (layers, permits) = (Arc::clone(&layers), Arc::clone(&permits));
-        let progress = Arc::clone(progress);
-        jobs.spawn(async move {
-            // The semaphore is never closed: no permit means no limit.
-            let _permit = permits.acquire().await;
-            let digest = job.descriptor.digest;
-            let taken = take_layer(client, reference, job, layers, Arc::clone(&progress)).await;
-            if taken.is_ok() {
-                progress.layer_done(number, false);
-            }
-            taken.map_err(|source| (number, digest, source))
-        });
-    }
-    let count = diff_ids.len();
-    while let Some(done) = jobs.join_next().await {
-        if let Err((number, digest, source)) = done? {
-            // The other layers end with the set.
-            jobs.shutdown().await;
-            return Err(layer_error(number, count, digest, source));
-        }
-    }
+    })
+    .await?;
     progress.stage("writing the indexes");
     let session = Arc::clone(session);
     let (tree, index) =
@@ -209,7 +302,7 @@ async fn convert(
     Ok(Converted {
         tree,
         index,
-        layers_reused,
+        layers_reused: reused.len(),
     })
 }
 
@@ -222,18 +315,16 @@ fn layer_error(number: usize, count: usize, digest: Digest, source: LayerFailure
     }
 }
 
+/// Takes those of the verified layers that the store has whole.
 async fn add_known_layers(
     session: &Arc<Session>,
     layers: &Arc<Layers>,
-    diff_ids: &[DiffId],
+    verified: HashSet<DiffId>,
 ) -> Result<HashSet<DiffId>, CreateError> {
-    let (session, layers, diff_ids) = (Arc::clone(session), Arc::clone(layers), diff_ids.to_vec());
+    let (session, layers) = (Arc::clone(session), Arc::clone(layers));
     let task = tokio::task::spawn_blocking(move || -> Result<_, CreateError> {
         let mut known = HashSet::new();
-        for diff_id in diff_ids {
-            if known.contains(&diff_id) {
-                continue;
-            }
+        for diff_id in verified {
             if let Some((tree, layer)) = session.layer(diff_id)? {
                 layers.add_known(tree, layer)?;
                 known.insert(diff_id);

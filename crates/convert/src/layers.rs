@@ -9,42 +9,25 @@ use std::collections::HashMap;
 use std::io::{BufReader, Read};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::mpsc;
 use uimgacc_erofs::Tree;
-use uimgacc_registry::{Client, Descriptor};
 use uimgacc_store::{ChainLayer, PackWriter, PutError, Session};
-use uimgacc_types::{DiffId, ImageReference};
+use uimgacc_types::DiffId;
 
 use crate::decompress::decompress;
 use crate::error::LayerFailure;
+use crate::fetch::{Fetch, LayerJob};
 use crate::layer::{
     ContentSink, LayerError, LayerLimits, MetadataBudget, Placed, read_layer, tree_bytes,
 };
-use crate::progress::Progress;
-use crate::stream::{BlobReader, CHUNKS_IN_FLIGHT, Chunk, DiffReader};
+use crate::stream::{BlobReader, DiffReader};
 use crate::tar::TarReader;
 
 /// A pack this long is sealed once the layer that is being written to it is through.
 const SEAL_BYTES: u64 = 1 << 30;
 /// So many packs are sealed early; the rest of an image's 16 is for those it shares.
 const MAX_SEALED_EARLY: usize = 6;
-/// A layer may always unpack to this much.
-const EXPANSION_FLOOR_BYTES: u64 = 1 << 30;
-
 /// The metadata of all layers of an image, in memory. Ten million files of usual names fit.
 const MAX_METADATA_BYTES: u64 = 3 << 30;
-
-/// A layer to fetch.
-#[derive(Debug, Clone)]
-pub(crate) struct LayerJob {
-    pub(crate) number: usize,
-    pub(crate) descriptor: Descriptor,
-    pub(crate) diff_id: DiffId,
-    /// The bottom layer.
-    pub(crate) is_base: bool,
-    /// How often longer than its blob a layer may be.
-    pub(crate) max_expansion: u64,
-}
 
 /// A layer that is through.
 #[derive(Debug)]
@@ -205,58 +188,18 @@ impl ContentSink for PackSink<'_> {
 
 /// Fetches a layer and takes it in.
 pub(crate) async fn take_layer(
-    client: Client,
-    reference: ImageReference,
+    fetch: Fetch,
     job: LayerJob,
     layers: Arc<Layers>,
-    progress: Arc<dyn Progress>,
 ) -> Result<(), LayerFailure> {
-    let (sender, receiver) = mpsc::channel::<Chunk>(CHUNKS_IN_FLIGHT);
-    let worker = tokio::task::spawn_blocking({
-        let job = job.clone();
-        move || read_blob(&job, BlobReader::new(receiver), &layers)
-    });
-    let fetched = feed(&client, &reference, &job, &sender, progress.as_ref()).await;
-    if fetched.is_err() {
-        // Tells the worker that this is no regular end.
-        let _ = sender
-            .send(Err(std::io::Error::other("the download failed")))
-            .await;
-    }
-    drop(sender);
-    let unpacked = worker.await;
-    match (fetched, unpacked) {
-        // A failed download explains what the worker saw, unless the worker stopped it.
-        (Err(error), _) => Err(LayerFailure::Fetch(error)),
-        (Ok(()), Ok(result)) => result,
-        (Ok(()), Err(error)) => Err(LayerFailure::Decompress(std::io::Error::other(error))),
-    }
-}
-
-async fn feed(
-    client: &Client,
-    reference: &ImageReference,
-    job: &LayerJob,
-    sender: &mpsc::Sender<Chunk>,
-    progress: &dyn Progress,
-) -> Result<(), uimgacc_registry::Error> {
-    let mut blob = client.blob(reference, &job.descriptor, 0).await?;
-    while let Some(chunk) = blob.next_chunk().await? {
-        progress.layer_bytes(job.number, chunk.len() as u64);
-        if sender.send(Ok(chunk)).await.is_err() {
-            // The worker gave up; it says why.
-            break;
-        }
-    }
-    Ok(())
+    fetch
+        .stream(job, move |job, blob| read_blob(job, blob, &layers))
+        .await
 }
 
 /// Unpacks a blob while it comes in; then checks both digests.
 fn read_blob(job: &LayerJob, mut blob: BlobReader, layers: &Layers) -> Result<(), LayerFailure> {
-    let compressed_bytes = job.descriptor.size;
-    let max_bytes = compressed_bytes
-        .saturating_mul(job.max_expansion)
-        .max(EXPANSION_FLOOR_BYTES);
+    let max_bytes = job.max_bytes();
     let mut writer = layers.writer()?;
     let mut sink = PackSink {
         session: &layers.session,
@@ -283,25 +226,13 @@ fn read_blob(job: &LayerJob, mut blob: BlobReader, layers: &Layers) -> Result<()
             ))
     );
     if is_about_bytes {
-        let (read_bytes, found) = match blob.finish() {
-            Ok(ended) => ended,
-            Err(error) => {
-                return Err(LayerFailure::Decompress(
-                    blob.take_failure().unwrap_or(error),
-                ));
-            }
-        };
-        if found != job.descriptor.digest {
-            return Err(LayerFailure::WrongDigest { found, read_bytes });
-        }
+        job.check_digest(&mut blob)?;
     }
     let (tree, found) = unpacked?;
-    if found != job.diff_id {
-        return Err(LayerFailure::WrongDiffId {
-            found,
-            expected: job.diff_id,
-        });
-    }
+    job.check_diff_id(found)?;
+    layers
+        .session
+        .record_verified(job.descriptor.digest, job.diff_id)?;
     layers.finish(job, tree, writer)
 }
 

@@ -8,6 +8,7 @@
 mod create;
 mod decompress;
 mod error;
+mod fetch;
 pub mod layer;
 mod layers;
 mod progress;

@@ -7,7 +7,8 @@
 //! What is written, by the `version` of the file and that of containerd:
 //! - `proxy_plugins.<name>` with `type` and `address`, always; with `exports.root` from 1.7.16 on,
 //!   without which the kubelet looks for a folder that is not there and cannot tell how full the
-//!   disk is.
+//!   disk is; from 2.1 on with `exports.enable_remote_snapshot_annotations`, without which the
+//!   transfer service does not say which blob a layer is.
 //! - CRI's `snapshotter` and `disable_snapshot_annotations = false`: in
 //!   `io.containerd.grpc.v1.cri` for files of version 2, in `io.containerd.cri.v1.images` for later
 //!   ones. A containerd 2.x that reads a file of version 2 gets both: its migration drops the
@@ -288,6 +289,15 @@ fn wanted_values(
             &["proxy_plugins", &wanted.name, "exports", "root"],
             root.into(),
         );
+    }
+    if containerd.annotates_by_export() {
+        let path = [
+            "proxy_plugins",
+            &wanted.name,
+            "exports",
+            "enable_remote_snapshot_annotations",
+        ];
+        add(&path, "true".into());
     }
     let mut cri = |table: &[&str]| {
         add(

@@ -59,6 +59,12 @@ impl ContainerdVersion {
         self >= Self::new(1, 7, 16)
     }
 
+    /// Whether its transfer service names the blobs of layers to proxy plugins that ask for it by an
+    /// export (since 2.1; CRI names them by `disable_snapshot_annotations = false`).
+    pub(crate) fn annotates_by_export(self) -> bool {
+        self >= Self::new(2, 1, 0)
+    }
+
     /// Whether it has the transfer service.
     pub(crate) fn has_transfer_service(self) -> bool {
         self >= Self::new(1, 7, 0)

@@ -14,6 +14,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -29,7 +30,7 @@ use crate::filter::Filters;
 use crate::lease::Leases;
 use crate::metrics::{Levels, Metrics};
 use crate::mounts::{Folders, mounts, overlay_options};
-use crate::promise::Promise;
+use crate::promise::{Broken, Claim};
 use crate::state::{Kind, Labels, Lower, Snapshot, State, StateError, Time, Usage};
 use crate::store::Store;
 use crate::trial::Trial;
@@ -77,14 +78,28 @@ pub enum Fallback {
 }
 
 /// What is done with images that are in the store but were pulled by their original name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum OriginalImages {
-    /// They are taken from the store as target images are.
+    /// Layers whose blobs were verified when their image was created start from the store.
     #[default]
     Accelerate,
-    /// They are pulled and unpacked as ever.
+    /// Whatever an image claims to consist of starts from the store: everybody who can have an image
+    /// pulled can read every image of the store.
+    AccelerateWithoutProof,
+    /// They are pulled and unpacked, as without uimgacc.
     Unpack,
+}
+
+impl OriginalImages {
+    /// Whether the store is asked at all about what makes this claim.
+    fn wants(self, claim: &Claim) -> bool {
+        match claim {
+            Claim::Target(_) => true,
+            Claim::Original(Some(_)) => self != Self::Unpack,
+            Claim::Original(None) => self == Self::AccelerateWithoutProof,
+        }
+    }
 }
 
 /// A snapshot with its name.
@@ -105,6 +120,8 @@ pub struct Node {
     overlay_options: Vec<String>,
     original_images: OriginalImages,
     fallback: Fallback,
+    /// Whether it was logged that a client shows no blobs.
+    was_unproven: AtomicBool,
     trash: std::sync::mpsc::SyncSender<PathBuf>,
     chains_changed: Notify,
     broken: Notify,
@@ -140,6 +157,7 @@ impl Node {
             overlay_options: overlay_options(),
             original_images: settings.original_images,
             fallback: settings.fallback,
+            was_unproven: AtomicBool::new(false),
             trash,
             chains_changed: Notify::new(),
             broken: Notify::new(),
@@ -227,20 +245,27 @@ impl Node {
         parent: Option<String>,
         labels: Labels,
     ) -> Result<Vec<Mount>, Error> {
-        let wanted =
-            self.original_images == OriginalImages::Accelerate || Promise::of(&labels).is_some();
-        if wanted
+        let claim = Claim::of(&labels);
+        let is_layer = labels.contains_key(TARGET_LABEL);
+        if is_layer
+            && claim == Claim::Original(None)
+            && self.original_images == OriginalImages::Accelerate
+            && !self.was_unproven.swap(true, Ordering::Relaxed)
+        {
+            tracing::info!(reason = %Broken::NoBlob, "pulled");
+        }
+        if self.original_images.wants(&claim)
             && let Some(target) = labels.get(TARGET_LABEL)
             && let Ok(chain) = target.parse::<ChainId>()
         {
             let parent = parent.as_deref();
-            if self.take_from_store(chain, parent, &labels).await? {
+            if self.take_from_store(chain, parent, &claim, &labels).await? {
                 return Err(Error::InStore(chain));
             }
             let health = self.store.health();
             if self.fallback == Fallback::Fail
                 && !health.reachable
-                && Promise::of(&labels).is_some()
+                && matches!(claim, Claim::Target(_))
             {
                 return Err(Error::Away {
                     chain,

@@ -11,7 +11,7 @@ use uimgacc_types::{ParseSourceError, StoreSource};
 use crate::chains::MountSettings;
 use crate::config::{Config, ConfigError};
 use crate::error::chain_text;
-use crate::node::NodeSettings;
+use crate::node::{NodeSettings, OriginalImages};
 use crate::status::default_address;
 
 const DEFAULT_ROOT: &str = "/var/lib/uimgacc-snapshotter";
@@ -77,6 +77,10 @@ pub struct Options {
     #[arg(long, value_name = "KIB")]
     pub read_ahead_kb: Option<u32>,
 
+    /// Which images start from the store by their original name [default: accelerate]
+    #[arg(long, value_enum, value_name = "WHICH")]
+    pub original_images: Option<OriginalImages>,
+
     /// Seconds to wait for the store before a layer is pulled from its registry instead [default: 5]
     #[arg(long, value_name = "SECONDS")]
     pub store_timeout: Option<u64>,
@@ -135,7 +139,10 @@ impl Options {
                         DEFAULT_MOUNT_TIMEOUT_SECONDS,
                     ),
                 },
-                original_images: config.original_images.unwrap_or_default(),
+                original_images: self
+                    .original_images
+                    .or(config.original_images)
+                    .unwrap_or_default(),
                 fallback: config.fallback.unwrap_or_default(),
             },
             status_address: status_address.unwrap_or_else(|| default_address(&address)),

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use uimgacc_types::{ChainId, Digest};
 
 use crate::filter::Fields;
-use crate::promise::Promise;
+use crate::promise::Claim;
 
 /// Labels of a snapshot.
 pub type Labels = BTreeMap<String, String>;
@@ -76,7 +76,7 @@ pub struct Snapshot {
     /// Its content is that of this chain in the store, with all its parents; it has no folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chain: Option<ChainId>,
-    /// The digest that the image promised for that chain's index, see [`Promise`].
+    /// The digest that the image promised for that chain's index, see [`Claim`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<Digest>,
 }
@@ -311,7 +311,7 @@ impl State {
             Err(error) => return Err(error),
         };
         self.check_free(&name)?;
-        let promised = Promise::of(&labels).filter(|promise| promise.chain == chain);
+        let index = Claim::of(&labels).index_of(chain);
         let (change, _) = self.insert(
             name,
             Snapshot {
@@ -323,7 +323,7 @@ impl State {
                 updated: now,
                 usage: Usage::default(),
                 chain: Some(chain),
-                index: promised.and_then(|promise| promise.index),
+                index,
             },
         );
         Ok(Some(change))

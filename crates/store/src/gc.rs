@@ -19,9 +19,9 @@ use crate::commit::{remove_file, replace, replace_json};
 use crate::exclusive::{Attempt, Exclusive};
 use crate::marks::{IndexPacks, Marks, id_of, mark};
 use crate::path::StorePath;
-use crate::reader::{ReadError, list, list_fanned, unreadable};
+use crate::reader::{ReadError, list, list_fanned, read_json, unreadable};
 use crate::session::SessionError;
-use crate::{ChainRecord, ImageRecord, StoreReader, intent};
+use crate::{BlobRecord, ChainRecord, ImageRecord, StoreReader, intent};
 
 /// Between retiring a chain and reading the leases once more: for nodes that tell a lease only
 /// after they looked.
@@ -246,6 +246,18 @@ fn sweepable(
         .filter(|(chain_id, _)| !marks.leased.contains(chain_id))
         .map(|(_, file)| file)
         .collect();
+    // Before the layers, so that none is left without one for long.
+    for path in list_fanned(&layout.directory("blobs"), "json")? {
+        let is_needed = match read_json::<BlobRecord>(&path) {
+            Ok(record) => record.is_some_and(|record| marks.layers.contains(&record.diff_id)),
+            Err(ReadError::Damaged { .. }) => false,
+            Err(error) => return Err(error),
+        };
+        let file = garbage(path);
+        if !is_needed && is_old(&file) {
+            files.push(file);
+        }
+    }
     let mut unmarked = Vec::new();
     for path in list_fanned(&layout.directory("indexes"), "erofs")? {
         let id = id_of(&path, |id| ChainId::from_hex(id).ok())?;

@@ -81,6 +81,12 @@ impl Layout {
         self.fanned("layers", &id.hex(), "erofs")
     }
 
+    /// Which layer a registry's blob was verified to hold.
+    #[must_use]
+    pub fn blob(&self, digest: Digest) -> StorePath {
+        self.fanned("blobs", &digest.hex(), "json")
+    }
+
     /// The layers of a chain.
     #[must_use]
     pub fn chain(&self, id: ChainId) -> StorePath {

@@ -1,6 +1,7 @@
 //! The store: packs, indexes, records, commit, gc, verify.
 
 pub mod acl;
+mod blobs;
 mod commit;
 mod dedup;
 mod delete;
@@ -27,6 +28,7 @@ mod toc;
 mod verify;
 mod writer;
 
+pub use blobs::BlobRecord;
 pub use commit::{CommitError, Published};
 pub use dedup::{PackRef, Placement};
 pub use delete::{DeleteError, delete, holders};

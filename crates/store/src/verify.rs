@@ -94,6 +94,7 @@ pub fn verify(
             indexes.insert(id, digest);
         }
     }
+    check_blobs(reader, &mut report)?;
     let chains = check_chains(reader, &layers, &indexes, &mut report)?;
     check_images(reader, &chains, &mut report)?;
     Ok(report)
@@ -240,6 +241,16 @@ fn check_chunks(tree: &Tree, tocs: &HashMap<PackId, BTreeMap<u64, u64>>) -> Resu
                     "a file of it lies outside of the contents of pack {id} (at {start})"
                 ));
             }
+        }
+    }
+    Ok(())
+}
+
+fn check_blobs(reader: &StoreReader, report: &mut Report) -> Result<(), ReadError> {
+    for path in list_fanned(&reader.layout().directory("blobs"), "json")? {
+        let id = id_of(&path, |id| Digest::from_hex(id).ok())?;
+        if let Err(error) = reader.verified_diff_id(id) {
+            report.add(&path, explain(&error));
         }
     }
     Ok(())

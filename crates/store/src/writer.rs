@@ -9,8 +9,8 @@ use crate::session::SessionError;
 use crate::{FORMAT_VERSION, Layout, StoreRecord, machine};
 
 /// The folders of a store.
-const FOLDERS: [&str; 8] = [
-    "packs", "layers", "chains", "indexes", "images", "profiles", "leases", "tmp",
+const FOLDERS: [&str; 9] = [
+    "packs", "layers", "blobs", "chains", "indexes", "images", "profiles", "leases", "tmp",
 ];
 
 /// Why a store could not be made.

@@ -22,6 +22,7 @@ pub mod cluster;
 pub mod containerd;
 pub mod cri;
 pub mod debian;
+pub mod hang;
 pub mod image;
 pub mod machine;
 mod net;

@@ -14,6 +14,8 @@ mod equality;
 mod hostile;
 mod mounting;
 mod node;
+mod possession;
 mod run;
 mod sharing;
+mod snapshotter;
 mod support;

@@ -94,6 +94,7 @@ address = "/run/uimgacc/s.sock"
 
 [proxy_plugins.uimgacc.exports]
 root = "/var/lib/uimgacc"
+enable_remote_snapshot_annotations = "true"
 
 [plugins."io.containerd.cri.v1.images"]
 snapshotter = "uimgacc"
@@ -300,7 +301,8 @@ fn drop_ins_that_take_our_keys_away() {
         overridden(proxy, V2_1, &wanted()).unwrap(),
         [
             "proxy_plugins.uimgacc.address",
-            "proxy_plugins.uimgacc.exports.root"
+            "proxy_plugins.uimgacc.exports.root",
+            "proxy_plugins.uimgacc.exports.enable_remote_snapshot_annotations",
         ]
     );
     assert_eq!(

@@ -6,13 +6,13 @@
 use std::sync::Arc;
 
 use uimgacc_mount::index_cache;
-use uimgacc_store::ChainRecord;
+use uimgacc_store::{ChainRecord, ReadError, StoreReader};
 use uimgacc_types::{ChainId, chain_ids};
 
-use super::{Node, blocking, now};
+use super::{Node, OriginalImages, blocking, now};
 use crate::error::{Error, chain_text};
 use crate::lease::Pledge;
-use crate::promise::Promise;
+use crate::promise::{Broken, Claim, check_blob};
 use crate::state::{Labels, State};
 
 /// What the store has of an image.
@@ -29,6 +29,7 @@ impl Node {
         self: &Arc<Self>,
         chain: ChainId,
         parent: Option<&str>,
+        claim: &Claim,
         labels: &Labels,
     ) -> Result<bool, Error> {
         // Whatever is wrong with the parent, the usual path says it.
@@ -39,22 +40,24 @@ impl Node {
             tracing::debug!(%chain, "not taken from the store: no image can be mounted here");
             return Ok(false);
         }
-        let promise = Promise::of(labels).filter(|promise| promise.chain == chain);
-        let expected = promise.and_then(|promise| promise.index);
+        let expected = claim.index_of(chain);
         let row = self.read(|state| state.remote(chain, parent).cloned());
         if let Some(row) = &row {
             if expected.is_some() && row.index.is_some() && row.index != expected {
                 tracing::warn!(%chain, "here with another index than the image promises; it is pulled");
                 return Ok(false);
             }
+            // The store may be away: what was shown when the row was made holds for the same claim.
+            let is_shown = Claim::of(&row.labels) == *claim
+                || self.original_images == OriginalImages::AccelerateWithoutProof;
             // Without a copy of the index it may be gone from the store by now.
             let local = self.chains.local_index(chain);
-            if local.is_some() && (expected.is_none() || local == expected) {
+            if is_shown && local.is_some() && (expected.is_none() || local == expected) {
                 return Ok(true);
             }
         }
         let was_leased = self.leases.covers(chain);
-        let Some(found) = self.look(chain, labels).await else {
+        let Some(found) = self.look(chain, claim).await else {
             return Ok(false);
         };
         if !self.read(|state| lies_on(state, &found.record, parent)) {
@@ -63,7 +66,7 @@ impl Node {
         }
         if !was_leased
             && self.leases.pledge(self, &found.image).await == Pledge::Written
-            && self.look(chain, labels).await.is_none()
+            && self.look(chain, claim).await.is_none()
         {
             tracing::info!(%chain, "deleted from the store just now; it is pulled");
             self.leases.release(&found.image);
@@ -95,31 +98,19 @@ impl Node {
         Ok(true)
     }
 
-    /// The chain in the store, where all of it can be mounted and is what the image promises;
-    /// `None` where not, or where the store cannot say so in time (which is logged).
-    async fn look(&self, chain: ChainId, labels: &Labels) -> Option<Found> {
-        let promise = Promise::of(labels);
+    /// The chain in the store, where all of it can be mounted and the claim opens it; `None` where
+    /// not, or where the store cannot say so in time (which is logged).
+    async fn look(&self, chain: ChainId, claim: &Claim) -> Option<Found> {
+        let (claim, policy) = (claim.clone(), self.original_images);
         let looked = self.store.run(self.store.deadline(), move |store| {
             let Some(record) = store.chain(chain)? else {
                 return Ok(Ok(None));
             };
-            if let Some(Err(broken)) = promise.as_ref().map(|p| p.check(&record, store.store_id()))
-            {
-                return Ok(Err(broken));
-            }
+            let image = match opened_by(store, &record, &claim, policy)? {
+                Ok(image) => image,
+                Err(broken) => return Ok(Err(broken)),
+            };
             index_cache::probe(store, &record)?;
-            let mut image = vec![chain];
-            if let Some(promise) = &promise
-                && promise.chain != chain
-                // Only to write the lease once an image: without it, once a layer.
-                && let Ok(Some(whole)) = store.chain(promise.chain)
-            {
-                let diff_ids: Vec<_> = whole.layers.iter().map(|layer| layer.diff_id).collect();
-                let all = chain_ids(&diff_ids);
-                if all.contains(&chain) {
-                    image = all;
-                }
-            }
             Ok(Ok(Some(Found { record, image })))
         });
         match looked.await {
@@ -133,6 +124,34 @@ impl Node {
                 None
             }
         }
+    }
+}
+
+/// Whether the claim opens the chain of `record`; gives the chains that are asked for next, as far
+/// as known, to write the lease once an image.
+fn opened_by(
+    store: &StoreReader,
+    record: &ChainRecord,
+    claim: &Claim,
+    policy: OriginalImages,
+) -> Result<Result<Vec<ChainId>, Broken>, ReadError> {
+    let chain = record.chain_id;
+    match claim {
+        Claim::Target(promise) if promise.chain == chain => {
+            Ok(promise.check(Some(record), chain, store.store_id()))
+        }
+        Claim::Target(promise) => {
+            let whole = store.chain(promise.chain)?;
+            Ok(promise.check(whole.as_ref(), chain, store.store_id()))
+        }
+        Claim::Original(_) if policy == OriginalImages::AccelerateWithoutProof => {
+            Ok(Ok(vec![chain]))
+        }
+        Claim::Original(Some(blob)) => {
+            let verified = store.verified_diff_id(*blob)?;
+            Ok(check_blob(record, *blob, verified).map(|()| vec![chain]))
+        }
+        Claim::Original(None) => Ok(Err(Broken::NoBlob)),
     }
 }
 

@@ -12,6 +12,7 @@ mod conformance;
 mod daemon;
 mod disk_full;
 mod ordinary;
+mod possession;
 mod promises;
 mod remote;
 mod slow_store;

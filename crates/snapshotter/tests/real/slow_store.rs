@@ -1,11 +1,9 @@
-//! A store that hangs in the middle: pipes that nobody writes stand in for a dead server.
+//! A store that hangs in the middle.
 
-use std::fs;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tonic::Code;
+use uimgacc_testkit::hang::HangingFile;
 use uimgacc_testkit::{Need, ready};
 use uimgacc_types::{Digest, chain_ids};
 
@@ -21,17 +19,13 @@ fn image(seed: &str) -> (String, Layer) {
     (chain, layer)
 }
 
-/// Puts a pipe where a file was: who opens it waits for ever.
-fn hang(path: &Path) -> Vec<u8> {
-    let bytes = fs::read(path).unwrap();
-    fs::remove_file(path).unwrap();
-    mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
-    bytes
-}
-
 #[test]
 fn one_hanging_mount_holds_up_nothing_else() {
-    if !ready(&[Need::Root, Need::Filesystem("erofs")]) {
+    if !ready(&[
+        Need::Root,
+        Need::Filesystem("erofs"),
+        Need::Filesystem("fuse"),
+    ]) {
         return;
     }
     let store = StoreMaker::new();
@@ -43,8 +37,7 @@ fn one_hanging_mount_holds_up_nothing_else() {
     let client = Client::connect(&snapshotter.socket());
     assert!(client.has_layer(&slow, "", &[]));
     assert!(client.has_layer(&good, "", &[]));
-    let index = store.index_file(&slow);
-    let bytes = hang(&index);
+    let hanging = HangingFile::at(&store.index_file(&slow));
 
     let started = Instant::now();
     let status = client.prepare("c1", &slow).unwrap_err();
@@ -72,10 +65,8 @@ fn one_hanging_mount_holds_up_nothing_else() {
     assert!(started.elapsed() < Duration::from_millis(3500));
 
     // The store comes back: who hung goes on, and nothing of the removed image stays.
-    fs::write(&index, &bytes).unwrap();
+    drop(hanging);
     eventually("the release", || snapshotter.image_mounts().len() == 1);
-    fs::remove_file(&index).unwrap();
-    fs::write(&index, &bytes).unwrap();
     assert!(client.has_layer(&slow, "", &[]));
     eventually("the mount", || client.prepare("c4", &slow).is_ok());
     assert_eq!(snapshotter.image_mounts().len(), 2);

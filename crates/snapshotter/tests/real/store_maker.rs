@@ -148,6 +148,16 @@ impl StoreMaker {
         );
     }
 
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The pack of the layer whose diff ID is the digest of `name`.
+    pub(crate) fn pack_file(&self, name: &str) -> PathBuf {
+        let layer = Layer::new(&Digest::of(name.as_bytes()).to_string());
+        self.layout.pack(layer.id).on_host()
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }

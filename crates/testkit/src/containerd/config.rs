@@ -30,6 +30,12 @@ pub(super) fn toml(version: ContainerdVersion, dir: &Path, options: &Options) ->
             "[proxy_plugins.uimgacc]\n  type = \"snapshot\"\n  address = \"{}\"\n",
             socket.display()
         ));
+        // As `uimgacc node install` has it: the transfer service names the blobs of layers.
+        if matches!(version, ContainerdVersion::V2_1 | ContainerdVersion::V2_4) {
+            text.push_str(
+                "[proxy_plugins.uimgacc.exports]\n  enable_remote_snapshot_annotations = \"true\"\n",
+            );
+        }
     }
     text
 }
