@@ -257,7 +257,7 @@ mod tests {
             (
                 "original_images = 'no'",
                 1,
-                "expected `accelerate` or `unpack`",
+                "expected one of `accelerate`, `accelerate-without-proof`, `unpack`",
             ),
             ("\nroot = ", 2, ""),
             ("root = '/a'\nroot = '/b'", 2, "duplicate key"),

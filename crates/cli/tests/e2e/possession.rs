@@ -60,18 +60,23 @@ fn a_forged_configuration_opens_nothing() {
         let world = World::new();
         let pushed = secret(Compression::Gzip).push(&world.registry, "secret:1");
         ok(&world.create("secret:1", "secret:fast", &[]));
-        forged(&pushed).push(&world.registry, "forged:1");
-        let annotated = world.registry.reference("forged:1");
-        let pause = busybox().push(&world.registry, "pause:1");
+        let forged = forged(&pushed).push(&world.registry, "forged:1").reference;
         let snapshotter = Snapshotter::start(&world);
-        let options = Options::proxy(&snapshotter.socket()).pause(&pause.reference);
-        let containerd = Containerd::start(version, &options);
+        let containerd = Containerd::start(version, &Options::proxy(&snapshotter.socket()));
         containerd.trust(&world.registry);
-        let refused = containerd.cri().pull(&annotated);
+        let refused = containerd.cri().pull(&forged);
         assert!(refused.is_err(), "{version:?}: {refused:?}");
-        let refused = ctr_pull(&containerd, &annotated);
+        let refused = ctr_pull(&containerd, &forged);
         assert!(!refused.status.success(), "{version:?}: {refused:?}");
         assert_eq!(snapshotter.mounts(), 0, "{version:?}");
+        drop(containerd);
+        drop(snapshotter);
+        // What the setting gives up: nothing but the proof stands in the way.
+        let trusting = ["--original-images", "accelerate-without-proof"];
+        let snapshotter = Snapshotter::start_with(&world, &trusting);
+        let containerd = Containerd::start(version, &Options::proxy(&snapshotter.socket()));
+        containerd.trust(&world.registry);
+        containerd.cri().pull(&forged).unwrap();
     }
 }
 

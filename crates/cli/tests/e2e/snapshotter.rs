@@ -14,7 +14,7 @@ pub(crate) struct Snapshotter {
     world_folder: PathBuf,
 }
 
-fn start(folder: &Path, store: &str) -> Daemon {
+fn start(folder: &Path, store: &str, more: &[&str]) -> Daemon {
     // Beside the command: `scripts/test.sh` builds both.
     let program =
         PathBuf::from(env!("CARGO_BIN_EXE_uimgacc")).with_file_name("uimgacc-snapshotter");
@@ -28,7 +28,8 @@ fn start(folder: &Path, store: &str) -> Daemon {
         "uimgacc-snapshotter",
         Command::new(program)
             .args(["supervise", "--address", &text(&socket), "--"])
-            .args(["--store", store, "--root", &text(&folder.join("node"))]),
+            .args(["--store", store, "--root", &text(&folder.join("node"))])
+            .args(more),
         &folder.join("snapshotter.log"),
     );
     let up = daemon.wait_ready(|| std::os::unix::net::UnixStream::connect(&socket).is_ok());
@@ -38,9 +39,13 @@ fn start(folder: &Path, store: &str) -> Daemon {
 
 impl Snapshotter {
     pub(crate) fn start(world: &World) -> Self {
+        Self::start_with(world, &[])
+    }
+
+    pub(crate) fn start_with(world: &World, more: &[&str]) -> Self {
         let world_folder = world.path("");
         Self {
-            supervisor: start(&world_folder, &world.store()),
+            supervisor: start(&world_folder, &world.store(), more),
             world_folder,
         }
     }

@@ -9,5 +9,6 @@
 )]
 
 mod failures;
+mod links;
 mod support;
 mod versions;

@@ -6,8 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Value, json};
+use uimgacc_testkit::hang::HangingFile;
 use uimgacc_testkit::{Need, ready};
 use uimgacc_types::{Digest, chain_ids};
 
@@ -109,12 +109,17 @@ fn the_status_names_method_store_and_chains() {
 
 #[test]
 fn a_dead_store_and_a_node_that_cannot_mount_are_told_at_once() {
-    if !ready(&[Need::Root, Need::Filesystem("erofs")]) {
+    if !ready(&[
+        Need::Root,
+        Need::Filesystem("erofs"),
+        Need::Filesystem("fuse"),
+    ]) {
         return;
     }
     let silent = tempfile::tempdir().unwrap();
-    let pipe = silent.path().join("store.json");
-    mknodat(CWD, &pipe, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+    let record = silent.path().join("store.json");
+    std::fs::write(&record, "").unwrap();
+    let _hanging = HangingFile::at(&record);
     let snapshotter =
         Snapshotter::start(silent.path(), &["--store-timeout", "4", WITHOUT_MOUNTING]);
     eventually("that the store is late", || {
