@@ -114,13 +114,14 @@ pub struct AcceleratedImageStatus {
     /// Digest of the target's manifest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_digest: Option<String>,
-    /// Chain ID of the image's top layer: what nodes hold.
+    /// Token of the chain of the image's top layer: what nodes hold. A token shows which chains are
+    /// equal and does not reveal the chain ID.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub chain_id: Option<String>,
-    /// Chain IDs of the layers below that, the lowest first: an image that is one of these can be
-    /// deleted at once, because its space stays needed.
+    pub chain_token: Option<String>,
+    /// Tokens of the chains of the layers below that, the lowest first: an image that is one of
+    /// these can be deleted at once, because its space stays needed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub base_chains: Vec<String>,
+    pub base_chain_tokens: Vec<String>,
     /// Why it does not go on, and what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,

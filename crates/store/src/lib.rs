@@ -1,6 +1,7 @@
 //! The store: packs, indexes, records, commit, gc, verify.
 
 pub mod acl;
+mod chains;
 mod commit;
 mod dedup;
 mod delete;
@@ -26,6 +27,7 @@ mod toc;
 mod verify;
 mod writer;
 
+pub use chains::known_chains;
 pub use commit::{CommitError, Published};
 pub use dedup::{PackRef, Placement};
 pub use delete::{DeleteError, delete, holders};

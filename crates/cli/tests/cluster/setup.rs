@@ -77,7 +77,7 @@ fn enable_waits_and_says_what_is_missing() {
             &["accelerationnode", name],
             &json!({"error": error, "version": "0.1.0", "kernel": "6.18.44", "mountMethod": "file-directio",
                 "conditions": [condition("Ready", ready, "Tested", "")],
-                "chains": [{"chainId": "sha256:0", "containers": 3}]}),
+                "chains": [{"token": "sha256:0", "containers": 3}]}),
         );
     }
     let status = uimgacc(&cluster, &["status"]);

@@ -176,7 +176,7 @@ pub fn decide(input: &Input<'_>) -> Decision {
     decision.status.observed_generation = image.meta.generation;
     decision.status.observed_retry.clone_from(&image.retry);
 
-    if image.status.phase == Phase::Ready && image.status.chain_id.is_some() {
+    if image.status.phase == Phase::Ready && image.status.chain_token.is_some() {
         if let (name, uid, JobState::Succeeded(_) | JobState::Failed(_)) = &input.job {
             let job = Action::DeleteJob((*name).to_owned(), (*uid).to_owned());
             decision.actions.push(job);
@@ -274,7 +274,7 @@ fn wait(decision: &mut Decision, input: &Input<'_>, reason: &'static str, messag
 
 fn succeeded(decision: &mut Decision, input: &Input<'_>, at: Timestamp, name: &str, uid: &str) {
     let status = &input.image.status;
-    if status.chain_id.is_some() && status.target_digest.is_some() {
+    if status.chain_token.is_some() && status.target_digest.is_some() {
         decision.status.failures = 0;
         let message = "the image is in the store and in the registry";
         decision

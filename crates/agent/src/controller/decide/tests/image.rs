@@ -53,7 +53,7 @@ fn delete_job() -> Action {
 #[test]
 fn where_an_image_stands() {
     let result =
-        json!({"status": {"chainId": "sha256:c", "targetDigest": "sha256:d", "failures": 2}});
+        json!({"status": {"chainToken": "sha256:c", "targetDigest": "sha256:d", "failures": 2}});
     let with = |change: fn(&mut Case)| {
         let mut case = Case::new(new(), JobState::None);
         change(&mut case);
@@ -261,7 +261,7 @@ fn a_ready_image_stays_ready_whatever_happens() {
         condition("Progressing", "False", "Ready", 0),
         condition("Ready", "True", "Ready", 0)
     ]);
-    let ready = json!({"status": {"phase": "Ready", "chainId": "sha256:c", "targetDigest": "d", "conditions": conditions}});
+    let ready = json!({"status": {"phase": "Ready", "chainToken": "sha256:c", "targetDigest": "d", "conditions": conditions}});
     for change in [
         |_: &mut Case| (),
         |case: &mut Case| case.cluster = None,
@@ -283,7 +283,7 @@ fn success_waits_for_its_result_and_is_told() {
     let decision = Case::new(new(), JobState::Succeeded(at(50))).decide();
     assert_eq!(decision.again, Some(SignedDuration::from_secs(1)));
     let result =
-        json!({"status": {"chainId": "c", "targetDigest": "d", "failures": 3, "error": "old"}});
+        json!({"status": {"chainToken": "c", "targetDigest": "d", "failures": 3, "error": "old"}});
     let decision = Case::new(image("app", &result), JobState::Succeeded(at(50))).decide();
     assert_eq!(
         (decision.status.failures, decision.status.error.as_ref()),
