@@ -11,6 +11,7 @@ use super::cache::{Cache, Change};
 use super::decide::cluster::is_store_ready;
 use super::view::{
     ClusterView, ImageView, InstallerView, JobView, LeaseView, NodeView, OurPod, PodView,
+    SecretView,
 };
 use super::wire::WireJob;
 
@@ -57,6 +58,8 @@ pub struct World {
     pub jobs: Cache<JobView>,
     /// Our DaemonSet.
     pub installers: Cache<InstallerView>,
+    /// Secrets of our namespace with the label that lets images name them.
+    pub pull_secrets: Cache<SecretView>,
     /// Where our parts run.
     pub(super) namespace: String,
     targets: HashMap<ImageReference, BTreeSet<String>>,
@@ -92,6 +95,7 @@ impl World {
             ("Pod", self.pods.is_synced()),
             ("Job", self.jobs.is_synced()),
             ("DaemonSet", self.installers.is_synced()),
+            ("Secret", self.pull_secrets.is_synced()),
         ]
         .into_iter()
         .filter_map(|(kind, synced)| (!synced).then_some(kind))
@@ -439,6 +443,26 @@ impl World {
             if self.is_disabling() {
                 keys.insert(Key::Cluster);
             }
+        }
+        keys
+    }
+
+    /// A change of a Secret that has the label, or had it.
+    pub fn pull_secret(&mut self, event: Event<SecretView>) -> BTreeSet<Key> {
+        let mut keys = BTreeSet::new();
+        for change in self.pull_secrets.apply(event) {
+            // Another version of a Secret that stays labelled concerns nobody.
+            if change.old.is_some() == change.new.is_some() {
+                continue;
+            }
+            let names = |image: &ImageView| {
+                let secret = image.spec.pull_secret.as_ref();
+                secret.is_some_and(|secret| secret.name == change.key)
+            };
+            let images = self.images.all().values();
+            let images = images.filter(|image| names(image));
+            keys.extend(images.map(|image| Key::Image(image.meta.name.clone())));
+            keys.insert(Key::Places);
         }
         keys
     }

@@ -43,6 +43,15 @@ impl Failure {
         }
     }
 
+    /// The same, with what it means in front.
+    #[must_use]
+    pub fn context(self, meaning: String) -> Self {
+        Self {
+            error: self.error.context(meaning),
+            ..self
+        }
+    }
+
     /// The error with its causes, in one line and without whole digests.
     fn text(&self) -> String {
         let mut error = String::new();

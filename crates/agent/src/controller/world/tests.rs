@@ -302,3 +302,26 @@ fn how_nodes_stand() {
         Standing::Leaving { .. }
     ));
 }
+
+#[test]
+fn a_secret_that_is_labelled_wakes_its_images() {
+    let mut world = world();
+    for (name, secret) in [("a", Some("team")), ("b", Some("other")), ("c", None)] {
+        let mut one = image(name, &format!("r.example/{name}:fast"), json!({}));
+        one.spec.pull_secret = secret.map(|name| uimgacc_objects::SecretReference {
+            name: name.to_owned(),
+        });
+        world.image(Event::Apply(one));
+    }
+    let secret = |version: &str| SecretView {
+        meta: Meta {
+            name: "team".to_owned(),
+            version: version.to_owned(),
+            ..Meta::default()
+        },
+    };
+    let woken = BTreeSet::from([Key::Image("a".to_owned()), Key::Places]);
+    assert_eq!(world.pull_secret(Event::Apply(secret("1"))), woken);
+    assert!(world.pull_secret(Event::Apply(secret("2"))).is_empty());
+    assert_eq!(world.pull_secret(Event::Delete(secret("3"))), woken);
+}
