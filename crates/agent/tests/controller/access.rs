@@ -280,7 +280,17 @@ fn the_policy_refuses_what_the_agent_refuses(stage: &Stage) {
     for name in ["stolen", "without"] {
         stage
             .cluster
-            .kubectl_ok(&["delete", "accimg", name, "--timeout=60s"]);
+            .kubectl_ok(&["delete", "accimg", name, "--wait=false"]);
+        // A conversion had begun, so a Job frees what it may have left.
+        let job = format!("uimgacc-delete-{name}");
+        let mut ended = false;
+        stage.wait("one", "the object is gone", || {
+            if !ended && !stage.object(&["job", "-n", "kube-system", &job]).is_null() {
+                stage.end_job("one", &job, 0, "Completed", "");
+                ended = true;
+            }
+            stage.image(name).is_null()
+        });
     }
 
     // Without an ImageAcceleration nothing is refused.
