@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 
 use clap::{Parser, Subcommand};
+use uimgacc_agent::digests::ShortDigests;
 use uimgacc_agent::{controller, node, work};
 
 /// What uimgacc runs inside a cluster.
@@ -33,7 +34,7 @@ fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::try_new(&options.log)?)
-        .with_writer(std::io::stderr)
+        .with_writer(|| ShortDigests(std::io::stderr()))
         .with_ansi(std::io::stderr().is_terminal())
         .init();
     // A process with more than one thread cannot change over to the host.

@@ -223,7 +223,7 @@ impl Agent {
             let installer = self.installer.clone();
             let told = acceleration.status.iter().flat_map(|one| &one.chains);
             let held = daemon.iter().flat_map(|one| &one.chains);
-            let chains = told.chain(held).map(|held| held.chain_id.clone());
+            let chains = told.chain(held).map(|held| held.token.clone());
             let chains: Vec<String> = chains.collect();
             let task = tokio::spawn(async move { installer.run(work, &chains).await });
             self.work = Some((work, task));

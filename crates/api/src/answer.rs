@@ -204,7 +204,6 @@ mod tests {
             created: String::new(),
             original_digest: None,
             target_digest: None,
-            chain_id: None,
         }
     }
 

@@ -41,7 +41,8 @@ pub(crate) struct Create {
     /// Platform to take from an image of several, such as linux/arm64.
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
-    /// Secret in kube-system with the credentials for both images; by default those of `enable`.
+    /// Secret in kube-system with the credentials for both images; by default those of `enable`. It
+    /// must carry the label uimgacc.io/pull-secret=true.
     #[arg(long, value_name = "NAME", help_heading = "On a cluster")]
     pull_secret: Option<String>,
     #[command(flatten)]

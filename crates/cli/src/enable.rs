@@ -98,6 +98,14 @@ struct RegistryArguments {
     /// Use this Secret of type kubernetes.io/dockerconfigjson in kube-system instead.
     #[arg(long, value_name = "NAME")]
     registry_secret: Option<String>,
+    /// Allow target images to be pushed here and below; may be repeated. By default: the registries
+    /// with credentials. Without credentials: everywhere.
+    #[arg(long, value_name = "HOST[:PORT][/PATH]", value_delimiter = ',')]
+    allow_target: Option<Vec<String>>,
+    /// Use the credentials for originals from here and below, none for others; may be repeated. By
+    /// default: the registries with credentials.
+    #[arg(long, value_name = "HOST[:PORT][/PATH]", value_delimiter = ',')]
+    credentials_for: Option<Vec<String>>,
     /// A registry without TLS; may be repeated.
     #[arg(long, value_name = "HOST[:PORT]", value_delimiter = ',')]
     plain_http_registry: Option<Vec<String>>,
@@ -205,6 +213,8 @@ impl Enable {
             subnet: None,
             login,
             credentials_secret: registry.registry_secret,
+            allowed_targets: registry.allow_target,
+            credentials_for: registry.credentials_for,
             plain_http_registries: registry.plain_http_registry,
             node_selector: self.node_selector.as_deref().map(selector).transpose()?,
             image: self.image,
@@ -304,7 +314,7 @@ mod tests {
     fn flags() {
         let request = parse(
             "--nfs 10.0.0.1:/x --node-selector a=b,c= --plain-http-registry r:5000,s --timeout 2m \
-             --containerd-restart=true --bin-dir /opt/bin --max-conversions 4 --fallback fail",
+             --allow-target r.io,x.io/a --allow-target y --credentials-for= --containerd-restart=true --bin-dir /opt/bin --max-conversions 4 --fallback fail",
         )
         .unwrap();
         assert_eq!(
@@ -313,6 +323,8 @@ mod tests {
         );
         assert_eq!(request.node_selector.unwrap()["a"], "b");
         assert_eq!(request.plain_http_registries.unwrap(), ["r:5000", "s"]);
+        assert_eq!(request.allowed_targets.unwrap(), ["r.io", "x.io/a", "y"]);
+        assert_eq!(request.credentials_for.unwrap(), [""]);
         assert_eq!(request.wait, Some(std::time::Duration::from_secs(120)));
         assert_eq!(request.node_paths.containerd_restart.unwrap(), ["true"]);
         assert_eq!(request.max_conversions, Some(4));

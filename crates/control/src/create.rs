@@ -5,6 +5,7 @@ use std::time::Duration;
 use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
+use uimgacc_objects::access::access;
 use uimgacc_objects::{AcceleratedImage, AcceleratedImageSpec, Phase, SecretReference, names};
 use uimgacc_types::ImageReference;
 
@@ -92,6 +93,17 @@ fn compare(new: &AcceleratedImageSpec, old: &AcceleratedImage) -> Result<(), Err
             hint: "delete it first, or choose another target".to_owned(),
         });
     }
+    if let Some(secret) = &new.pull_secret
+        && old.spec.pull_secret.as_ref() != Some(secret)
+    {
+        return Err(Error::Invalid {
+            message: match &old.spec.pull_secret {
+                Some(other) => format!("{target} was made with the Secret {}", other.name),
+                None => format!("{target} was made without a Secret of its own"),
+            },
+            hint: "delete it first, or choose another target".to_owned(),
+        });
+    }
     Ok(())
 }
 
@@ -123,6 +135,10 @@ impl Cluster {
         };
         let old = match old {
             Some(old) => old,
+            // The agent and the admission policy would refuse it for the same reason.
+            None if let Err(refused) = access(&new.spec, &acceleration.spec) => {
+                return Err(refused.into());
+            }
             None => match images.create(&params, &new).await {
                 Ok(image) => {
                     return Ok(Created {
@@ -273,5 +289,11 @@ mod tests {
         arm.platform = "linux/arm64".to_owned();
         let error = compare(&object(&arm).unwrap().spec, &old).unwrap_err();
         assert!(error.to_string().contains("not for linux/arm64"), "{error}");
+        let mut secret = request("nginx", "r.io/x:1");
+        secret.pull_secret = Some("team".to_owned());
+        let with = object(&secret).unwrap();
+        let error = compare(&with.spec, &old).unwrap_err();
+        assert!(error.to_string().contains("without a Secret"), "{error}");
+        compare(&old.spec, &with).unwrap();
     }
 }

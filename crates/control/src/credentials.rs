@@ -12,6 +12,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ObjectMeta, PostParams};
 use serde_json::{Map, Value, json};
+use uimgacc_objects::access::entry;
 use uimgacc_objects::names;
 
 use crate::Cluster;
@@ -114,7 +115,26 @@ pub(crate) fn secret(name: &str, old: Option<Secret>, login: &Login) -> Result<S
     Ok(secret)
 }
 
+/// The registries of a Docker config, as lists of the `ImageAcceleration` have them.
+fn registries(config: &[u8]) -> Vec<String> {
+    let config: Value = serde_json::from_slice(config).unwrap_or_default();
+    let auths = config["auths"].as_object().into_iter().flatten();
+    let mut registries: Vec<String> = auths.filter_map(|(key, _)| entry(key)).collect();
+    registries.sort_unstable();
+    registries.dedup();
+    registries
+}
+
 impl Cluster {
+    /// The registries that a Secret has credentials for; none where it is missing.
+    pub(crate) async fn registries_of(&self, name: &str) -> Result<Vec<String>, Error> {
+        let secrets = self.ours::<Secret>();
+        let secret = secrets.get_opt(name).await;
+        let secret = secret.map_err(self.failed(&format!("read the Secret {name}")))?;
+        let data = secret.and_then(|secret| secret.data?.remove(KEY));
+        Ok(data.map_or_else(Vec::new, |config| registries(&config.0)))
+    }
+
     /// Puts the login into the Secret, which is made where it is missing. Others that write it at
     /// the same time lose nothing: a conflict starts again from what they wrote.
     pub(crate) async fn store_login(&self, name: &str, login: &Login) -> Result<(), Error> {
@@ -178,6 +198,13 @@ mod tests {
         let config: Value = serde_json::from_slice(&other).unwrap();
         assert_eq!(config["auths"]["x"]["auth"], "eDp5");
         assert_eq!(config["psFormat"], "a");
+    }
+
+    #[test]
+    fn registries_are_read_as_docker_writes_them() {
+        let config = br#"{"auths":{"https://index.docker.io/v1/":{},"r.io":{},"https://r.io/v2/":{},"*.x":{}}}"#;
+        assert_eq!(registries(config), ["docker.io", "r.io"]);
+        assert!(registries(b"no JSON").is_empty());
     }
 
     #[test]

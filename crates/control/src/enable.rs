@@ -72,6 +72,10 @@ pub struct EnableRequest {
     pub login: Option<Login>,
     /// An existing Secret of type kubernetes.io/dockerconfigjson in kube-system, instead of ours.
     pub credentials_secret: Option<String>,
+    /// Where target images may be pushed; an empty text: where there are credentials for.
+    pub allowed_targets: Option<Vec<String>>,
+    /// For which originals credentials are used; an empty text: for those of their registries.
+    pub credentials_for: Option<Vec<String>>,
     /// Registries without TLS.
     pub plain_http_registries: Option<Vec<String>>,
     /// Labels that nodes must have.
@@ -139,7 +143,7 @@ impl EnableRequest {
     /// # Errors
     /// The request makes no sense.
     pub fn manifests(&self, which: DryRun) -> Result<Vec<Value>, Error> {
-        let spec = plan::spec(None, self)?;
+        let spec = plan::spec(None, self, &[])?;
         let mut objects = Vec::new();
         let of = |manifests: Vec<Manifest>| manifests.into_iter().map(|manifest| manifest.object);
         if which != DryRun::Rest {
@@ -176,7 +180,8 @@ impl Cluster {
         {
             return Err(Error::BeingDisabled);
         }
-        let spec = plan::spec(old.as_ref().map(|old| &old.spec), request)?;
+        let registries = self.registries(old.as_ref(), request).await?;
+        let spec = plan::spec(old.as_ref().map(|old| &old.spec), request, &registries)?;
         let subnet = request.subnet.as_deref().or_else(|| {
             let annotations = old.as_ref()?.annotations();
             annotations
@@ -200,6 +205,12 @@ impl Cluster {
             self.apply_manifest(&manifest).await?;
         }
         progress.say(&format!("roles and agent are there ({})", spec.image));
+        if self.has_admission_policies().await? {
+            for manifest in manifests::policy()? {
+                self.apply_manifest(&manifest).await?;
+            }
+            progress.say("the admission policy is there");
+        }
         if let (Some(login), Some(reference)) = (&request.login, &spec.registry_credentials) {
             self.store_login(&reference.name, login).await?;
             progress.say(&format!(
@@ -212,6 +223,9 @@ impl Cluster {
         }
         self.apply_acceleration(old.as_ref(), &spec, subnet).await?;
         progress.say("the ImageAcceleration is there");
+        if let Some(allowed) = &spec.allowed_targets {
+            progress.say(&format!("images may be pushed to {}", allowed.join(", ")));
+        }
         let ready_nodes = match request.wait {
             Some(within) => Some(self.wait_enabled(within, progress).await?),
             None => None,
@@ -222,6 +236,40 @@ impl Cluster {
             ready_nodes: ready_nodes.unwrap_or(0),
             is_ready: ready_nodes.is_some(),
         })
+    }
+
+    /// The registries that the Secret has credentials for, where the lists of the
+    /// `ImageAcceleration` are made from them.
+    async fn registries(
+        &self,
+        old: Option<&ImageAcceleration>,
+        request: &EnableRequest,
+    ) -> Result<Vec<String>, Error> {
+        let old = old.map(|old| &old.spec);
+        let has_lists =
+            old.is_some_and(|old| old.allowed_targets.is_some() && old.credentials_for.is_some());
+        let is_reset = [&request.allowed_targets, &request.credentials_for]
+            .into_iter()
+            .flatten()
+            .any(|list| list.iter().all(String::is_empty));
+        let is_needed = !has_lists || is_reset || request.credentials_secret.is_some();
+        match plan::credentials(old, request) {
+            Some(reference) if is_needed => self.registries_of(&reference.name).await,
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Whether the API server knows policies for admission (Kubernetes 1.30 and later).
+    async fn has_admission_policies(&self) -> Result<bool, Error> {
+        let group = "admissionregistration.k8s.io/v1";
+        match self.client.list_api_group_resources(group).await {
+            Ok(list) => Ok(list
+                .resources
+                .iter()
+                .any(|one| one.name == "validatingadmissionpolicies")),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(false),
+            Err(error) => Err(self.failed("ask for admission policies")(error)),
+        }
     }
 
     /// Images of the old store would be lost from sight.

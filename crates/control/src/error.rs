@@ -4,6 +4,7 @@ use std::error::Error as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use uimgacc_objects::access::AccessRefused;
 use uimgacc_types::ParseReferenceError;
 
 use crate::hints;
@@ -81,6 +82,9 @@ pub enum Error {
     /// No image reference.
     #[error(transparent)]
     Reference(#[from] ParseReferenceError),
+    /// The image may not be pushed there.
+    #[error(transparent)]
+    Access(#[from] AccessRefused),
     /// No address of an NFS server.
     #[error(transparent)]
     NfsAddress(#[from] NfsAddressError),
@@ -184,7 +188,9 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Reference(_) | Self::NfsAddress(_) | Self::Invalid { .. } => Kind::Invalid,
+            Self::Reference(_) | Self::Access(_) | Self::NfsAddress(_) | Self::Invalid { .. } => {
+                Kind::Invalid
+            }
             Self::NotEnabled | Self::NotFound { .. } => Kind::NotFound,
             Self::Ambiguous { .. }
             | Self::TargetTaken { .. }
@@ -221,7 +227,10 @@ impl Error {
             Self::TooOld { .. } => {
                 "upgrade the cluster; older ones can only use local stores (--store)"
             }
-            Self::Reference(_) | Self::NfsAddress(_) => return None,
+            Self::Reference(_)
+            | Self::Access(AccessRefused::Reference(_))
+            | Self::NfsAddress(_) => return None,
+            Self::Access(refused) => refused.hint(),
             Self::Invalid { hint, .. } => {
                 return Some(hint.clone()).filter(|hint| !hint.is_empty());
             }

@@ -121,7 +121,7 @@ impl Cluster {
         let chain = image
             .status
             .as_ref()
-            .and_then(|status| status.chain_id.as_ref());
+            .and_then(|status| status.chain_token.as_ref());
         let nodes = self
             .list(
                 &self.all::<AccelerationNode>(),
@@ -131,7 +131,7 @@ impl Cluster {
             .await?;
         let reads = |node: &AccelerationNode| {
             let mut chains = node.status.iter().flat_map(|status| &status.chains);
-            chains.any(|held| Some(&held.chain_id) == chain && held.containers > 0)
+            chains.any(|held| Some(&held.token) == chain && held.containers > 0)
         };
         Ok(nodes
             .iter()

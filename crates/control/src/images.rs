@@ -45,9 +45,6 @@ pub struct ImageView {
     /// Digest of the target's manifest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_digest: Option<String>,
-    /// Chain ID of the top layer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub chain_id: Option<String>,
 }
 
 /// How far a conversion is.
@@ -136,7 +133,6 @@ impl ImageView {
                 .unwrap_or_default(),
             original_digest: status.original_digest,
             target_digest: status.target_digest,
-            chain_id: status.chain_id,
         }
     }
 }

@@ -32,6 +32,7 @@ pub(crate) const DEFINITIONS: [(&str, &str); 3] = [
 ];
 const RBAC: &str = include_str!("../../../deploy/base/rbac.yaml");
 const AGENT: &str = include_str!("../../../deploy/base/agent.yaml");
+const POLICY: &str = include_str!("../../../deploy/policy/policy.yaml");
 
 /// One object of the files.
 #[derive(Debug, Clone, PartialEq)]
@@ -109,6 +110,11 @@ pub(crate) fn static_objects(image: &str) -> Result<Vec<Manifest>, Error> {
     Ok(all)
 }
 
+/// The policy for admission, for clusters that know such.
+pub(crate) fn policy() -> Result<Vec<Manifest>, Error> {
+    parse(POLICY)
+}
+
 /// Objects as YAML, one document each.
 ///
 /// # Errors
@@ -154,7 +160,8 @@ mod tests {
 
     #[test]
     fn everything_is_labelled_and_in_our_namespace() {
-        let all = static_objects("registry.example.com/uimgacc:7").unwrap();
+        let mut all = static_objects("registry.example.com/uimgacc:7").unwrap();
+        all.extend(policy().unwrap());
         assert!(all.len() >= 14, "{}", all.len());
         for manifest in &all {
             assert_eq!(
@@ -202,6 +209,7 @@ mod tests {
             .unwrap()
             .into_iter()
             .chain(static_objects(DEFAULT_IMAGE).unwrap())
+            .chain(policy().unwrap())
             .map(|manifest| manifest.resource.plural)
             .collect();
         assert_eq!(
@@ -215,6 +223,8 @@ mod tests {
                 "rolebindings",
                 "roles",
                 "serviceaccounts",
+                "validatingadmissionpolicies",
+                "validatingadmissionpolicybindings",
             ]
         );
     }

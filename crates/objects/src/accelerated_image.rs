@@ -49,6 +49,8 @@ use crate::SecretReference;
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.originalImage == oldSelf.originalImage && self.targetImage == oldSelf.targetImage && self.platform == oldSelf.platform")
     .message("images cannot be changed; delete the object and create another"))]
+#[x_kube(validation = Rule::new("has(self.pullSecret) == has(oldSelf.pullSecret) && (!has(self.pullSecret) || self.pullSecret == oldSelf.pullSecret)")
+    .message("pullSecret cannot be changed; delete the object and create another"))]
 #[x_kube(validation = Rule::new("self.originalImage != self.targetImage")
     .message("the target image must have another name than the original"))]
 pub struct AcceleratedImageSpec {
@@ -63,7 +65,8 @@ pub struct AcceleratedImageSpec {
     #[schemars(regex(pattern = r"^([a-z0-9]+/[a-z0-9_]+(/[a-z0-9]+)?)?$"))]
     pub platform: String,
     /// Secret of type kubernetes.io/dockerconfigjson for both images, in the namespace
-    /// kube-system; without it the cluster's registry credentials are used.
+    /// kube-system; without it the cluster's registry credentials are used. The Secret must carry
+    /// the label `uimgacc.io/pull-secret: "true"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pull_secret: Option<SecretReference>,
 }
@@ -114,13 +117,14 @@ pub struct AcceleratedImageStatus {
     /// Digest of the target's manifest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_digest: Option<String>,
-    /// Chain ID of the image's top layer: what nodes hold.
+    /// Token of the chain of the image's top layer: what nodes hold. A token shows which chains are
+    /// equal and does not reveal the chain ID.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub chain_id: Option<String>,
-    /// Chain IDs of the layers below that, the lowest first: an image that is one of these can be
-    /// deleted at once, because its space stays needed.
+    pub chain_token: Option<String>,
+    /// Tokens of the chains of the layers below that, the lowest first: an image that is one of
+    /// these can be deleted at once, because its space stays needed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub base_chains: Vec<String>,
+    pub base_chain_tokens: Vec<String>,
     /// Why it does not go on, and what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,

@@ -53,7 +53,7 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct AccelerationNodeSpec {
-    /// Chain IDs that the node is to give back: it removes images that lie on them where no
+    /// Tokens of chains that the node is to give back: it removes images that lie on them where no
     /// container uses them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub release: Vec<String>,
@@ -104,8 +104,8 @@ pub struct AccelerationNodeStatus {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct HeldChain {
-    /// `sha256:` and 64 hex digits.
-    pub chain_id: String,
+    /// Token of the chain: `chain:` and 64 hex digits. It does not reveal the chain ID.
+    pub token: String,
     /// Containers (and other active snapshots) that lie on it.
     pub containers: u32,
 }

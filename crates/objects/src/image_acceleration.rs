@@ -45,6 +45,32 @@ pub struct ImageAccelerationSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry_credentials: Option<SecretReference>,
 
+    /// Where target images may be pushed: registries and paths in them, such as
+    /// `registry.example.com` or `registry.example.com/team`, each with everything below it. Docker
+    /// Hub is `docker.io`. Without this list images may be pushed anywhere, but only without
+    /// credentials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(max = 64),
+        inner(
+            length(min = 1, max = 512),
+            regex(pattern = r"^[A-Za-z0-9.:\[\]-]+(/[a-z0-9._-]+)*$")
+        )
+    )]
+    pub allowed_targets: Option<Vec<String>>,
+
+    /// For which originals the credentials are used, written in the same way. Others are pulled
+    /// without. Without this list it is that of `allowedTargets`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(max = 64),
+        inner(
+            length(min = 1, max = 512),
+            regex(pattern = r"^[A-Za-z0-9.:\[\]-]+(/[a-z0-9._-]+)*$")
+        )
+    )]
+    pub credentials_for: Option<Vec<String>>,
+
     /// Registries (host or host:port) that are spoken to by HTTP without TLS.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub plain_http_registries: Vec<String>,

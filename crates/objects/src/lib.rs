@@ -12,6 +12,7 @@
 
 mod accelerated_image;
 mod acceleration_node;
+pub mod access;
 mod conditions;
 mod image_acceleration;
 pub mod names;

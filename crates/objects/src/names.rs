@@ -15,6 +15,9 @@ pub const CONVERT: &str = "uimgacc-convert";
 /// Secret that `enable` makes of the registry's user and password.
 pub const REGISTRY_SECRET: &str = "uimgacc-registry";
 
+/// Label, value `true`, of Secrets that `spec.pullSecret` of an [`crate::AcceleratedImage`] may name.
+pub const PULL_SECRET_LABEL: &str = "uimgacc.io/pull-secret";
+
 /// Labels of nodes that can run accelerated images, value `true`: the older and the newer name.
 pub const NODE_LABELS: [&str; 2] = [
     "node.uk8s.ucloud.cn/uimgacc",

@@ -19,6 +19,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use reqwest::{Method, Url};
 use serde::Deserialize;
 use tokio::sync::Mutex;
+use uimgacc_types::ImageReference;
 
 use crate::challenge::{self, Challenge};
 use crate::credentials::{CredentialSource, Credentials};
@@ -50,6 +51,10 @@ impl Scope {
     pub(crate) fn and(mut self, repository: &str, actions: &[&str]) -> Self {
         self.add(&format!("repository:{repository}"), actions.iter().copied());
         self
+    }
+
+    fn names(&self, repository: &str) -> bool {
+        self.0.contains_key(&format!("repository:{repository}"))
     }
 
     fn add<'a>(&mut self, resource: &str, actions: impl Iterator<Item = &'a str>) {
@@ -96,17 +101,26 @@ struct Token {
 #[derive(Debug)]
 pub(crate) struct Auth {
     source: CredentialSource,
+    /// Scopes that name this repository get no credentials.
+    anonymous: Option<ImageReference>,
     /// By the registry's name. Held while a token is fetched, so that layers that start together
     /// ask once.
     known: Mutex<HashMap<String, Known>>,
 }
 
 impl Auth {
-    pub(crate) fn new(source: CredentialSource) -> Self {
+    pub(crate) fn new(source: CredentialSource, anonymous: Option<ImageReference>) -> Self {
         Self {
             source,
+            anonymous,
             known: Mutex::default(),
         }
+    }
+
+    fn is_anonymous(&self, registry: &str, scope: &Scope) -> bool {
+        self.anonymous
+            .as_ref()
+            .is_some_and(|image| image.registry() == registry && scope.names(image.repository()))
     }
 
     /// The header to begin with: none, until the registry asked once.
@@ -117,7 +131,12 @@ impl Auth {
         token
             .filter(|token| token.ends > Instant::now())
             .map(|token| token.header.clone())
-            .or_else(|| known.basic.clone())
+            .or_else(|| {
+                known
+                    .basic
+                    .clone()
+                    .filter(|_| !self.is_anonymous(registry, scope))
+            })
     }
 
     /// Answers a 401 of `registry` to a request that had the header `refused`. `None` when there is
@@ -142,6 +161,7 @@ impl Auth {
         }
         known.tokens.remove(scope);
         let credentials = match &known.credentials {
+            _ if self.is_anonymous(registry, scope) => None,
             Some(credentials) => credentials.clone(),
             None => {
                 let found = self.source.lookup(registry).await;

@@ -23,6 +23,8 @@ pub struct ClientOptions {
     pub plain_http: PlainHttp,
     /// Who the user is.
     pub credentials: CredentialSource,
+    /// A repository that is read without credentials, though there may be some for its registry.
+    pub anonymous: Option<ImageReference>,
     /// The `User-Agent` header.
     pub user_agent: String,
     /// How long to wait.
@@ -36,6 +38,7 @@ impl Default for ClientOptions {
         Self {
             plain_http: PlainHttp::default(),
             credentials: CredentialSource::default(),
+            anonymous: None,
             user_agent: concat!("uimgacc/", env!("CARGO_PKG_VERSION")).to_owned(),
             timeouts: Timeouts::default(),
             retry: RetryPolicy::default(),
@@ -154,7 +157,7 @@ impl Client {
         Ok(Self {
             inner: Arc::new(Inner {
                 http: Http::new(&options)?,
-                auth: Auth::new(options.credentials),
+                auth: Auth::new(options.credentials, options.anonymous),
                 idle: options.timeouts.idle,
             }),
         })

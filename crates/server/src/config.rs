@@ -185,6 +185,10 @@ pub struct EnableConfig {
     pub image: Option<String>,
     /// Labels that nodes must have.
     pub node_selector: Option<BTreeMap<String, String>>,
+    /// Where target images may be pushed; what is left out follows the credentials.
+    pub allowed_targets: Option<Vec<String>>,
+    /// For which originals credentials are used; what is left out follows the credentials.
+    pub credentials_for: Option<Vec<String>>,
     /// Registries without TLS.
     pub plain_http_registries: Option<Vec<String>>,
     /// Conversions at once.

@@ -137,6 +137,8 @@ fn enable_request(
         }),
         image: preset.image,
         node_selector: preset.node_selector,
+        allowed_targets: preset.allowed_targets,
+        credentials_for: preset.credentials_for,
         plain_http_registries: preset.plain_http_registries,
         max_conversions: preset.max_conversions,
         node_paths: NodePathChanges {
@@ -205,6 +207,7 @@ fn refusal(verb: Verb, error: &Error) -> Refusal {
         Error::NfsAddress(_) => rejected("NfsAddr"),
         Error::Invalid { .. } if verb == Verb::Enable => rejected("NfsAddr"),
         Error::Reference(_)
+        | Error::Access(_)
         | Error::Invalid { .. }
         | Error::NotFound { .. }
         | Error::Ambiguous { .. }

@@ -2,6 +2,7 @@
 
 pub mod acl;
 mod blobs;
+mod chains;
 mod commit;
 mod dedup;
 mod delete;
@@ -29,6 +30,7 @@ mod verify;
 mod writer;
 
 pub use blobs::BlobRecord;
+pub use chains::known_chains;
 pub use commit::{CommitError, Published};
 pub use dedup::{PackRef, Placement};
 pub use delete::{DeleteError, delete, holders};

@@ -134,6 +134,14 @@ digest_type! {
     ChainId, "sha256:", "chain ID (sha256: and 64 lower-case hex digits)"
 }
 digest_type! {
+    /// Stands for a chain ID where more people read than may know the chain ID itself.
+    ///
+    /// Whoever knows a chain ID can claim to have the image, so objects of the cluster hold tokens.
+    /// A token is a one-way function of the chain ID: equal tokens mean equal chains, and nobody
+    /// gets from the token to the chain ID.
+    ChainToken, "chain:", "chain token (chain: and 64 lower-case hex digits)"
+}
+digest_type! {
     /// BLAKE3-256 of a file's content; the key of the store's deduplication.
     ContentHash, "blake3:", "content hash (blake3: and 64 lower-case hex digits)"
 }
@@ -143,6 +151,17 @@ impl Digest {
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
+    }
+}
+
+/// Keeps tokens apart from every other hash of a chain ID.
+const CHAIN_TOKEN_CONTEXT: &str = "uimgacc.io 2026-11 token of a chain ID";
+
+impl ChainToken {
+    /// The token of `chain`.
+    #[must_use]
+    pub fn of(chain: ChainId) -> Self {
+        Self(blake3::derive_key(CHAIN_TOKEN_CONTEXT, &chain.0))
     }
 }
 
@@ -181,6 +200,19 @@ mod tests {
         ] {
             assert!(bad.parse::<Digest>().is_err(), "{bad}");
         }
+    }
+
+    /// Nodes and Jobs of different versions compare tokens, so they never change.
+    #[test]
+    fn chain_tokens_stay_the_same() {
+        let token = ChainToken::of(ChainId([7; 32]));
+        assert_eq!(
+            token.to_string(),
+            "chain:3840aae8aedef0fc74e25d6f747b22e39e850f9a75c19a62f49dd381b3216517"
+        );
+        assert_eq!(token.to_string().parse(), Ok(token));
+        assert!(ChainId([7; 32]).to_string().parse::<ChainToken>().is_err());
+        assert_ne!(token, ChainToken::of(ChainId([8; 32])));
     }
 
     #[test]

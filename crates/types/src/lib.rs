@@ -5,7 +5,7 @@ mod pack;
 mod reference;
 pub mod source;
 
-pub use digest::{ChainId, ContentHash, DiffId, Digest, ParseDigestError, chain_ids};
+pub use digest::{ChainId, ChainToken, ContentHash, DiffId, Digest, ParseDigestError, chain_ids};
 pub use pack::{Extent, MAX_PACKS_PER_IMAGE, PackId};
 pub use reference::{ImageReference, ParseReferenceError, ReferenceProblem};
 pub use source::{NfsSource, ParseSourceError, StoreSource};

@@ -303,6 +303,7 @@ fn decide_image(world: &World, image: &ImageView, now: Timestamp) -> image::Deci
             cluster,
             store_ready,
             twin: world.twin(image),
+            secret_usable: is_secret_usable(world, image),
             job: convert,
             now,
         });
@@ -323,6 +324,12 @@ fn decide_image(world: &World, image: &ImageView, now: Timestamp) -> image::Deci
         shared: world.is_shared(image),
         now,
     })
+}
+
+/// Whether the image names no Secret, or one that images may name.
+fn is_secret_usable(world: &World, image: &ImageView) -> bool {
+    let secret = image.spec.pull_secret.as_ref();
+    secret.is_none_or(|secret| world.pull_secrets.get(&secret.name).is_some())
 }
 
 fn decide_cluster(world: &World, cluster: &ClusterView, namespace: &str) -> cluster::Decision {

@@ -113,7 +113,7 @@ impl World {
             .count()
     }
 
-    /// Chains that nodes are to give back now.
+    /// Tokens of the chains that nodes are to give back now.
     #[must_use]
     pub fn released(&self) -> BTreeSet<String> {
         let disabling = |cluster: &super::view::ClusterView| cluster.meta.deleting.is_some();
@@ -124,7 +124,7 @@ impl World {
         images
             .filter(|image| image.meta.deleting.is_some())
             .filter(|image| is_released(image, &self.users(image, true), self.is_shared(image)))
-            .filter_map(|image| image.status.chain_id.clone())
+            .filter_map(|image| image.status.chain_token.clone())
             .collect()
     }
 }

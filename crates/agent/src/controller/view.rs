@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::ObjectMeta;
+use kube::api::{ObjectMeta, PartialObjectMeta};
 use kube::{Resource, ResourceExt as _};
 use uimgacc_objects::{
     AcceleratedImage, AcceleratedImageSpec, AcceleratedImageStatus, AccelerationNode,
@@ -96,8 +97,24 @@ cached_by_name!(
     LeaseView,
     NodeView,
     JobView,
-    InstallerView
+    InstallerView,
+    SecretView
 );
+
+/// A Secret that images may name: only its metadata is ever read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SecretView {
+    /// Metadata.
+    pub meta: Meta,
+}
+
+impl From<PartialObjectMeta<Secret>> for SecretView {
+    fn from(secret: PartialObjectMeta<Secret>) -> Self {
+        Self {
+            meta: Meta::of(&secret.metadata),
+        }
+    }
+}
 
 /// An `AcceleratedImage`.
 #[derive(Debug, Clone, PartialEq)]

@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt as _};
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, Secret};
 use kube::api::{Api, PartialObjectMeta};
 use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt as _, watcher};
@@ -18,7 +18,7 @@ use uimgacc_objects::{AcceleratedImage, AccelerationNode, ImageAcceleration, nam
 
 use super::context::Shared;
 use super::metrics::Kind;
-use super::view::{NodeView, PART_OF_LABEL, PodView};
+use super::view::{NodeView, PART_OF_LABEL, PodView, SecretView};
 use super::wire::{WireDaemonSet, WireJob, WirePod};
 use super::world::{Key, World};
 
@@ -82,6 +82,19 @@ pub(super) fn start(client: &Client, shared: &Arc<Shared>, tasks: &mut JoinSet<(
         ),
         shared.clone(),
         World::installer,
+    ));
+    // Only metadata is asked for, so no data of a Secret ever comes here.
+    let secrets = Api::<PartialObjectMeta<Secret>>::namespaced(client.clone(), namespace);
+    tasks.spawn(follow(
+        "Secret",
+        watcher(
+            secrets,
+            all().labels(&format!("{}=true", names::PULL_SECRET_LABEL)),
+        ),
+        shared.clone(),
+        |world, event: Event<PartialObjectMeta<Secret>>| {
+            world.pull_secret(map(event, SecretView::from))
+        },
     ));
 }
 

@@ -11,6 +11,7 @@ use super::cache::{Cache, Change};
 use super::decide::cluster::is_store_ready;
 use super::view::{
     ClusterView, ImageView, InstallerView, JobView, LeaseView, NodeView, OurPod, PodView,
+    SecretView,
 };
 use super::wire::WireJob;
 
@@ -57,6 +58,8 @@ pub struct World {
     pub jobs: Cache<JobView>,
     /// Our DaemonSet.
     pub installers: Cache<InstallerView>,
+    /// Secrets of our namespace with the label that lets images name them.
+    pub pull_secrets: Cache<SecretView>,
     /// Where our parts run.
     pub(super) namespace: String,
     targets: HashMap<ImageReference, BTreeSet<String>>,
@@ -92,6 +95,7 @@ impl World {
             ("Pod", self.pods.is_synced()),
             ("Job", self.jobs.is_synced()),
             ("DaemonSet", self.installers.is_synced()),
+            ("Secret", self.pull_secrets.is_synced()),
         ]
         .into_iter()
         .filter_map(|(kind, synced)| (!synced).then_some(kind))
@@ -136,7 +140,7 @@ impl World {
     /// Whether an image that stays has the same chain, or lies on it.
     #[must_use]
     pub fn is_shared(&self, image: &ImageView) -> bool {
-        let Some(chain) = &image.status.chain_id else {
+        let Some(chain) = &image.status.chain_token else {
             return false;
         };
         let same = self.images_by_chain.get(chain).into_iter().flatten();
@@ -150,7 +154,7 @@ impl World {
     /// Nodes that exist and have the image's chain.
     #[must_use]
     pub fn holders(&self, image: &ImageView) -> Vec<(String, u32)> {
-        let Some(chain) = &image.status.chain_id else {
+        let Some(chain) = &image.status.chain_token else {
             return Vec::new();
         };
         let nodes = self.by_chain.get(chain).into_iter().flatten();
@@ -158,7 +162,7 @@ impl World {
             .filter(|node| self.nodes.get(node).is_some())
             .filter_map(|node| {
                 let chains = &self.leases.get(node)?.status.chains;
-                let held = chains.iter().find(|held| held.chain_id == *chain)?;
+                let held = chains.iter().find(|held| held.token == *chain)?;
                 Some((node.clone(), held.containers))
             })
             .collect()
@@ -192,10 +196,10 @@ impl World {
             .filter(|pod| {
                 let from_store = || {
                     let node = pod.node.as_ref().and_then(|node| self.leases.get(node));
-                    let chain = image.status.chain_id.as_ref();
+                    let chain = image.status.chain_token.as_ref();
                     node.is_some_and(|node| {
                         let mut chains = node.status.chains.iter();
-                        chains.any(|held| Some(&held.chain_id) == chain && held.containers > 0)
+                        chains.any(|held| Some(&held.token) == chain && held.containers > 0)
                     })
                 };
                 pod.images.iter().any(|used| {
@@ -252,14 +256,16 @@ impl World {
             self.deleting.remove(&change.key);
         }
         let chain = |image: Option<&ImageView>| -> BTreeSet<String> {
-            let chain = image.and_then(|one| one.status.chain_id.clone());
+            let chain = image.and_then(|one| one.status.chain_token.clone());
             chain.into_iter().collect()
         };
         let (old_chain, new_chain) = (chain(old), chain(new));
         keys.extend(self.deleting_with(old_chain.union(&new_chain)));
         index(&mut self.images_by_chain, &change.key, old_chain, new_chain);
         let base = |image: Option<&ImageView>| -> BTreeSet<String> {
-            let base = image.into_iter().flat_map(|one| &one.status.base_chains);
+            let base = image
+                .into_iter()
+                .flat_map(|one| &one.status.base_chain_tokens);
             base.cloned().collect()
         };
         let (old_base, new_base) = (base(old), base(new));
@@ -339,7 +345,7 @@ impl World {
         for change in self.leases.apply(event) {
             let chains = |lease: &Option<Arc<LeaseView>>| -> BTreeMap<String, u32> {
                 let held = lease.iter().flat_map(|lease| &lease.status.chains);
-                held.map(|held| (held.chain_id.clone(), held.containers))
+                held.map(|held| (held.token.clone(), held.containers))
                     .collect()
             };
             let (old, new) = (chains(&change.old), chains(&change.new));
@@ -364,7 +370,7 @@ impl World {
         let mut keys = BTreeSet::new();
         for change in self.nodes.apply(event) {
             if let Some(lease) = self.leases.get(&change.key) {
-                let chains = lease.status.chains.iter().map(|held| &held.chain_id);
+                let chains = lease.status.chains.iter().map(|held| &held.token);
                 keys.extend(self.deleting_with(chains));
             }
             keys.extend([Key::Nodes, Key::Cluster]);
@@ -437,6 +443,26 @@ impl World {
             if self.is_disabling() {
                 keys.insert(Key::Cluster);
             }
+        }
+        keys
+    }
+
+    /// A change of a Secret that has the label, or had it.
+    pub fn pull_secret(&mut self, event: Event<SecretView>) -> BTreeSet<Key> {
+        let mut keys = BTreeSet::new();
+        for change in self.pull_secrets.apply(event) {
+            // Another version of a Secret that stays labelled concerns nobody.
+            if change.old.is_some() == change.new.is_some() {
+                continue;
+            }
+            let names = |image: &ImageView| {
+                let secret = image.spec.pull_secret.as_ref();
+                secret.is_some_and(|secret| secret.name == change.key)
+            };
+            let images = self.images.all().values();
+            let images = images.filter(|image| names(image));
+            keys.extend(images.map(|image| Key::Image(image.meta.name.clone())));
+            keys.insert(Key::Places);
         }
         keys
     }

@@ -4,10 +4,11 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use uimgacc_objects::HeldChain;
+use uimgacc_types::{ChainId, ChainToken};
 
 use super::host::socket_path;
 
@@ -26,8 +27,26 @@ pub(super) struct DaemonStatus {
     #[serde(default)]
     pub(super) mount_method: Option<String>,
     pub(super) store: StoreStatus,
-    #[serde(default)]
+    /// By their tokens: what is known of chains here goes into an object that many may read.
+    #[serde(default, deserialize_with = "tokens")]
     pub(super) chains: Vec<HeldChain>,
+}
+
+/// A chain as the daemon reports it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Chain {
+    chain_id: ChainId,
+    containers: u32,
+}
+
+fn tokens<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<HeldChain>, D::Error> {
+    let chains = Vec::<Chain>::deserialize(deserializer)?;
+    let held = |chain: Chain| HeldChain {
+        token: ChainToken::of(chain.chain_id).to_string(),
+        containers: chain.containers,
+    };
+    Ok(chains.into_iter().map(held).collect())
 }
 
 /// What it says of the store.
@@ -75,7 +94,7 @@ fn parse(answer: &[u8]) -> Result<DaemonStatus, String> {
     let mut status: DaemonStatus =
         serde_json::from_slice(body).map_err(|error| format!("it answers nonsense: {error}"))?;
     // So that the same chains are the same status.
-    status.chains.sort_by(|a, b| a.chain_id.cmp(&b.chain_id));
+    status.chains.sort_by(|a, b| a.token.cmp(&b.token));
     Ok(status)
 }
 
@@ -85,15 +104,25 @@ mod tests {
 
     #[test]
     fn answers() {
-        let body = r#"{"version":"0.1.0","kernel":"6.18.44","mountMethod":null,
-            "store":{"source":"nfs://a/b","reachable":false,"error":"no route","storeId":null},
-            "chains":[{"chainId":"sha256:b","containers":2},{"chainId":"sha256:a","containers":0}],
-            "more":1}"#;
+        let chain = |digit: &str| format!("sha256:{}", digit.repeat(64));
+        let body = format!(
+            r#"{{"version":"0.1.0","kernel":"6.18.44","mountMethod":null,
+            "store":{{"source":"nfs://a/b","reachable":false,"error":"no route","storeId":null}},
+            "chains":[{{"chainId":"{}","containers":2}},{{"chainId":"{}","containers":0}}],
+            "more":1}}"#,
+            chain("b"),
+            chain("a")
+        );
         let good = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{body}");
         let status = parse(good.as_bytes()).unwrap();
         assert_eq!(status.mount_method, None);
         assert_eq!(status.store.error.as_deref(), Some("no route"));
-        assert_eq!(status.chains[1].containers, 2);
+        let mut expected = [("a", 0), ("b", 2)].map(|(digit, containers)| HeldChain {
+            token: ChainToken::of(chain(digit).parse().unwrap()).to_string(),
+            containers,
+        });
+        expected.sort_by(|a, b| a.token.cmp(&b.token));
+        assert_eq!(status.chains, expected);
         for (bad, why) in [
             ("", "HTTP"),
             ("HTTP/1.1 500 No\r\n\r\n{}", "500 No"),

@@ -217,9 +217,9 @@ pub(super) fn store_message(daemon: &DaemonStatus) -> String {
     )
 }
 
-/// The chains to be given back that the node holds.
+/// The tokens of the chains to be given back that the node holds.
 pub(super) fn to_release(spec: &AccelerationNodeSpec, held: &[HeldChain]) -> Vec<String> {
-    let is_held = |chain: &&String| held.iter().any(|one| one.chain_id == **chain);
+    let is_held = |chain: &&String| held.iter().any(|one| one.token == **chain);
     spec.release.iter().filter(is_held).cloned().collect()
 }
 

@@ -17,29 +17,29 @@ use std::collections::BTreeSet;
 use anyhow::Context as _;
 use serde::Deserialize;
 use uimgacc_objects::HeldChain;
-use uimgacc_types::{ChainId, DiffId, chain_ids};
+use uimgacc_types::{ChainToken, DiffId, chain_ids};
 
 use super::cri::Cri;
 
-/// Removes what can be removed of the images on `chains`, and returns the names of what it has
-/// removed. `held` is what the daemon says of all chains.
+/// Removes what can be removed of the images on `chains` (tokens), and returns the names of what it
+/// has removed. `held` is what the daemon says of all chains.
 pub(super) async fn release(
     cri: &Cri,
     chains: &[String],
     held: &[HeldChain],
 ) -> anyhow::Result<Vec<String>> {
     let read = held.iter().filter(|held| held.containers > 0);
-    let read: Vec<String> = read.map(|held| held.chain_id.clone()).collect();
+    let read: Vec<String> = read.map(|held| held.token.clone()).collect();
     remove(cri, chains, &read).await
 }
 
-/// Removes all images on `chains`, used or not, and returns the names of what it has removed.
+/// Removes all images on `chains` (tokens), used or not, and returns the names of what it has removed.
 pub(super) async fn remove_all(cri: &Cri, chains: &[String]) -> anyhow::Result<Vec<String>> {
     remove(cri, chains, &[]).await
 }
 
 async fn remove(cri: &Cri, chains: &[String], read: &[String]) -> anyhow::Result<Vec<String>> {
-    let parsed = |all: &[String]| -> BTreeSet<ChainId> {
+    let parsed = |all: &[String]| -> BTreeSet<ChainToken> {
         all.iter().filter_map(|one| one.parse().ok()).collect()
     };
     let (wanted, read) = (parsed(chains), parsed(read));
@@ -75,21 +75,26 @@ struct Rootfs {
 }
 
 /// Whether an image lies on one of the wanted chains and no container reads one of its chains.
-fn may_go(info: &str, wanted: &BTreeSet<ChainId>, read: &BTreeSet<ChainId>) -> bool {
+fn may_go(info: &str, wanted: &BTreeSet<ChainToken>, read: &BTreeSet<ChainToken>) -> bool {
     let Ok(info) = serde_json::from_str::<Info>(info) else {
         return false;
     };
     let diff_ids = info.image_spec.rootfs.diff_ids;
     let diff_ids: Result<Vec<DiffId>, _> = diff_ids.iter().map(|one| one.parse()).collect();
     diff_ids.is_ok_and(|diff_ids| {
-        let chains = chain_ids(&diff_ids);
-        let is_on = |set: &BTreeSet<ChainId>| chains.iter().any(|chain| set.contains(chain));
+        let chains: Vec<ChainToken> = chain_ids(&diff_ids)
+            .into_iter()
+            .map(ChainToken::of)
+            .collect();
+        let is_on = |set: &BTreeSet<ChainToken>| chains.iter().any(|chain| set.contains(chain));
         is_on(wanted) && !is_on(read)
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use uimgacc_types::ChainId;
+
     use super::*;
 
     #[test]
@@ -104,7 +109,7 @@ mod tests {
             r#"{{"chainID":"x","imageSpec":{{"os":"linux","rootfs":{{"type":"layers","diff_ids":["{}","{}"]}}}}}}"#,
             ids[0], ids[1]
         );
-        let set = |chain: ChainId| BTreeSet::from([chain]);
+        let set = |chain: ChainId| BTreeSet::from([ChainToken::of(chain)]);
         let none = BTreeSet::new();
         for chain in &chains {
             assert!(may_go(&info, &set(*chain), &none), "{chain}");

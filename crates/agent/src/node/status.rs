@@ -127,7 +127,7 @@ mod tests {
                 error: None,
             },
             chains: vec![HeldChain {
-                chain_id: "sha256:a".to_owned(),
+                token: "chain:a".to_owned(),
                 containers: 1,
             }],
         }

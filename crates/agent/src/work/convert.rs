@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::Args;
 use kube::Client as Kube;
 use kube::api::Api;
-use uimgacc_convert::CreateRequest;
+use uimgacc_convert::{CreateError, CreateRequest, LayerFailure};
 use uimgacc_objects::AcceleratedImage;
 use uimgacc_registry::{Client, ClientOptions, PlainHttp, Platform};
 use uimgacc_store::StoreReader;
@@ -30,6 +30,9 @@ pub(super) struct Options {
     /// Registry to speak to by HTTP without TLS; may be given several times
     #[arg(long = "plain-http-registry", value_name = "HOST[:PORT]")]
     plain_http_registries: Vec<String>,
+    /// Pull the original without credentials
+    #[arg(long)]
+    anonymous_original: bool,
     /// How many layers to convert at once
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=8))]
     jobs: u8,
@@ -48,6 +51,7 @@ pub(super) async fn run(
     let request = request(&image, options).map_err(Failure::final_)?;
     let client = Client::new(ClientOptions {
         plain_http: PlainHttp::registries(options.plain_http_registries.clone()),
+        anonymous: options.anonymous_original.then(|| request.original.clone()),
         ..ClientOptions::default()
     })
     .map_err(Failure::retried)?;
@@ -55,7 +59,7 @@ pub(super) async fn run(
     let creating = uimgacc_convert::create(&client, store, &request, counter.clone());
     let telling = tell(&images, &options.image, &counter);
     let created = tokio::select! {
-        created = creating => created?,
+        created = creating => created.map_err(|error| refused(error, &request, options))?,
         () = telling => return Err(Failure::retried(anyhow::anyhow!("the conversion was lost"))),
     };
     let unique = {
@@ -72,6 +76,26 @@ pub(super) async fn run(
         "done"
     );
     Ok(())
+}
+
+/// Says why there were no credentials, where that may be what is missing.
+fn refused(error: CreateError, request: &CreateRequest, options: &Options) -> Failure {
+    let is_refusal = |error: &uimgacc_registry::Error| error.is_unauthorized();
+    let unauthorized = match &error {
+        CreateError::Registry(error) => is_refusal(error),
+        CreateError::Layer { source, .. } => {
+            matches!(source.as_ref(), LayerFailure::Fetch(error) if is_refusal(error))
+        }
+        _ => false,
+    };
+    let failure = Failure::from(error);
+    if !options.anonymous_original || !unauthorized {
+        return failure;
+    }
+    failure.context(format!(
+        "{} is pulled without credentials, because credentialsFor of the ImageAcceleration does not cover it",
+        request.original
+    ))
 }
 
 /// Tells how far the conversion is, for ever.

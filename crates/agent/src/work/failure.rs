@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use uimgacc_convert::{CreateError, LayerFailure};
 use uimgacc_registry::Error as RegistryError;
 
+use crate::digests::shorten_digests;
+
 /// Kubernetes cuts termination messages at 4096 bytes.
 const MAX_MESSAGE_BYTES: usize = 3500;
 
@@ -41,9 +43,17 @@ impl Failure {
         }
     }
 
-    /// The termination message.
+    /// The same, with what it means in front.
     #[must_use]
-    pub fn message(&self) -> String {
+    pub fn context(self, meaning: String) -> Self {
+        Self {
+            error: self.error.context(meaning),
+            ..self
+        }
+    }
+
+    /// The error with its causes, in one line and without whole digests.
+    fn text(&self) -> String {
         let mut error = String::new();
         for cause in self.error.chain() {
             let text = cause.to_string();
@@ -56,6 +66,13 @@ impl Failure {
             }
             error.push_str(&text);
         }
+        shorten_digests(&error)
+    }
+
+    /// The termination message.
+    #[must_use]
+    pub fn message(&self) -> String {
+        let mut error = self.text();
         if error.len() > MAX_MESSAGE_BYTES {
             let end = (0..=MAX_MESSAGE_BYTES)
                 .rev()
@@ -71,9 +88,10 @@ impl Failure {
     }
 }
 
+/// The log of the Pod has the same readers as the message.
 impl From<Failure> for anyhow::Error {
     fn from(failure: Failure) -> Self {
-        failure.error
+        Self::msg(failure.text())
     }
 }
 
@@ -126,6 +144,19 @@ mod tests {
         assert!(long.message().len() < 4096);
         let message: Message = serde_json::from_str(&long.message()).unwrap();
         assert!(message.error.ends_with(" ...") && !message.retry);
+    }
+
+    #[test]
+    fn whole_digests_are_not_shown() {
+        let (chain, blob) = ("ab".repeat(32), "0c".repeat(32));
+        let cause = std::io::Error::other(format!("layer sha256:{blob}"));
+        let error =
+            anyhow::Error::new(cause).context(format!("cannot write chains/ab/{chain}.json"));
+        let failure = Failure::retried(error);
+        let expected = "cannot write chains/ab/abababababab....json: layer sha256:0c0c0c0c0c0c...";
+        let message: Message = serde_json::from_str(&failure.message()).unwrap();
+        assert_eq!(message.error, expected);
+        assert_eq!(format!("{:#}", anyhow::Error::from(failure)), expected);
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! What nodes hold, as leases in the store: a sweep from elsewhere (another cluster on the same
 //! store, a person with `uimgacc store gc`) honours them too.
+//!
+//! Nodes report tokens, leases name chains: the store's own records say which chain a token stands
+//! for. A token that no record of the store has needs no lease, because nothing of it is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use kube::Client as Kube;
 use kube::api::{Api, ListParams};
 use uimgacc_objects::{AccelerationNode, ImageAcceleration, names};
 use uimgacc_store::{Lease, StoreReader, remove_lease, write_lease};
-use uimgacc_types::ChainId;
+use uimgacc_types::{ChainId, ChainToken};
 
 use super::blocking;
 use super::failure::Failure;
@@ -24,12 +27,12 @@ pub(super) async fn write(kube: &Kube, store: &StoreReader) -> Result<(), Failur
     let nodes = patiently(|| nodes.list(&all))
         .await
         .map_err(Failure::retried)?;
-    let held: BTreeMap<String, Vec<ChainId>> = nodes
+    let held: BTreeMap<String, Vec<ChainToken>> = nodes
         .into_iter()
         .filter_map(|node| {
             let chains = node.status.unwrap_or_default().chains;
             // A node that says nonsense holds what of it makes sense.
-            let chains = chains.iter().filter_map(|held| held.chain_id.parse().ok());
+            let chains = chains.iter().filter_map(|held| held.token.parse().ok());
             Some((node.metadata.name?, chains.collect()))
         })
         .collect();
@@ -37,13 +40,42 @@ pub(super) async fn write(kube: &Kube, store: &StoreReader) -> Result<(), Failur
     blocking(move || replace(&store, &cluster, &held)).await
 }
 
+/// The chains of the store that these tokens stand for.
+fn chains(
+    store: &StoreReader,
+    tokens: &BTreeSet<ChainToken>,
+) -> Result<HashMap<ChainToken, ChainId>, Failure> {
+    let mut found = HashMap::new();
+    // Twice where one is missing: a record that is renamed meanwhile may hide from a listing.
+    for _ in 0..2 {
+        if tokens.iter().all(|token| found.contains_key(token)) {
+            break;
+        }
+        for chain in uimgacc_store::known_chains(store.layout()).map_err(Failure::retried)? {
+            let token = ChainToken::of(chain);
+            if tokens.contains(&token) {
+                found.insert(token, chain);
+            }
+        }
+    }
+    Ok(found)
+}
+
 fn replace(
     store: &StoreReader,
     cluster: &str,
-    held: &BTreeMap<String, Vec<ChainId>>,
+    tokens: &BTreeMap<String, Vec<ChainToken>>,
 ) -> Result<(), Failure> {
     let layout = store.layout();
     let prefix = format!("cluster-{cluster}-");
+    let known = chains(store, &tokens.values().flatten().copied().collect())?;
+    let held: BTreeMap<&str, Vec<ChainId>> = tokens
+        .iter()
+        .map(|(node, tokens)| {
+            let chains = tokens.iter().filter_map(|token| known.get(token).copied());
+            (node.as_str(), chains.collect())
+        })
+        .collect();
     for (node, chains) in held.iter().filter(|(_, chains)| !chains.is_empty()) {
         let lease = Lease::of_a_node(node, chains.clone());
         write_lease(layout, &format!("{prefix}{node}"), &lease).map_err(Failure::retried)?;
@@ -70,10 +102,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (store, _) = uimgacc_store::init(folder.path()).unwrap();
         let chain: ChainId = format!("sha256:{}", "a".repeat(64)).parse().unwrap();
+        let gone: ChainId = format!("sha256:{}", "b".repeat(64)).parse().unwrap();
+        let record = store.layout().chain(chain);
+        std::fs::create_dir_all(record.parent().unwrap()).unwrap();
+        std::fs::write(&record, "{}").unwrap();
+        let (chain, gone) = (ChainToken::of(chain), ChainToken::of(gone));
         let held = BTreeMap::from([
-            ("node-1".to_owned(), vec![chain]),
+            ("node-1".to_owned(), vec![chain, gone]),
             ("node-2.example".to_owned(), vec![chain]),
             ("node-3".to_owned(), Vec::new()),
+            ("node-4".to_owned(), vec![gone]),
         ]);
         replace(&store, "one", &held).unwrap();
         replace(&store, "other", &held).unwrap();
@@ -83,6 +121,14 @@ mod tests {
             leases.into_iter().map(|lease| lease.holder).collect()
         };
         assert_eq!(holders().len(), 4);
+        // A chain that is only retired is held as before.
+        std::fs::rename(&record, record.with_extension("retired")).unwrap();
+        replace(&store, "one", &held).unwrap();
+        assert_eq!(holders().len(), 4);
+        for lease in uimgacc_store::leases(store.layout()).unwrap() {
+            assert_eq!(lease.chains.len(), 1, "{lease:?}");
+            assert_eq!(ChainToken::of(lease.chains[0]), chain);
+        }
         replace(&store, "one", &BTreeMap::new()).unwrap();
         assert_eq!(holders(), ["node node-1", "node node-2.example"]);
     }

@@ -6,7 +6,7 @@ use kube::{Client, Resource};
 use serde_json::{Value, json};
 use uimgacc_objects::{AcceleratedImage, ImageAcceleration, Progress, names};
 use uimgacc_store::{ImageRecord, StoreReader};
-use uimgacc_types::chain_ids;
+use uimgacc_types::{ChainId, ChainToken, chain_ids};
 
 use super::failure::Failure;
 use super::patience::patiently;
@@ -45,15 +45,17 @@ pub(super) async fn image(
 ) -> Result<(), Failure> {
     let mut chains = chain_ids(&record.diff_ids);
     chains.pop();
-    let base: Vec<String> = chains.iter().map(ToString::to_string).collect();
+    // Many may read this status: a chain ID in it would let them claim to have the image.
+    let token = |chain: &ChainId| ChainToken::of(*chain).to_string();
+    let base: Vec<String> = chains.iter().map(token).collect();
     let status = json!({
         "size": record.size,
         "layers": record.diff_ids.len(),
         "uniqueBytes": unique_bytes,
         "originalDigest": record.original_digest.to_string(),
         "targetDigest": record.target_digest.map(|digest| digest.to_string()),
-        "chainId": record.chain_id.to_string(),
-        "baseChains": base,
+        "chainToken": token(&record.chain_id),
+        "baseChainTokens": base,
         "progress": {
             "doneBytes": record.compressed_size,
             "totalBytes": record.compressed_size,

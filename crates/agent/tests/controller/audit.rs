@@ -7,7 +7,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 const POLICY: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
-  "rules": [{"level": "Metadata", "users": ["system:serviceaccount:kube-system:uimgacc-agent"]}, {"level": "None"}]}"#;
+  "rules": [{"level": "RequestResponse", "users": ["system:serviceaccount:kube-system:uimgacc-agent"],
+    "resources": [{"group": "", "resources": ["secrets"]}]}, {"level": "Metadata", "users": ["system:serviceaccount:kube-system:uimgacc-agent"]}, {"level": "None"}]}"#;
 
 /// A request of a controller that reached kube-apiserver.
 #[derive(Debug)]
@@ -92,6 +93,15 @@ impl Audit {
             .collect();
         requests.sort_by(|one, other| one.received.cmp(&other.received));
         requests
+    }
+
+    /// What the controllers were sent about Secrets.
+    pub(crate) fn secrets(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.dir.path().join("audit.log")).unwrap_or_default();
+        text.lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .filter(|event| event["objectRef"]["resource"] == "secrets")
+            .collect()
     }
 
     /// How many of each, after the first `skip`.

@@ -78,7 +78,7 @@ fn it_deletes_what_is_meant_once_the_nodes_have_given_it_back() {
         &address,
     ];
     work.run(&convert, None);
-    let chain = stage.image("app")["status"]["chainId"].clone();
+    let chain = stage.image("app")["status"]["chainToken"].clone();
     assert_eq!(work.images(), 1);
 
     // It is not being deleted: a Job that says so came too late.
@@ -92,7 +92,7 @@ fn it_deletes_what_is_meant_once_the_nodes_have_given_it_back() {
     // A node has it still, as far as this cluster knows.
     stage.node(
         "n1",
-        &json!({"chains": [{"chainId": chain, "containers": 0}]}),
+        &json!({"chains": [{"token": chain, "containers": 0}]}),
     );
     let uid = stage.image("app")["metadata"]["uid"].clone();
     let mut deleting = work.start(&delete, uid.as_str());

@@ -79,7 +79,7 @@ fn what_the_job_wrote_is_kept(stage: &Stage) {
     let status = &image["status"];
     assert_eq!(status["size"], 12345);
     assert_eq!(status["progress"]["percent"], 100);
-    assert_eq!(status["chainId"], CHAIN);
+    assert_eq!(status["chainToken"], CHAIN);
     assert_eq!(status["failures"], 0);
     assert_eq!(status["observedGeneration"], 1);
     assert_eq!(status["error"], Value::Null);
@@ -224,7 +224,7 @@ fn a_target_has_one_owner(stage: &Stage) {
 }
 
 fn an_image_in_use_stays(stage: &Stage) {
-    let held = json!([{"chainId": CHAIN, "containers": 0}]);
+    let held = json!([{"token": CHAIN, "containers": 0}]);
     stage.node(
         "n1",
         &json!({"chains": held, "conditions": [node_condition("Ready", true, "Ready"), node_condition("Installed", true, "Installed")]}),

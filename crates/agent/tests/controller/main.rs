@@ -11,6 +11,7 @@
     reason = "tests; numbers are told"
 )]
 
+mod access;
 mod audit;
 mod cut;
 mod deletion;

@@ -114,7 +114,7 @@ fn a_thousand_images_and_nodes() {
     let says: Vec<(String, Value)> = (0..COUNT)
         .map(|index| {
             let chains: Vec<Value> = (0..CHAINS_A_NODE)
-                .map(|one| json!({"chainId": chain((index + one * 37) % COUNT), "containers": 0}))
+                .map(|one| json!({"token": chain((index + one * 37) % COUNT), "containers": 0}))
                 .collect();
             let status = json!({"version": "0.1.0", "kernel": "6.18.44", "chains": chains, "conditions": conditions});
             (format!("node-{index}"), status)

@@ -258,7 +258,7 @@ pub(crate) fn result(chain: &str) -> Value {
         "size": 12345, "layers": 3, "uniqueBytes": 99,
         "originalDigest": format!("sha256:{}", "1".repeat(64)),
         "targetDigest": format!("sha256:{}", "2".repeat(64)),
-        "chainId": chain,
+        "chainToken": chain,
     })
 }
 

@@ -15,7 +15,9 @@ use serde_json::json;
 use uimgacc_objects::names;
 use uimgacc_testkit::cluster::Service;
 use uimgacc_testkit::containerd::ContainerdVersion;
+use uimgacc_testkit::image::Pushed;
 use uimgacc_testkit::{Need, ready};
+use uimgacc_types::ChainToken;
 
 use stage::{MINUTE, PATIENCE, SELECTOR, Stage};
 
@@ -144,6 +146,12 @@ fn hands_volumes_over(stage: &Stage) {
     assert_eq!(mounts(node.mounts()), 0);
 }
 
+/// What the node's object has in place of the image's chain ID.
+fn token(image: &Pushed) -> String {
+    let chain = image.chain_id().parse().unwrap();
+    ChainToken::of(chain).to_string()
+}
+
 fn runs_from_the_store(stage: &Stage) {
     let before = stage.layer_downloads();
     stage.run_pod("fast", &stage.target);
@@ -152,10 +160,16 @@ fn runs_from_the_store(stage: &Stage) {
     let said = stage.cluster.kubectl_ok(&words);
     assert_eq!(said.split(' ').next(), Some("1200000"), "{said}");
     assert!(stage.node().mounts().contains(" - erofs "));
-    let chain = stage.original.chain_id().to_owned();
+    let chain = token(&stage.original);
     stage.cluster.wait_until("the chain is told", MINUTE, || {
         stage.held().contains(&(chain.clone(), 1))
     });
+    // Everybody with the role `view` may read this object.
+    let said = stage.said().to_string();
+    for layer in &stage.original.layers {
+        let hex = layer.chain_id.trim_start_matches("sha256:");
+        assert!(!said.contains(hex), "{hex} in {said}");
+    }
 }
 
 /// Neither the daemon nor a container ends with the Pod, and the labels stay.
@@ -213,7 +227,7 @@ fn follows_the_store(stage: &Stage) {
 }
 
 fn releases(stage: &Stage) {
-    let chain = stage.original.chain_id().to_owned();
+    let chain = token(&stage.original);
     stage.ask(&json!({"release": [chain]}));
     std::thread::sleep(Duration::from_secs(8));
     let holds = || stage.held().iter().any(|(one, _)| *one == chain);

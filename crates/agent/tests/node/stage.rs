@@ -295,7 +295,7 @@ impl Stage {
         chains
             .iter()
             .map(|one| {
-                let chain = one["chainId"].as_str().unwrap().to_owned();
+                let chain = one["token"].as_str().unwrap().to_owned();
                 (chain, one["containers"].as_u64().unwrap_or_default())
             })
             .collect()

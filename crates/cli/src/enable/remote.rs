@@ -64,6 +64,8 @@ impl Enable {
             ("--host-path", self.store.host_path.is_some()),
             ("--registry", registry.registry.is_some()),
             ("--registry-secret", registry.registry_secret.is_some()),
+            ("--allow-target", registry.allow_target.is_some()),
+            ("--credentials-for", registry.credentials_for.is_some()),
             (
                 "--plain-http-registry",
                 registry.plain_http_registry.is_some(),

@@ -163,11 +163,11 @@ fn an_image_from_create_to_delete() {
     cluster.apply(
         "{apiVersion: uimgacc.io/v1, kind: AccelerationNode, metadata: {name: node-1}, spec: {}}",
     );
-    agent_says(&cluster, &name, &json!({"chainId": "sha256:0"}));
+    agent_says(&cluster, &name, &json!({"chainToken": "sha256:0"}));
     patch_status(
         &cluster,
         &["accelerationnode", "node-1"],
-        &json!({"chains": [{"chainId": "sha256:0", "containers": 1}]}),
+        &json!({"chains": [{"token": "sha256:0", "containers": 1}]}),
     );
     for image in ["r.io/nginx:fast", "nginx"] {
         cluster.apply(&format!(

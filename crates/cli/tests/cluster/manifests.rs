@@ -112,6 +112,8 @@ fn kubectl_applies_what_enable_prints() {
 
     rights(&cluster);
     refusals(&cluster);
+    let policy = format!("{DEPLOY}/policy");
+    cluster.kubectl_ok(&["apply", "--server-side", "-k", &policy]);
 }
 
 /// The three accounts may do what they must and no more.
@@ -163,6 +165,8 @@ fn rights(cluster: &Cluster) {
         ),
         ("uimgacc-agent", "create", "jobs.batch", "default", false),
         ("uimgacc-agent", "get", "secrets", "kube-system", false),
+        ("uimgacc-agent", "watch", "secrets", "kube-system", true),
+        ("uimgacc-agent", "watch", "secrets", "default", false),
         ("uimgacc-agent", "patch", "nodes", "", false),
         ("uimgacc-agent", "create", "pods", "kube-system", false),
         (
@@ -288,6 +292,20 @@ fn refusals(cluster: &Cluster) {
         (image("a", "b@sha256:0", ""), "spec.targetImage"),
         (image("a b", "c", ""), "spec.originalImage"),
         (image("a", "b", ", platform: Linux"), "spec.platform"),
+        (
+            acceleration(
+                "default",
+                "{hostPath: {path: /a}}, allowedTargets: ['r.io/']",
+            ),
+            "spec.allowedTargets[0]",
+        ),
+        (
+            acceleration(
+                "default",
+                "{hostPath: {path: /a}}, credentialsFor: ['https://r.io']",
+            ),
+            "spec.credentialsFor[0]",
+        ),
     ] {
         let message = refusal(cluster, &yaml);
         assert!(message.contains(part), "{yaml}\n{message}");

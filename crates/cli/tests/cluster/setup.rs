@@ -77,7 +77,7 @@ fn enable_waits_and_says_what_is_missing() {
             &["accelerationnode", name],
             &json!({"error": error, "version": "0.1.0", "kernel": "6.18.44", "mountMethod": "file-directio",
                 "conditions": [condition("Ready", ready, "Tested", "")],
-                "chains": [{"chainId": "sha256:0", "containers": 3}]}),
+                "chains": [{"token": "sha256:0", "containers": 3}]}),
         );
     }
     let status = uimgacc(&cluster, &["status"]);
@@ -111,6 +111,18 @@ fn enable_waits_and_says_what_is_missing() {
     let spec = cluster.get(&["imageacceleration", "default"])["spec"].clone();
     assert_eq!(spec["store"]["nfs"]["path"], "/x");
     assert_eq!(spec["registryCredentials"]["name"], "uimgacc-registry");
+    // Where images may go follows from the credentials, and `create` says so at once.
+    assert_eq!(spec["allowedTargets"], json!(["r.io"]));
+    assert_eq!(spec["credentialsFor"], json!(["r.io"]));
+    let text = failed(&uimgacc(&cluster, &["create", "a", "evil.io/b:1"]), 1);
+    for part in [
+        "images may not be pushed to evil.io/b: allowedTargets of the ImageAcceleration is r.io",
+        "hint: choose a target that is allowed",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    assert_eq!(cluster.kubectl_ok(&["get", "accimg", "-o", "name"]), "");
+    cluster.kubectl_ok(&["get", "validatingadmissionpolicybinding", "uimgacc-targets"]);
     let secret = cluster.get(&["-n", "kube-system", "secret", "uimgacc-registry"]);
     assert_eq!(secret["type"], "kubernetes.io/dockerconfigjson");
     let status = json_of(&cluster, &["status"]);
@@ -211,6 +223,10 @@ fn disable_refuses_waits_and_leaves_nothing() {
     assert!(ok(&output).contains("is disabled"), "{output:?}");
     for (kind, label) in [
         ("crd", ""),
+        (
+            "validatingadmissionpolicies,validatingadmissionpolicybindings",
+            "",
+        ),
         (
             "clusterroles,clusterrolebindings",
             "app.kubernetes.io/part-of=uimgacc",

@@ -8,6 +8,7 @@
     reason = "helpers of tests; clippy knows only functions marked as tests; times are told"
 )]
 
+mod access;
 mod api;
 mod failures;
 mod kills;

@@ -254,7 +254,7 @@ fn disable_leaves_nothing(world: &World, configs: &[Option<Vec<u8>>]) {
     cluster.wait_until("that no object is left", MINUTE, || {
         let objects = cluster.kubectl_ok(&[
             "get",
-            "crds,deployments,daemonsets,jobs,serviceaccounts,clusterroles,secrets",
+            "crds,deployments,daemonsets,jobs,serviceaccounts,clusterroles,secrets,validatingadmissionpolicies,validatingadmissionpolicybindings",
             "-A",
             "-o",
             "name",

@@ -10,7 +10,7 @@ use super::{Check, Outcome};
 use crate::Cluster;
 
 /// Group, resource, and whether it lies in our namespace.
-const NEEDED: [(&str, &str, bool); 9] = [
+const NEEDED: [(&str, &str, bool); 10] = [
     ("apiextensions.k8s.io", "customresourcedefinitions", false),
     ("rbac.authorization.k8s.io", "clusterroles", false),
     ("rbac.authorization.k8s.io", "clusterrolebindings", false),
@@ -19,6 +19,11 @@ const NEEDED: [(&str, &str, bool); 9] = [
     ("apps", "deployments", true),
     ("policy", "poddisruptionbudgets", true),
     ("", "secrets", true),
+    (
+        "admissionregistration.k8s.io",
+        "validatingadmissionpolicies",
+        false,
+    ),
     (names::GROUP, "imageaccelerations", false),
 ];
 

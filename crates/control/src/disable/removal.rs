@@ -127,6 +127,10 @@ impl Cluster {
         for manifest in manifests::static_objects(DEFAULT_IMAGE)?.iter().rev() {
             seen.extend(self.see(manifest).await?);
         }
+        // First what refuses things; an API server that does not know policies has none.
+        for manifest in manifests::policy()?.iter().rev() {
+            seen.extend(self.see(manifest).await?);
+        }
         seen.extend(self.see_secret().await?);
         let images = match self.list_images().await {
             Err(Error::NotEnabled) => 0,

@@ -358,6 +358,42 @@ async fn passwords_are_asked_for_and_taken() {
     docker.resolve(&name, &amd64()).await.unwrap();
 }
 
+/// The credentials are there, and used for what else lies in that registry.
+#[tokio::test]
+async fn a_repository_can_be_read_as_anybody() {
+    if !ready(&[Need::Parts]) {
+        return;
+    }
+    let registry = Registry::start_with_htpasswd("user", "hunter2");
+    let private = image(&builder().push(&registry, "private:1").reference);
+    let other = image(&builder().push(&registry, "other:1").reference);
+    let as_user = |anonymous| {
+        uimgacc_registry::Client::new(uimgacc_registry::ClientOptions {
+            credentials: uimgacc_registry::CredentialSource::Explicit {
+                registry: registry.address(),
+                username: "user".to_owned(),
+                password: "hunter2".to_owned(),
+            },
+            anonymous,
+            ..options()
+        })
+        .unwrap()
+    };
+    let anonymous = as_user(Some(private.clone()));
+    let resolved = anonymous.resolve(&other, &amd64()).await.unwrap();
+    let error = anonymous.resolve(&private, &amd64()).await.unwrap_err();
+    assert!(error.is_unauthorized(), "{}", chain(&error));
+    let layer = &resolved.manifest.layers[0];
+    let target = image(&registry.reference("copy:1"));
+    // Neither by a mount nor by a transfer.
+    let error = anonymous.copy_blob(&private, &target, layer).await;
+    assert!(error.unwrap_err().is_unauthorized());
+    assert!(!anonymous.blob_exists(&target, layer.digest).await.unwrap());
+    let outcome = anonymous.copy_blob(&other, &target, layer).await.unwrap();
+    assert_eq!(outcome, CopyOutcome::Mounted);
+    as_user(None).resolve(&private, &amd64()).await.unwrap();
+}
+
 #[tokio::test]
 async fn errors_say_what_to_do() {
     if !ready(&[Need::Parts]) {

@@ -1,6 +1,7 @@
 //! The Jobs that work on the store.
 
 use serde_json::{Value, json};
+use uimgacc_objects::access::access;
 use uimgacc_objects::{AcceleratedImageSpec, ImageAccelerationSpec, names};
 
 use super::super::view::{
@@ -258,6 +259,11 @@ fn pod(work: &Work, spec: &ImageAccelerationSpec, image: Option<ImageInputs<'_>>
                 "readOnly": true,
             }));
             env.push(json!({"name": "DOCKER_CONFIG", "value": "/credentials"}));
+            // As an argument: a program that does not know it must not go on with credentials.
+            let access = image.map(|image| access(image.spec, spec));
+            if !matches!(access, Some(Ok(access)) if access.original_with_credentials) {
+                args.push("--anonymous-original".to_owned());
+            }
         }
     }
     json!({

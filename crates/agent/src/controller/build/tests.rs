@@ -11,6 +11,7 @@ fn spec(store: &Value) -> ImageAccelerationSpec {
         "store": store,
         "image": "registry.example/uimgacc:1",
         "registryCredentials": {"name": "uimgacc-registry"},
+        "allowedTargets": ["docker.io/library"],
         "plainHttpRegistries": ["registry.lan:5000"],
         "nodeSelector": {"pool": "gpu"},
         "nodePaths": {"containerdRestart": ["service", "containerd", "restart"]},
@@ -136,6 +137,28 @@ fn only_conversions_know_the_password() {
         name: "own".to_owned(),
     });
     assert_eq!(secret(&image), "own");
+}
+
+#[test]
+fn an_original_that_is_not_listed_is_pulled_without_the_password() {
+    let anonymous = |change: &dyn Fn(&mut ImageAccelerationSpec)| {
+        let (mut spec, mut image) = (nfs(), image());
+        image.original_image = "private.example/a:1".to_owned();
+        change(&mut spec);
+        let (object, digest) = job(&convert(), &spec, Some(from(&image)), "kube-system");
+        let args = container(&object)["args"].as_array().unwrap().clone();
+        (args.contains(&json!("--anonymous-original")), digest)
+    };
+    let (is_anonymous, digest) = anonymous(&|_| {});
+    assert!(is_anonymous);
+    let listed = |spec: &mut ImageAccelerationSpec| {
+        spec.credentials_for = Some(vec!["private.example".to_owned()]);
+    };
+    let (is_anonymous, other) = anonymous(&listed);
+    assert!(!is_anonymous);
+    assert_ne!(digest, other, "a Job that failed is made again");
+    // Without a password there is nothing to leave out.
+    assert!(!anonymous(&|spec| spec.registry_credentials = None).0);
 }
 
 #[test]

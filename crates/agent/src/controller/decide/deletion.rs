@@ -82,7 +82,7 @@ pub fn decide(input: &Input<'_>) -> Decision {
             return decision;
         }
     }
-    if image.status.job.is_none() && image.status.chain_id.is_none() {
+    if image.status.job.is_none() && image.status.chain_token.is_none() {
         decision.actions.push(Action::ImageFinalizer(name, false));
         go_on(&mut decision, "Deleted", "nothing was made yet", input.now);
         return decision;

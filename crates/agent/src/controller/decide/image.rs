@@ -2,7 +2,8 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use uimgacc_objects::{Phase, find_condition};
+use uimgacc_objects::access::access;
+use uimgacc_objects::{Phase, find_condition, names};
 
 use super::super::build::Work;
 use super::super::view::{ClusterView, ImageView, JobView};
@@ -23,6 +24,8 @@ pub struct Input<'a> {
     pub store_ready: bool,
     /// The object that has the same target and goes before this one.
     pub twin: Option<&'a str>,
+    /// Whether it names no Secret, or one with the label that lets images name it.
+    pub secret_usable: bool,
     /// Name, uid and state of the Job that converts.
     pub job: (&'a str, &'a str, JobState),
     /// Now.
@@ -176,7 +179,7 @@ pub fn decide(input: &Input<'_>) -> Decision {
     decision.status.observed_generation = image.meta.generation;
     decision.status.observed_retry.clone_from(&image.retry);
 
-    if image.status.phase == Phase::Ready && image.status.chain_id.is_some() {
+    if image.status.phase == Phase::Ready && image.status.chain_token.is_some() {
         if let (name, uid, JobState::Succeeded(_) | JobState::Failed(_)) = &input.job {
             let job = Action::DeleteJob((*name).to_owned(), (*uid).to_owned());
             decision.actions.push(job);
@@ -192,6 +195,15 @@ pub fn decide(input: &Input<'_>) -> Decision {
         return decision;
     }
     let (name, uid, job) = &input.job;
+    if let Some((reason, message)) = forbidden(input, cluster) {
+        // What was allowed before goes no further, and what failed is not tried again before it is.
+        if !matches!(job, JobState::None | JobState::Stopping) {
+            let job = Action::DeleteJob((*name).to_owned(), (*uid).to_owned());
+            decision.actions.push(job);
+        }
+        fail(&mut decision, reason, &message, input.now);
+        return decision;
+    }
     match job {
         JobState::Stopping => {
             if image.is_asked_again() {
@@ -248,6 +260,23 @@ fn refusal(input: &Input<'_>) -> Option<(&'static str, String)> {
     ))
 }
 
+/// Why the image may not be made with what it asks for; it goes on by itself once it may.
+fn forbidden(input: &Input<'_>, cluster: &ClusterView) -> Option<(&'static str, String)> {
+    let spec = &input.image.spec;
+    if let Err(refused) = access(spec, &cluster.spec) {
+        return Some(("TargetNotAllowed", format!("{refused}: {}", refused.hint())));
+    }
+    let secret = spec.pull_secret.as_ref().filter(|_| !input.secret_usable)?;
+    let (namespace, name, label) = (names::NAMESPACE, &secret.name, names::PULL_SECRET_LABEL);
+    Some((
+        "PullSecretNotAllowed",
+        format!(
+            "the Secret {namespace}/{name} does not exist or is not released for images: \
+             make it, then run `kubectl label secret -n {namespace} {name} {label}=true`"
+        ),
+    ))
+}
+
 fn fail(decision: &mut Decision, reason: &'static str, message: &str, at: Timestamp) {
     let before = (
         decision.status.reason().to_owned(),
@@ -274,7 +303,7 @@ fn wait(decision: &mut Decision, input: &Input<'_>, reason: &'static str, messag
 
 fn succeeded(decision: &mut Decision, input: &Input<'_>, at: Timestamp, name: &str, uid: &str) {
     let status = &input.image.status;
-    if status.chain_id.is_some() && status.target_digest.is_some() {
+    if status.chain_token.is_some() && status.target_digest.is_some() {
         decision.status.failures = 0;
         let message = "the image is in the store and in the registry";
         decision

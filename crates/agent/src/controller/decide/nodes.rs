@@ -123,8 +123,8 @@ pub fn decide(
             .status
             .chains
             .iter()
-            .filter(|held| released.contains(&held.chain_id))
-            .map(|held| held.chain_id.clone())
+            .filter(|held| released.contains(&held.token))
+            .map(|held| held.token.clone())
             .collect::<BTreeSet<_>>()
             .into_iter()
             .collect();

@@ -82,7 +82,7 @@ fn references_are_compared_as_they_are_meant() {
 #[test]
 fn users_are_pods_that_run_or_will() {
     let mut world = world();
-    let chain = json!({"status": {"phase": "Ready", "chainId": "sha256:c"}});
+    let chain = json!({"status": {"phase": "Ready", "chainToken": "sha256:c"}});
     let one = image("one", "r.example/app:fast", chain);
     world.image(Event::Apply(one));
     let view = world.images.get("one").unwrap().clone();
@@ -93,7 +93,7 @@ fn users_are_pods_that_run_or_will() {
     let targets = ["default/runs on n1", "default/waits on no node yet"];
     assert_eq!(world.users(&view, true), targets, "the node is not set up");
     let lease = |containers: u32| {
-        let held = json!({"chainId": "sha256:c", "containers": containers});
+        let held = json!({"token": "sha256:c", "containers": containers});
         let status = json!({"chains": [held]});
         Event::Apply(object("AccelerationNode", "n1", json!({"status": status})))
     };
@@ -120,11 +120,11 @@ fn holders_are_nodes_that_exist() {
     world.image(Event::Apply(image(
         "one",
         "a:f",
-        json!({"status": {"chainId": "c"}}),
+        json!({"status": {"chainToken": "c"}}),
     )));
     let view = world.images.get("one").unwrap().clone();
     let holds = |chain: &str, version: &str| {
-        let status = json!({"chains": [{"chainId": chain, "containers": 4}]});
+        let status = json!({"chains": [{"token": chain, "containers": 4}]});
         let metadata = json!({"resourceVersion": version});
         object(
             "AccelerationNode",
@@ -215,7 +215,7 @@ fn a_node_whose_installer_is_silent_is_not_ready() {
 #[test]
 fn an_image_that_others_lie_on_is_shared() {
     let mut world = world();
-    let status = |chain: &str, base: &[&str]| json!({"status": {"phase": "Ready", "chainId": chain, "baseChains": base}});
+    let status = |chain: &str, base: &[&str]| json!({"status": {"phase": "Ready", "chainToken": chain, "baseChainTokens": base}});
     let deleting = json!({"deletionTimestamp": "2026-01-02T00:00:00Z", "resourceVersion": "2"});
     world.image(Event::Apply(image(
         "base",
@@ -279,7 +279,7 @@ fn how_nodes_stand() {
     world.node(labelled(&[ours]));
     assert_eq!(world.standing(&installed()), leaving(false, false));
     // Used by a container that reads the store, or a Pod that will.
-    let reads = json!({"status": {"chains": [{"chainId": "sha256:c", "containers": 1}]}});
+    let reads = json!({"status": {"chains": [{"token": "sha256:c", "containers": 1}]}});
     assert_eq!(world.standing(&lease(reads)), leaving(false, true));
     world.pod(pod("p", "a:f", Some("n2"), "Running"));
     assert_eq!(world.standing(&installed()), leaving(false, false));
@@ -296,9 +296,32 @@ fn how_nodes_stand() {
         || lease(json!({"status": {"conditions": condition("Installed", "False", "Uninstalled")}}));
     assert_eq!(world.standing(&uninstalled()), Standing::Left);
     assert_eq!(world.standing(&lease(json!({}))), Standing::Left);
-    let holds = json!({"status": {"chains": [{"chainId": "sha256:c", "containers": 0}]}});
+    let holds = json!({"status": {"chains": [{"token": "sha256:c", "containers": 0}]}});
     assert!(matches!(
         world.standing(&lease(holds)),
         Standing::Leaving { .. }
     ));
+}
+
+#[test]
+fn a_secret_that_is_labelled_wakes_its_images() {
+    let mut world = world();
+    for (name, secret) in [("a", Some("team")), ("b", Some("other")), ("c", None)] {
+        let mut one = image(name, &format!("r.example/{name}:fast"), json!({}));
+        one.spec.pull_secret = secret.map(|name| uimgacc_objects::SecretReference {
+            name: name.to_owned(),
+        });
+        world.image(Event::Apply(one));
+    }
+    let secret = |version: &str| SecretView {
+        meta: Meta {
+            name: "team".to_owned(),
+            version: version.to_owned(),
+            ..Meta::default()
+        },
+    };
+    let woken = BTreeSet::from([Key::Image("a".to_owned()), Key::Places]);
+    assert_eq!(world.pull_secret(Event::Apply(secret("1"))), woken);
+    assert!(world.pull_secret(Event::Apply(secret("2"))).is_empty());
+    assert_eq!(world.pull_secret(Event::Delete(secret("3"))), woken);
 }

@@ -294,7 +294,7 @@ fn what_is_held_is_released() {
         ..AccelerationNodeSpec::default()
     };
     let held = |chain: &str| HeldChain {
-        chain_id: chain.to_owned(),
+        token: chain.to_owned(),
         containers: 1,
     };
     assert_eq!(to_release(&spec, &[held("b"), held("c")]), ["b"]);

@@ -14,6 +14,7 @@ struct Case {
     cluster: Option<ClusterView>,
     store_ready: bool,
     twin: Option<&'static str>,
+    secret_usable: bool,
     job: JobState,
     now: Timestamp,
 }
@@ -25,6 +26,7 @@ impl Case {
             cluster: Some(cluster(&json!({}))),
             store_ready: true,
             twin: None,
+            secret_usable: true,
             job,
             now: at(51),
         }
@@ -36,6 +38,7 @@ impl Case {
             cluster: self.cluster.as_ref(),
             store_ready: self.store_ready,
             twin: self.twin,
+            secret_usable: self.secret_usable,
             job: ("job", "uid-job", self.job.clone()),
             now: self.now,
         })
@@ -53,7 +56,7 @@ fn delete_job() -> Action {
 #[test]
 fn where_an_image_stands() {
     let result =
-        json!({"status": {"chainId": "sha256:c", "targetDigest": "sha256:d", "failures": 2}});
+        json!({"status": {"chainToken": "sha256:c", "targetDigest": "sha256:d", "failures": 2}});
     let with = |change: fn(&mut Case)| {
         let mut case = Case::new(new(), JobState::None);
         change(&mut case);
@@ -261,7 +264,7 @@ fn a_ready_image_stays_ready_whatever_happens() {
         condition("Progressing", "False", "Ready", 0),
         condition("Ready", "True", "Ready", 0)
     ]);
-    let ready = json!({"status": {"phase": "Ready", "chainId": "sha256:c", "targetDigest": "d", "conditions": conditions}});
+    let ready = json!({"status": {"phase": "Ready", "chainToken": "sha256:c", "targetDigest": "d", "conditions": conditions}});
     for change in [
         |_: &mut Case| (),
         |case: &mut Case| case.cluster = None,
@@ -283,7 +286,7 @@ fn success_waits_for_its_result_and_is_told() {
     let decision = Case::new(new(), JobState::Succeeded(at(50))).decide();
     assert_eq!(decision.again, Some(SignedDuration::from_secs(1)));
     let result =
-        json!({"status": {"chainId": "c", "targetDigest": "d", "failures": 3, "error": "old"}});
+        json!({"status": {"chainToken": "c", "targetDigest": "d", "failures": 3, "error": "old"}});
     let decision = Case::new(image("app", &result), JobState::Succeeded(at(50))).decide();
     assert_eq!(
         (decision.status.failures, decision.status.error.as_ref()),
@@ -342,4 +345,58 @@ fn of_two_with_one_target_the_ready_then_the_older_goes_first() {
     assert!(goes_before(&done, &old) && !goes_before(&old, &done));
     let same = image("y", &json!({}));
     assert!(goes_before(&same, &old));
+}
+
+#[test]
+fn what_is_not_allowed_starts_no_job() {
+    let secret = json!({"spec": {"pullSecret": {"name": "team"}}});
+    let list = |targets: &[&str]| cluster(&json!({"spec": {"allowedTargets": targets}}));
+    let mut case = Case::new(image("app", &secret), JobState::None);
+    // Without a list, credentials go nowhere.
+    let refused = case.decide();
+    assert_eq!(refused.status.phase, Phase::CreateError);
+    assert_eq!(refused.status.reason(), "TargetNotAllowed");
+    let error = refused.status.error.clone().unwrap();
+    assert!(error.contains("--allow-target"), "{error}");
+    assert_eq!((refused.wants, refused.actions.len()), (None, 0));
+    assert!(refused.note.is_some_and(|note| note.warning));
+
+    case.cluster = Some(list(&["other.example"]));
+    assert_eq!(case.decide().status.reason(), "TargetNotAllowed");
+    case.cluster = Some(list(&["r.example"]));
+    case.secret_usable = false;
+    let refused = case.decide();
+    assert_eq!(refused.status.reason(), "PullSecretNotAllowed");
+    let error = refused.status.error.unwrap();
+    let command = "`kubectl label secret -n kube-system team uimgacc.io/pull-secret=true`";
+    assert!(error.contains(command), "{error}");
+    assert_eq!(refused.wants, None);
+    // A Job that was started before, or that failed, goes.
+    for job in [
+        running(),
+        failed(1, false, false),
+        JobState::Succeeded(at(50)),
+    ] {
+        case.job = job;
+        let refused = case.decide();
+        assert_eq!(refused.status.reason(), "PullSecretNotAllowed");
+        assert_eq!(refused.actions, [delete_job()]);
+    }
+    // An image that is there stays.
+    let ready = json!({"status": {"phase": "Ready", "chainToken": "c"}});
+    let mut old = Case::new(image("app", &ready), JobState::None);
+    old.cluster = Some(list(&[]));
+    assert_eq!(old.decide().status.phase, Phase::Ready);
+
+    // It goes on by itself.
+    case.job = JobState::None;
+    case.secret_usable = true;
+    case.image = image(
+        "app",
+        &json!({"spec": {"pullSecret": {"name": "team"}}, "status": {"phase": "CreateError",
+            "conditions": [condition("Progressing", "False", "PullSecretNotAllowed", 40)]}}),
+    );
+    let allowed = case.decide();
+    assert_eq!(allowed.status.phase, Phase::Creating);
+    assert!(allowed.wants.is_some());
 }

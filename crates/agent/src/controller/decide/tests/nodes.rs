@@ -102,7 +102,7 @@ fn one_node_at_a_time_restarts() {
 #[test]
 fn each_node_gives_back_what_it_has_of_what_goes() {
     let released: BTreeSet<String> = ["sha256:x".to_owned(), "sha256:y".to_owned()].into();
-    let chain = |id: &str| json!({"chainId": id, "containers": 0});
+    let chain = |id: &str| json!({"token": id, "containers": 0});
     let all = leases(&[
         (
             "both",

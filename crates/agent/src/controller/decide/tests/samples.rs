@@ -38,7 +38,7 @@ pub(super) fn image(name: &str, with: &Value) -> ImageView {
 pub(super) fn leaving(with: &Value) -> ImageView {
     let mut object = json!({
         "metadata": {"deletionTimestamp": text(100)},
-        "status": {"phase": "Ready", "job": "j", "chainId": "sha256:c"},
+        "status": {"phase": "Ready", "job": "j", "chainToken": "sha256:c"},
     });
     merge(&mut object, with);
     image("app", &object)
