@@ -2,11 +2,14 @@
 //! (DESIGN section 7). What servers and clients share; pure, nothing here does I/O.
 //!
 //! [`parameters`] is what a request says, flat; [`signature`] signs that and checks it; [`action`]
-//! is what it asks for; a [`refusal`] is why it was not done.
+//! is what it asks for; [`recut`] refuses what could be signed as another request; [`exact`] is the
+//! second signature, over the request as it is sent; a [`refusal`] is why it was not done.
 
 pub mod action;
 pub mod answer;
+pub mod exact;
 pub mod parameters;
+pub mod recut;
 pub mod refusal;
 pub mod secret;
 pub mod signature;

@@ -2,7 +2,9 @@
 
 use serde::Serialize;
 
+use crate::exact::WINDOW;
 use crate::parameters::ParameterError;
+use crate::recut::LONGEST_VALUE;
 
 /// A refusal. Its text is the answer's `Message`. Clients try codes above 2000 again by themselves,
 /// so there are none.
@@ -29,9 +31,22 @@ pub enum Refusal {
     /// 170: not signed.
     #[error("Missing Signature")]
     MissingSignature,
+    /// 170: the second signature is missing, which this server requires.
+    #[error(
+        "Missing Signature: this server requires the header X-Uimgacc-Signature (v2), which uimgacc sends and the UCloud SDKs do not"
+    )]
+    MissingExact,
     /// 171: signed by somebody else, or changed since.
     #[error("Signature VerifyAC Error")]
     WrongSignature,
+    /// 171: the second signature is too old or too new. Only said to who holds the key.
+    #[error(
+        "Signature VerifyAC Error: the request was signed at a time that differs by {0} s from the server's, {WINDOW} s are allowed: set the clock"
+    )]
+    WrongTime(u64),
+    /// 171: the second signature was used before. Only said to who holds the key.
+    #[error("Signature VerifyAC Error: this request was received before")]
+    Replayed,
     /// 172: nobody has this public key.
     #[error("User Not Exists")]
     UnknownUser,
@@ -49,6 +64,27 @@ pub enum Refusal {
         /// Why.
         why: String,
     },
+    /// 230: the action has no such parameter.
+    #[error("Params [{0}] not available: this action has no such parameter")]
+    UnknownParameter(String),
+    /// 230: a value is too long.
+    #[error("Params [{0}] not available: it is longer than {LONGEST_VALUE} bytes")]
+    TooLong(&'static str),
+    /// 230: a value contains the name of a parameter, see [`crate::recut`].
+    #[error(
+        "Params [{key}] not available: it contains {name:?}, the name of a parameter, so the signature would fit another request as well: choose another value"
+    )]
+    NameInside {
+        /// The parameter.
+        key: &'static str,
+        /// The name in its value.
+        name: &'static str,
+    },
+    /// 230: the signed text has another valid reading, see [`crate::recut`].
+    #[error(
+        "Params [{0}] not available: the signature of this request would fit another request as well, because a value contains names of parameters: choose another value"
+    )]
+    Ambiguous(&'static str),
     /// 292: the key has no rights in any such project.
     #[error("Project [{0}] not exists")]
     NoProject(String),
@@ -95,11 +131,16 @@ impl Refusal {
             Self::Throttled => 153,
             Self::MissingAction => 160,
             Self::UnknownAction(_) => 161,
-            Self::MissingSignature => 170,
-            Self::WrongSignature => 171,
+            Self::MissingSignature | Self::MissingExact => 170,
+            Self::WrongSignature | Self::WrongTime(_) | Self::Replayed => 171,
             Self::UnknownUser => 172,
             Self::Missing(_) => 220,
-            Self::NotAvailable(_) | Self::Rejected { .. } => 230,
+            Self::NotAvailable(_)
+            | Self::Rejected { .. }
+            | Self::UnknownParameter(_)
+            | Self::TooLong(_)
+            | Self::NameInside { .. }
+            | Self::Ambiguous(_) => 230,
             Self::NoProject(_) => 292,
             Self::Denied => 299,
         }

@@ -9,14 +9,18 @@ use crate::parameters::Parameters;
 /// The parameter that has it.
 pub const SIGNATURE: &str = "Signature";
 
+/// What is signed of these parameters, without the private key.
+#[must_use]
+pub fn signed_text(parameters: &Parameters) -> String {
+    let pairs = parameters.iter().filter(|(key, _)| *key != SIGNATURE);
+    pairs.flat_map(|(key, value)| [key, value]).collect()
+}
+
 /// The signature of these parameters by this private key, 40 hex digits.
 #[must_use]
 pub fn sign(parameters: &Parameters, private_key: &str) -> String {
     let mut hash = Sha1::new();
-    for (key, value) in parameters.iter().filter(|(key, _)| *key != SIGNATURE) {
-        hash.update(key);
-        hash.update(value);
-    }
+    hash.update(signed_text(parameters));
     hash.update(private_key);
     let hex = |byte: &u8| [byte >> 4, byte & 15].map(|nibble| char::from_digit(nibble.into(), 16));
     let digest = hash.finalize();

@@ -1,10 +1,11 @@
 //! Requests by HTTP: one POST each, with deadlines, of answers that are bounded.
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Url, redirect};
+use uimgacc_api::exact::{self, Sent};
 use uimgacc_api::refusal::IN_USE;
 
 use crate::answer::{Answer, one_line};
@@ -18,6 +19,8 @@ use crate::settings::Settings;
 const CONNECT: Duration = Duration::from_secs(5);
 /// Until an answer is there, whole.
 const WHOLE: Duration = Duration::from_secs(30);
+/// What the form is.
+const FORM: &str = "application/x-www-form-urlencoded";
 /// The longest answer that is read: some hundred bytes for each of very many images.
 const MAX_BYTES: usize = 16 << 20;
 
@@ -82,16 +85,33 @@ impl Client {
         self.settings.get(Setting::ClusterId).unwrap_or_default()
     }
 
+    /// The second signature; servers that do not know it ignore it.
+    fn stamp(&self, body: &str) -> Result<String, Error> {
+        let sent = Sent {
+            method: "POST",
+            query: "",
+            content_type: FORM,
+            body: body.as_bytes(),
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let nonce = uuid::Uuid::new_v4().into_bytes();
+        let private_key = self.settings.required(Setting::PrivateKey)?;
+        Ok(sent.sign(private_key, now.map_or(0, |now| now.as_secs()), nonce))
+    }
+
     /// Sends a request, once.
     ///
     /// # Errors
     /// [`Error::Unreachable`], [`Error::Foreign`], [`Error::Refused`].
     pub async fn send(&self, request: &Request) -> Result<Response, Error> {
+        let body = request.form(&self.settings)?;
+        let stamp = self.stamp(&body)?;
         let sent = self
             .http
             .post(self.url.clone())
-            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .body(request.form(&self.settings)?)
+            .header(CONTENT_TYPE, FORM)
+            .header(exact::HEADER, stamp)
+            .body(body)
             .send()
             .await;
         let lost = |error: reqwest::Error| Error::Unreachable {

@@ -26,6 +26,9 @@ pub enum Error {
     /// A setting is missing.
     #[error("{key} is not set", key = .0.key())]
     NotSet(Setting),
+    /// The signature would fit another request as well, so whoever hears it could send that one.
+    #[error("the request cannot be signed: {0}")]
+    Unsafe(String),
     /// The configuration file cannot be read or written.
     #[error("cannot {action} {}", path.display())]
     File {
@@ -200,6 +203,7 @@ impl Error {
             Self::NoImage { .. } => "`uimgacc get` lists the images",
             Self::Hidden { .. } => "ask again when that has ended",
             Self::Timeout { .. } => "the work goes on; `uimgacc get` shows how far it is",
+            Self::Unsafe(_) => "choose another name or tag, without the name of a parameter in it",
             Self::CreateFailed { .. }
             | Self::DeleteFailed { .. }
             | Self::Lost(_)
@@ -217,7 +221,8 @@ fn refused(code: i64, message: &str) -> Option<String> {
         130 | 150 => "the service or the cluster does not answer it just now: try again",
         153 => "too many requests: wait a little, then try again",
         160 | 161 => "this service does not know the action: check base_url",
-        170 | 171 => "check private_key: it must be the one of public_key",
+        170 | 171 if message.contains("clock") => "set the clock of this machine",
+        170 | 171 => "check public_key, and private_key: it must be the one of public_key",
         172 => "check public_key: the service does not know it",
         220 | 230 => {
             let parameter = message
@@ -277,6 +282,12 @@ mod tests {
             (161, "Action [X] not found", "base_url", false),
             (170, "Missing Signature", "private_key", false),
             (171, "Signature VerifyAC Error", "private_key", false),
+            (
+                171,
+                "Signature VerifyAC Error: ... set the clock",
+                "clock of this",
+                false,
+            ),
             (172, "User Not Exists", "public_key", false),
             (220, "Missing params [NfsAddr]", "--nfs", false),
             (230, "Params [ClusterId] not available", "cluster_id", false),

@@ -1,7 +1,7 @@
 //! Requests: signed forms. Pure.
 
 use form_urlencoded::Serializer;
-use uimgacc_api::{Parameters, Secret, Verb, signature};
+use uimgacc_api::{Parameters, Secret, Verb, recut, signature};
 
 use crate::error::Error;
 use crate::setting::Setting;
@@ -53,7 +53,8 @@ impl Request {
     /// The body that asks for it, `application/x-www-form-urlencoded`. It holds the password.
     ///
     /// # Errors
-    /// [`Error::NotSet`]: a key or the cluster is missing.
+    /// [`Error::NotSet`]: a key or the cluster is missing. [`Error::Unsafe`]: the signature would fit
+    /// another request as well.
     pub fn form(&self, settings: &Settings) -> Result<String, Error> {
         let mut pairs = vec![
             ("Action", Some(self.verb().name())),
@@ -89,6 +90,9 @@ impl Request {
                 let _ = parameters.add(key.to_owned(), value.to_owned());
             }
         }
+        let is_safe =
+            recut::check(self.verb(), &parameters).and_then(|()| recut::unique(&parameters));
+        is_safe.map_err(|refusal| Error::Unsafe(refusal.to_string()))?;
         let signed = signature::sign(&parameters, settings.required(Setting::PrivateKey)?);
         let mut form = Serializer::new(String::new());
         form.extend_pairs(parameters.iter());
@@ -144,6 +148,23 @@ mod tests {
             }
             let refused = Request::Get.form(&few);
             assert!(matches!(refused, Err(Error::NotSet(setting)) if setting == missing));
+        }
+    }
+
+    #[test]
+    fn what_could_be_cut_otherwise_is_not_signed() {
+        let create = |original: &str| Request::Create {
+            original: original.to_owned(),
+            target: "b.c:5000/x:y".to_owned(),
+        };
+        assert!(create("r/a:1").form(&settings()).is_ok());
+        for original in [
+            "r/a:1ProjectIdorg",
+            "r/a:1PublicKeypublicRegionxTargetImaged",
+        ] {
+            let refused = create(original).form(&settings()).unwrap_err();
+            assert!(matches!(refused, Error::Unsafe(_)), "{refused}");
+            assert!(refused.to_string().contains("[OriginalImage]"), "{refused}");
         }
     }
 

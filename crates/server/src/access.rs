@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 
 use uimgacc_api::action::{Action, Verb, required};
+use uimgacc_api::exact::{Sent, Stamp};
 use uimgacc_api::parameters::Parameters;
+use uimgacc_api::recut;
 use uimgacc_api::refusal::Refusal;
 use uimgacc_api::secret::Secret;
 use uimgacc_api::signature::{SIGNATURE, is_signed_by};
@@ -31,13 +33,45 @@ pub struct Key {
     pub clusters: Option<BTreeSet<String>>,
 }
 
+/// Signatures that every request must have, besides the one in its parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Require {
+    /// The header of [`uimgacc_api::exact`].
+    V2,
+}
+
 /// All that is known of keys and clusters.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
+    /// What requests must have.
+    pub require: Option<Require>,
+    /// Whether unknown public keys get an answer of their own (172).
+    pub reveal_unknown_keys: bool,
     /// Keys, by public key.
     pub keys: BTreeMap<String, Key>,
     /// The project of each cluster, by its ID.
     pub clusters: BTreeMap<String, String>,
+}
+
+/// Who signed a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Signer<'a> {
+    /// The public key.
+    pub public_key: &'a str,
+    key: &'a Key,
+    verb: Verb,
+    /// Time and nonce, where there are any; they are not checked yet.
+    pub stamp: Option<Stamp>,
+}
+
+/// The second signature, as it came.
+#[derive(Debug, Clone, Copy)]
+pub struct Exact<'r> {
+    /// The header; `None` where it cannot be read.
+    pub stamp: Option<Stamp>,
+    /// The request.
+    pub sent: Sent<'r>,
 }
 
 /// A request that may be done.
@@ -50,22 +84,51 @@ pub struct Granted {
 }
 
 impl Access {
-    /// What these parameters ask for, where whoever signed them may have it.
-    ///
-    /// A cluster of another project is told as one that is not there.
+    /// Who signed these parameters, and the request as it was sent where `exact` is there.
     ///
     /// # Errors
-    /// See [`Refusal`]; nothing of clusters is told before the signature was checked.
-    pub fn grant(&self, parameters: &Parameters) -> Result<Granted, Refusal> {
+    /// See [`Refusal`]. An unknown key and a wrong signature get the same answer after the same work.
+    pub fn authenticate<'a>(
+        &'a self,
+        parameters: &Parameters,
+        exact: Option<Exact<'_>>,
+    ) -> Result<Signer<'a>, Refusal> {
         let verb = Verb::of(parameters)?;
         if parameters.get(SIGNATURE).is_none_or(str::is_empty) {
             return Err(Refusal::MissingSignature);
         }
         let public_key = required(parameters, "PublicKey")?;
-        let key = self.keys.get(public_key).ok_or(Refusal::UnknownUser)?;
-        if !is_signed_by(parameters, key.private_key.reveal()) {
-            return Err(Refusal::WrongSignature);
+        if exact.is_none() && self.require == Some(Require::V2) {
+            return Err(Refusal::MissingExact);
         }
+        let known = self.keys.get_key_value(public_key);
+        let private_key = known.map_or(STAND_IN, |(_, key)| key.private_key.reveal());
+        let is_signed = is_signed_by(parameters, private_key)
+            && exact.is_none_or(|exact| {
+                let stamp = exact.stamp.as_ref();
+                stamp.is_some_and(|stamp| exact.sent.is_signed_by(private_key, stamp))
+            });
+        match known {
+            Some((public_key, key)) if is_signed => Ok(Signer {
+                public_key,
+                key,
+                verb,
+                stamp: exact.and_then(|exact| exact.stamp),
+            }),
+            None if self.reveal_unknown_keys => Err(Refusal::UnknownUser),
+            _ => Err(Refusal::WrongSignature),
+        }
+    }
+
+    /// What these parameters ask for, where their signer may have it.
+    ///
+    /// A cluster of another project is told as one that is not there.
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    pub fn grant(&self, signer: Signer<'_>, parameters: &Parameters) -> Result<Granted, Refusal> {
+        recut::check(signer.verb, parameters)?;
+        let key = signer.key;
         let project = key.project(parameters.get("ProjectId").unwrap_or_default())?;
         let cluster = required(parameters, "ClusterId")?;
         let is_theirs = self.clusters.get(cluster).is_some_and(|of| of == project.0)
@@ -76,16 +139,21 @@ impl Access {
         if !is_theirs {
             return Err(Refusal::NotAvailable("ClusterId".to_owned()));
         }
-        let action = Action::parse(verb, parameters)?;
+        let action = Action::parse(signer.verb, parameters)?;
         if project.1 < Right::Write && !action.only_reads() {
             return Err(Refusal::Denied);
         }
+        recut::unique(parameters)?;
         Ok(Granted {
             cluster: cluster.to_owned(),
             action,
         })
     }
 }
+
+/// As long as the private keys that the guide makes; signs for keys that nobody has, so that they take
+/// as long as others.
+const STAND_IN: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 impl Key {
     /// The project that is asked for; without a name the only one.
@@ -131,6 +199,7 @@ mod tests {
             clusters: clusters
                 .map(|(id, project)| (id.to_owned(), project.to_owned()))
                 .into(),
+            ..Access::default()
         }
     }
 
@@ -146,7 +215,9 @@ mod tests {
             let signature = sign(&parameters, private_key);
             parameters.add(SIGNATURE.to_owned(), signature).unwrap();
         }
-        access().grant(&parameters)
+        let access = access();
+        let signer = access.authenticate(&parameters, None)?;
+        access.grant(signer, &parameters)
     }
 
     const GET: &str = "Action=GetUK8SImageAccelerate";
@@ -169,7 +240,8 @@ mod tests {
             (
                 &all.replace("PublicKey=a", "PublicKey=z"),
                 Some("pa"),
-                Refusal::UnknownUser,
+                // As one that somebody has.
+                Refusal::WrongSignature,
             ),
             (&all, Some("pb"), Refusal::WrongSignature),
             (
@@ -185,6 +257,56 @@ mod tests {
         ] {
             assert_eq!(asked(text, private_key), Err(refusal), "{text}");
         }
+    }
+
+    #[test]
+    fn unknown_keys_are_told_where_that_is_asked_for() {
+        let parameters = |private_key: &str| {
+            let mut parameters = Parameters::default();
+            for (key, value) in [("Action", "GetUK8SImageAccelerate"), ("PublicKey", "z")] {
+                parameters.add(key.to_owned(), value.to_owned()).unwrap();
+            }
+            let signature = sign(&parameters, private_key);
+            parameters.add(SIGNATURE.to_owned(), signature).unwrap();
+            parameters
+        };
+        let mut access = access();
+        // Not even who knows the stand-in is let in.
+        for private_key in ["pa", STAND_IN] {
+            let refused = access.authenticate(&parameters(private_key), None);
+            assert_eq!(refused.unwrap_err(), Refusal::WrongSignature);
+        }
+        access.reveal_unknown_keys = true;
+        let refused = access.authenticate(&parameters("pa"), None);
+        assert_eq!(refused.unwrap_err(), Refusal::UnknownUser);
+    }
+
+    #[test]
+    fn the_second_signature_is_checked_where_it_is_there() {
+        let mut parameters = Parameters::default();
+        for (key, value) in [("Action", "GetUK8SImageAccelerate"), ("PublicKey", "a")] {
+            parameters.add(key.to_owned(), value.to_owned()).unwrap();
+        }
+        let signature = sign(&parameters, "pa");
+        parameters.add(SIGNATURE.to_owned(), signature).unwrap();
+        let sent = Sent {
+            method: "POST",
+            query: "",
+            content_type: "",
+            body: b"x",
+        };
+        let stamp = |private_key: &str| Stamp::parse(&sent.sign(private_key, 7, [1; 16]));
+        let mut access = access();
+        for (stamp, is_right) in [(stamp("pa"), true), (stamp("pb"), false), (None, false)] {
+            let signer = access.authenticate(&parameters, Some(Exact { stamp, sent }));
+            match is_right {
+                true => assert_eq!(signer.unwrap().stamp, stamp),
+                false => assert_eq!(signer.unwrap_err(), Refusal::WrongSignature),
+            }
+        }
+        access.require = Some(Require::V2);
+        let refused = access.authenticate(&parameters, None);
+        assert_eq!(refused.unwrap_err(), Refusal::MissingExact);
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use crate::access::{Access, Key, Right};
+use crate::access::{Access, Key, Require, Right};
+use uimgacc_api::recut::name_inside;
 use uimgacc_api::secret::Secret;
 
 /// Where a login of `EnableUK8SImageAccelerate` is for.
@@ -32,6 +33,14 @@ pub enum ConfigError {
     /// A limit that nothing could be done with.
     #[error("limits: {0} must be from 1 to {1}")]
     Limit(&'static str, usize),
+    /// A name that no request could have.
+    #[error("{what} contains {name:?}, the name of a parameter of the API")]
+    NameInside {
+        /// Which name.
+        what: String,
+        /// What it contains.
+        name: &'static str,
+    },
     /// A cluster has two stores.
     #[error("the cluster {0:?} has two stores: give host_path or pvc, not both")]
     OneStore(String),
@@ -68,6 +77,12 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// Without it plain HTTP is spoken: only behind something that ends TLS.
     pub tls: Option<Tls>,
+    /// The signature that every request must have besides UCloud's; none by default.
+    pub require: Option<Require>,
+    /// Answer 172 `User Not Exists`, as UCloud does, where nobody has the public key. By default that is
+    /// answered as a wrong signature.
+    #[serde(default)]
+    pub reveal_unknown_keys: bool,
     /// What one client may take.
     #[serde(default)]
     pub limits: Limits,
@@ -99,6 +114,8 @@ pub struct Limits {
     pub seconds: u16,
     /// Requests a second of one key; twice as many in a burst.
     pub requests_per_second: u32,
+    /// Requests a second of one address that nobody signed; twice as many in a burst.
+    pub wrong_signatures_per_second: u32,
     /// Connections at once; more are closed.
     pub connections: usize,
     /// Connections that are read from at once, which bounds the memory; others wait for their turn.
@@ -130,6 +147,7 @@ impl Default for Limits {
             body_bytes: 16 << 10,
             seconds: 10,
             requests_per_second: 100,
+            wrong_signatures_per_second: 100,
             connections: 20_000,
             active: 1000,
             active_of_one_peer: 500,
@@ -224,6 +242,15 @@ impl Config {
             ] {
                 filled(value, || format!("{what} of cluster {}", number + 1))?;
             }
+            for (what, key, value) in [
+                ("id", "ClusterId", &cluster.id),
+                ("project", "ProjectId", &cluster.project),
+            ] {
+                if let Some(name) = name_inside(key, value) {
+                    let what = format!("{what} of cluster {}", number + 1);
+                    return Err(ConfigError::NameInside { what, name });
+                }
+            }
             if cluster.enable.host_path.is_some() && cluster.enable.pvc.is_some() {
                 return Err(ConfigError::OneStore(cluster.id.clone()));
             }
@@ -263,7 +290,11 @@ impl Config {
         &self,
         read: impl Fn(&PathBuf) -> std::io::Result<String>,
     ) -> Result<Access, ConfigError> {
-        let mut access = Access::default();
+        let mut access = Access {
+            require: self.require,
+            reveal_unknown_keys: self.reveal_unknown_keys,
+            ..Access::default()
+        };
         for key in &self.keys {
             let text = match (&key.private_key, &key.private_key_file) {
                 (Some(text), _) => text.reveal().to_owned(),
@@ -362,6 +393,14 @@ enable = { host_path = "/mnt/store", node_selector = { pool = "gpu" } }
         let config = Config::parse(WHOLE).unwrap();
         assert_eq!(config.limits.requests_per_second, 5);
         assert_eq!(config.limits.body_bytes, Limits::default().body_bytes);
+        assert_eq!((config.require, config.reveal_unknown_keys), (None, false));
+        let strict = format!("require = \"v2\"\nreveal_unknown_keys = true\n{WHOLE}");
+        let strict = Config::parse(&strict)
+            .unwrap()
+            .access(|_| Ok("key".to_owned()))
+            .unwrap();
+        assert_eq!(strict.require, Some(Require::V2));
+        assert!(strict.reveal_unknown_keys);
         assert_eq!(config.clusters[0].registry, UHUB);
         assert_eq!(config.clusters[1].registry, "r.example:5000");
         assert!(!format!("{config:?}").contains("geheim"));
@@ -434,6 +473,16 @@ enable = { host_path = "/mnt/store", node_selector = { pool = "gpu" } }
                 "private_key = \"geheim\"",
                 "private_key = 4711",
                 "line 13: invalid type: integer, expected",
+            ),
+            (
+                "[limits]",
+                "require = \"v3\"\n[limits]",
+                "unknown variant `v3`",
+            ),
+            (
+                "\"uk8s-2\"",
+                "\"uk8s-Region-2\"",
+                "id of cluster 2 contains \"Region\"",
             ),
             (
                 "requests_per_second = 5",

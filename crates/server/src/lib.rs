@@ -13,6 +13,7 @@ pub mod files;
 pub mod health;
 pub mod live;
 pub mod metrics;
+pub mod nonces;
 pub mod perform;
 pub mod rate;
 pub mod serve;

@@ -47,6 +47,8 @@ pub struct Metrics {
     pub waiting: Gauge,
     /// Connections that were closed at once, for there were too many.
     pub turned_away: Counter,
+    /// Requests that nobody signed, beyond what an address may send of them.
+    pub strangers_throttled: Counter,
     /// Lines of the audit log that were left out.
     pub audit_dropped: Counter,
     reachable: Family<OfCluster, Gauge>,
@@ -65,6 +67,7 @@ impl Default for Metrics {
             connections: Gauge::default(),
             waiting: Gauge::default(),
             turned_away: Counter::default(),
+            strangers_throttled: Counter::default(),
             audit_dropped: Counter::default(),
             reachable: Family::default(),
         };
@@ -89,6 +92,11 @@ impl Default for Metrics {
             "connections_turned_away",
             "Connections closed at once because there were too many",
             metrics.turned_away.clone(),
+        );
+        registry.register(
+            "strangers_throttled",
+            "Requests without a right signature beyond what an address may send, which are not in the audit log",
+            metrics.strangers_throttled.clone(),
         );
         registry.register(
             "audit_dropped",

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
@@ -12,14 +12,17 @@ use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use tokio::time::timeout;
 use uimgacc_api::action::Verb;
+use uimgacc_api::exact::{HEADER, Sent, Stamp};
 use uimgacc_api::{Action, Parameters, Refusal};
 
-use crate::access::Granted;
+use crate::access::{Exact, Granted};
 use crate::audit::{Entry, Log};
 use crate::live::Live;
 use crate::metrics::{Answer, Asked, Metrics};
+use crate::nonces::Nonces;
 use crate::perform::{json, perform};
-use crate::rate::Rates;
+use crate::rate::{Rates, Strangers};
+use crate::turns::network;
 
 /// The header that tells clients the ID of their request.
 const REQUEST_ID: &str = "x-ucloud-request-uuid";
@@ -31,6 +34,8 @@ const LONGEST: usize = 300;
 pub struct Service {
     live: RwLock<Arc<Live>>,
     rates: Mutex<Rates>,
+    strangers: Mutex<Strangers>,
+    nonces: Mutex<Nonces>,
     audit: Log,
     /// What is measured.
     pub metrics: Metrics,
@@ -40,8 +45,34 @@ pub struct Service {
 /// A request as far as it was understood.
 struct Heard {
     parameters: Result<Parameters, Refusal>,
+    as_sent: AsSent,
     /// Nothing more can be read from this connection.
     is_last: bool,
+}
+
+/// What the second signature is over.
+#[derive(Debug, Default)]
+struct AsSent {
+    method: Method,
+    query: String,
+    content_type: String,
+    body: Bytes,
+    /// Where there is a header: what it says, if it can be read.
+    stamp: Option<Option<Stamp>>,
+}
+
+impl AsSent {
+    fn exact(&self) -> Option<Exact<'_>> {
+        Some(Exact {
+            stamp: self.stamp?,
+            sent: Sent {
+                method: self.method.as_str(),
+                query: &self.query,
+                content_type: &self.content_type,
+                body: &self.body,
+            },
+        })
+    }
 }
 
 impl Service {
@@ -50,6 +81,10 @@ impl Service {
     pub fn new(live: Live, audit: Log) -> Self {
         Self {
             rates: Mutex::new(Rates::new(live.config.limits.requests_per_second)),
+            strangers: Mutex::new(Strangers::new(
+                live.config.limits.wrong_signatures_per_second,
+            )),
+            nonces: Mutex::default(),
             live: RwLock::new(Arc::new(live)),
             audit,
             metrics: Metrics::default(),
@@ -69,7 +104,9 @@ impl Service {
     /// Works with that from the next request on.
     pub fn replace(&self, live: Live) {
         let rates = Rates::new(live.config.limits.requests_per_second);
-        *self.rates.lock().unwrap_or_else(PoisonError::into_inner) = rates;
+        let strangers = Strangers::new(live.config.limits.wrong_signatures_per_second);
+        *lock(&self.rates) = rates;
+        *lock(&self.strangers) = strangers;
         *self.live.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(live);
     }
 
@@ -108,7 +145,10 @@ impl Service {
         let parameters = asked.parameters;
         let named = parameters.as_ref().ok().and_then(|all| all.get("Action"));
         let named: String = named.unwrap_or_default().chars().take(64).collect();
-        let granted = parameters.and_then(|parameters| self.grant(&live, &parameters, &mut entry));
+        let as_sent = asked.as_sent;
+        let granted =
+            parameters.and_then(|parameters| self.grant(&live, &parameters, &as_sent, &mut entry));
+        drop(as_sent);
         // The parameters are gone by now: a cluster may take its time.
         let done = match granted {
             Ok(granted) => {
@@ -145,6 +185,7 @@ impl Service {
         &self,
         live: &Live,
         parameters: &Parameters,
+        as_sent: &AsSent,
         entry: &mut Entry,
     ) -> Result<Granted, Refusal> {
         if let Ok(verb) = Verb::of(parameters) {
@@ -154,31 +195,41 @@ impl Service {
         if live.access.keys.contains_key(public_key) {
             entry.public_key = Some(public_key.to_owned());
         }
-        let granted = live.access.grant(parameters);
-        let is_theirs = !matches!(
-            granted,
-            Err(Refusal::MissingAction
-                | Refusal::UnknownAction(_)
-                | Refusal::MissingSignature
-                | Refusal::UnknownUser
-                | Refusal::WrongSignature)
-        ) && entry.public_key.is_some();
-        if is_theirs {
-            entry.is_verified = true;
-            let cut = |key: &str| {
-                parameters
-                    .get(key)
-                    .map(|text| text.chars().take(64).collect())
-            };
-            (entry.project, entry.cluster) = (cut("ProjectId"), cut("ClusterId"));
-            let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-            if !rates.take(public_key, Instant::now()) {
-                return Err(Refusal::Throttled);
-            }
+        let signer = match live.access.authenticate(parameters, as_sent.exact()) {
+            Ok(signer) => signer,
+            Err(refusal) => return Err(self.refuse_stranger(refusal, entry)),
+        };
+        entry.is_verified = true;
+        let cut = |key: &str| {
+            parameters
+                .get(key)
+                .map(|text| text.chars().take(64).collect())
+        };
+        (entry.project, entry.cluster) = (cut("ProjectId"), cut("ClusterId"));
+        let is_taken = lock(&self.rates).take(signer.public_key, Instant::now());
+        if !is_taken {
+            return Err(Refusal::Throttled);
         }
-        let granted = granted?;
+        if let Some(stamp) = &signer.stamp {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            let now = now.map_or(0, |now| now.as_secs());
+            lock(&self.nonces).take(signer.public_key, stamp, now)?;
+        }
+        let granted = live.access.grant(signer, parameters)?;
         entry.images = images(&granted.action);
         Ok(granted)
+    }
+
+    /// What is told to who is not known. Who is known is never refused for what others send from the
+    /// same address, which may be that of a proxy.
+    fn refuse_stranger(&self, refusal: Refusal, entry: &Entry) -> Refusal {
+        let is_told = entry
+            .peer
+            .is_none_or(|peer| lock(&self.strangers).take(network(peer), Instant::now()));
+        match is_told {
+            true => refusal,
+            false => Refusal::Throttled,
+        }
     }
 
     fn account(&self, mut entry: Entry, began: Instant) {
@@ -192,6 +243,11 @@ impl Service {
             .seconds
             .get_or_create(&Asked { action })
             .observe(took.as_secs_f64());
+        // Whoever has no key cannot fill the log.
+        if !entry.is_verified && entry.code == Refusal::Throttled.code() {
+            self.metrics.strangers_throttled.inc();
+            return;
+        }
         entry.micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let now = time::OffsetDateTime::now_utc();
         entry.time = now
@@ -201,6 +257,10 @@ impl Service {
             self.metrics.audit_dropped.inc();
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn act(live: &Live, granted: Granted, within: Duration) -> Result<Bytes, Refusal> {
@@ -232,6 +292,7 @@ fn elsewhere(request: &Request<Incoming>) -> Option<Response<Full<Bytes>>> {
 async fn read(request: Request<Incoming>, limit: usize, within: Duration) -> Heard {
     let refused = |what: &str| Heard {
         parameters: Err(Refusal::NotAvailable(what.to_owned())),
+        as_sent: AsSent::default(),
         is_last: true,
     };
     let (parts, body) = request.into_parts();
@@ -249,8 +310,22 @@ async fn read(request: Request<Incoming>, limit: usize, within: Duration) -> Hea
     };
     let kind = parts.headers.get(CONTENT_TYPE);
     let kind = kind.map(|kind| kind.to_str().unwrap_or("not text"));
+    let parameters = Parameters::of_request(query, kind, &body).map_err(Refusal::from);
+    let mut headers = parts.headers.get_all(HEADER).iter();
+    let stamp = headers.next().map(|header| {
+        let text = header.to_str().ok()?;
+        // Two of them could mean two things.
+        headers.next().is_none().then(|| Stamp::parse(text))?
+    });
     Heard {
-        parameters: Parameters::of_request(query, kind, &body).map_err(Refusal::from),
+        as_sent: AsSent {
+            query: query.unwrap_or_default().to_owned(),
+            content_type: kind.unwrap_or_default().to_owned(),
+            method: parts.method,
+            stamp,
+            body,
+        },
+        parameters,
         is_last: false,
     }
 }

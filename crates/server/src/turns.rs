@@ -74,7 +74,7 @@ impl Turns {
 }
 
 /// Who has an address of IPv6 has 64 bits of them.
-fn network(address: IpAddr) -> IpAddr {
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(six) => match six.to_ipv4_mapped() {

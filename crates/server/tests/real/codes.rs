@@ -43,8 +43,8 @@ fn every_code() {
         (
             &[GET, ("PublicKey", "nobody"), ORG_A, ON_A],
             "private-a",
-            172,
-            "User Not Exists",
+            171,
+            "Signature VerifyAC Error",
         ),
         (
             &[GET, A, ORG_A],
@@ -182,7 +182,15 @@ fn the_sdk_reads_refusals() {
         "ClusterId": "uk8s-a", "Empty": "", "List": ["a", "b"], "Number": 42, "Float": 42.5,
         "Whole": 42.0, "Yes": true, "Map": {"a": {"b": 1}}, "中": "文 &=+%",
     });
-    assert_eq!(sdk.invoke(get, &more)["RetCode"], 0);
+    // The signature fits, then a parameter is refused that the action does not have.
+    let refused = sdk.invoke(get, &more);
+    assert_eq!(
+        (&refused["RetCode"], &refused["Message"]),
+        (
+            &json!(230),
+            &json!("Params [Empty] not available: this action has no such parameter")
+        )
+    );
     let wrong = UcloudSdk {
         private_key: "private-b".to_owned(),
         ..sdk.clone()

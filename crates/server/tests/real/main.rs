@@ -13,4 +13,5 @@ mod codes;
 mod configuration;
 mod flood;
 mod hostile;
+mod recut;
 mod stage;
