@@ -35,7 +35,7 @@ pub use intent::clear_gone;
 pub use layout::Layout;
 pub use lease::{Lease, leases, remove_lease, write_lease};
 pub use pack::{PackWriter, PutError};
-pub use path::{FileFacts, StoreFile, StorePath};
+pub use path::{FileFacts, Observer, StoreFile, StorePath};
 pub use reader::{ReadError, StoreReader};
 pub use record::{ChainLayer, ChainRecord, FORMAT_VERSION, ImageRecord, IndexRecord, StoreRecord};
 pub use session::{Session, SessionError, pack_of};

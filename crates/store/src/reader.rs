@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 use uimgacc_types::{ChainId, DiffId, chain_ids};
 
-use crate::path::{StorePath, is_foreign};
+use crate::path::{Observer, StorePath, is_foreign};
 use crate::{ChainRecord, FORMAT_VERSION, ImageRecord, Layout, StoreRecord};
 
 /// No JSON file of a store is longer.
@@ -89,6 +89,13 @@ impl StoreReader {
     #[must_use]
     pub fn acting_as(mut self, actor: &str) -> Self {
         self.layout = self.layout.acting_as(actor);
+        self
+    }
+
+    /// The same with an observer: see [`Layout::observed_by`].
+    #[must_use]
+    pub fn observed_by(mut self, observer: Observer) -> Self {
+        self.layout = self.layout.observed_by(observer);
         self
     }
 
