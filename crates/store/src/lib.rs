@@ -1,6 +1,7 @@
 //! The store: packs, indexes, records, commit, gc, verify.
 
 pub mod acl;
+mod clearing;
 mod commit;
 mod dedup;
 mod delete;
@@ -25,9 +26,10 @@ mod session;
 mod stat;
 mod toc;
 mod verify;
+mod workspace;
 mod writer;
 
-pub use commit::{CommitError, Published};
+pub use commit::CommitError;
 pub use dedup::{PackRef, Placement};
 pub use delete::{DeleteError, delete, holders};
 pub use gc::{Swept, sweep, unique_pack_bytes};
@@ -41,4 +43,5 @@ pub use record::{ChainLayer, ChainRecord, FORMAT_VERSION, ImageRecord, IndexReco
 pub use session::{Session, SessionError, pack_of};
 pub use stat::{Stat, logical_bytes, stat};
 pub use verify::{Problem, Report, verify};
+pub use workspace::Published;
 pub use writer::{InitError, init, prove_writable};

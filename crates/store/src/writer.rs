@@ -80,7 +80,7 @@ pub fn prove_writable(layout: &Layout) -> Result<(), CommitError> {
     let written = write_synced(&path, &[1; 4096]);
     // Left over only where it could not be written whole: the next sweep takes it.
     let _ = path.remove_file();
-    written
+    written.map(|_| ())
 }
 
 /// Makes the store's own directory and those above it: the operator's, not yet the store's.
