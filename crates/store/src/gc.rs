@@ -139,6 +139,8 @@ fn sweep_in(
     swept.held_by = holders_of_retired(reader)?;
     if let Some(workspace) = workspace {
         sweep_temporaries(reader, workspace, now, grace, &mut swept)?;
+        // What it counted is no answer where others worked on the store meanwhile.
+        workspace.check()?;
     }
     Ok(swept)
 }

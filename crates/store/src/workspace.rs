@@ -70,6 +70,14 @@ impl Workspace {
         self.dir.join("intent.json").exists().unwrap_or(false)
     }
 
+    /// Fails where somebody cleared it away: to report that, not to rely on.
+    pub(crate) fn check(&self) -> Result<(), CommitError> {
+        if self.stands() {
+            return Ok(());
+        }
+        Err(self.taken_for_dead())
+    }
+
     fn taken_for_dead(&self) -> CommitError {
         CommitError::TakenForDead {
             dir: self.dir.on_host(),

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod deleting;
+mod fencing;
 mod sessions;
 mod support;
 mod sweeping;
