@@ -14,6 +14,7 @@
 //! Each file goes through gc's own directory, see [`crate::workspace`]: one that was taken for dead
 //! after a standstill removes nothing more.
 
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use uimgacc_types::{ChainId, DiffId, PackId};
@@ -42,12 +43,26 @@ pub struct Swept {
     pub waiting_for: Vec<String>,
     /// Who holds chains that no image needs any more: what they need stays.
     pub held_by: Vec<String>,
+    /// What has a name of the store's but is no file: it is not the store's and stays.
+    pub left_alone: Vec<PathBuf>,
 }
 
 impl Swept {
     fn count(&mut self, file: &Garbage) {
         self.files += 1;
         self.bytes += file.bytes;
+    }
+
+    /// Whether it is a regular file, so that it may go; something else is noted.
+    fn may_go(&mut self, file: &Garbage) -> bool {
+        if !file.is_foreign {
+            return true;
+        }
+        let path = file.path.on_host();
+        if !self.left_alone.contains(&path) {
+            self.left_alone.push(path);
+        }
+        false
     }
 }
 
@@ -56,6 +71,7 @@ struct Garbage {
     path: StorePath,
     bytes: u64,
     modified: Option<SystemTime>,
+    is_foreign: bool,
 }
 
 fn garbage(path: StorePath) -> Garbage {
@@ -63,6 +79,7 @@ fn garbage(path: StorePath) -> Garbage {
     Garbage {
         bytes: facts.map_or(0, |facts| facts.len_bytes),
         modified: facts.map(|facts| facts.modified),
+        is_foreign: facts.is_some_and(|facts| !facts.is_file),
         path,
     }
 }
@@ -109,6 +126,7 @@ fn sweep_in(
     let mut marks = mark(reader, &mut cache)?;
     let (old_chains, young_chains): (Vec<_>, Vec<_>) = unmarked_chains(reader, &marks)?
         .into_iter()
+        .filter(|(_, file)| swept.may_go(file))
         .partition(|(_, file)| is_old(file));
     if let Some(workspace) = workspace {
         for (chain_id, _) in &old_chains {
@@ -129,6 +147,9 @@ fn sweep_in(
         }
     }
     for file in sweepable(reader, &mut marks, is_old)? {
+        if !swept.may_go(&file) {
+            continue;
+        }
         if let Some(workspace) = workspace
             && !remove(workspace, &file.path)?
         {
@@ -357,7 +378,8 @@ fn sweep_temporaries(
         }
     }
     for toc in list_fanned(&reader.layout().directory("packs"), "toc")? {
-        if !has_pack(&toc)? && workspace.remove(&toc)? {
+        let file = garbage(toc);
+        if !has_pack(&file.path)? && swept.may_go(&file) && workspace.remove(&file.path)? {
             swept.files += 1;
         }
     }

@@ -24,6 +24,7 @@ mod repack;
 pub mod rooted;
 mod session;
 mod stat;
+mod strays;
 mod toc;
 mod verify;
 mod workspace;
@@ -35,7 +36,9 @@ pub use delete::{DeleteError, delete, holders};
 pub use gc::{Swept, sweep, unique_pack_bytes};
 pub use intent::clear_gone;
 pub use layout::Layout;
-pub use lease::{Lease, leases, remove_lease, write_lease};
+pub use lease::{
+    DropLeaseError, Lease, LeaseFile, drop_lease, lease_files, leases, remove_lease, write_lease,
+};
 pub use pack::{PackWriter, PutError};
 pub use path::{FileFacts, Observer, StoreFile, StorePath};
 pub use reader::{ReadError, StoreReader};

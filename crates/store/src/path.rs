@@ -99,7 +99,7 @@ pub struct FileFacts {
 
 /// What stands in place of a file of the store.
 #[derive(Debug, thiserror::Error)]
-#[error("it is {0}, where the store has only regular files and directories")]
+#[error("it is {0}, where the store has only regular files and directories: move it away")]
 struct Foreign(&'static str);
 
 /// Whether the error says that something stands there which the store never has.
