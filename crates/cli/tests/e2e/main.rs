@@ -16,4 +16,5 @@ mod mounting;
 mod node;
 mod run;
 mod sharing;
+mod strays;
 mod support;

@@ -4,5 +4,6 @@
 mod deleting;
 mod fencing;
 mod sessions;
+mod strays;
 mod support;
 mod sweeping;
