@@ -1,4 +1,8 @@
 //! The store: packs, indexes, records, commit, gc, verify.
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_methods, reason = "tests look from outside")
+)]
 
 pub mod acl;
 mod clearing;

@@ -355,6 +355,7 @@ impl StorePath {
     }
 
     /// Removes a directory with all that is in it; links in it are removed, not followed.
+    #[expect(clippy::disallowed_methods, reason = "beneath an open directory")]
     pub(crate) fn remove_tree(&self) -> io::Result<()> {
         let (parent, name) = self.place()?;
         self.about_to("remove all of");
@@ -404,6 +405,10 @@ impl StoreFile {
     ///
     /// # Errors
     /// The file system's error.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the very file, by its descriptor"
+    )]
     pub fn open(&self) -> io::Result<File> {
         OpenOptions::new().read(true).open(self.as_path())
     }

@@ -1,5 +1,6 @@
 //! The store on a real folder.
 #![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::disallowed_methods, reason = "a test looks from outside")]
 
 mod deleting;
 mod fencing;
