@@ -182,7 +182,7 @@ where
             assert_clean(&store);
             let Some(dir) = dir else {
                 // It had not yet said that it lives, or was over.
-                outcome.unwrap_or_else(|error| panic!("{at}: {error}"));
+                assert!(outcome.is_ok(), "{at}: {outcome:?}");
                 return false;
             };
             assert!(files(&store) == before, "{at}: the store has changed");

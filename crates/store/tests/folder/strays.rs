@@ -91,7 +91,7 @@ fn a_lease_that_cannot_be_read_keeps_everything_and_is_named() {
             );
         }
         assert!(store.image(GOING).unwrap().is_some());
-        assert_eq!(problems(&store), [path.clone()], "{kind}");
+        assert_eq!(problems(&store), std::slice::from_ref(&path), "{kind}");
         let stat = soon("stat", || stat(&store).unwrap());
         assert_eq!((stat.images, stat.packs, stat.leases), (2, 2, 1), "{kind}");
         assert!(stat.unreadable[0].contains("node-7"), "{kind}");
@@ -238,14 +238,14 @@ fn a_linked_directory_stops_gc_by_its_name_and_nothing_is_behind_it() {
         let fan = match directory {
             "leases" => store.layout().leases().on_host(),
             other => {
-                let free = (0..256u32).map(|byte| {
+                let mut free = (0..256u32).map(|byte| {
                     store
                         .layout()
                         .root()
                         .join(other)
                         .join(format!("{byte:02x}"))
                 });
-                free.filter(|path| !path.exists()).next().unwrap()
+                free.find(|path| !path.exists()).unwrap()
             }
         };
         let _ = std::fs::remove_dir(&fan);
@@ -255,7 +255,7 @@ fn a_linked_directory_stops_gc_by_its_name_and_nothing_is_behind_it() {
         }));
         assert!(refused.contains(&fan.display().to_string()), "{refused}");
         assert!(refused.contains("move it away"), "{refused}");
-        assert_eq!(problems(&store), [fan.clone()]);
+        assert_eq!(problems(&store), std::slice::from_ref(&fan));
         let stat = soon("stat", || stat(&store).unwrap());
         assert_eq!(stat.images, 2);
         // Chains are not counted.
