@@ -4,10 +4,11 @@ mod remote;
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::Args;
 use uimgacc_console::{Printer, bytes};
 use uimgacc_control::{Connect, DeleteRequest};
-use uimgacc_store::DeleteError;
+use uimgacc_store::{DeleteError, ReadError, SessionError};
 
 use crate::arguments::{StoreArgument, WaitArguments};
 use crate::cluster::{Talk, run};
@@ -91,7 +92,17 @@ impl Delete {
             printer.data(&format!("{} is deleted", deleted.target))?;
             return Ok(());
         }
-        let swept = uimgacc_store::sweep(&reader, Duration::ZERO, false)?;
+        let swept = match uimgacc_store::sweep(&reader, Duration::ZERO, false) {
+            // The image is gone, as was asked; what the lease holds is not known and stays.
+            Err(SessionError::Read(error @ ReadError::BrokenLease { .. })) => {
+                printer.data(&format!("{} is deleted", deleted.target))?;
+                printer.say(&format!("its space is not freed: {error}"));
+                return Ok(());
+            }
+            other => other.with_context(|| {
+                format!("{} is deleted, but its space is not freed", deleted.target)
+            })?,
+        };
         printer.data(&format!(
             "{} is deleted, {} freed",
             deleted.target,

@@ -2,6 +2,7 @@
 
 mod gc;
 mod init;
+mod lease;
 mod stat;
 mod verify;
 
@@ -19,6 +20,9 @@ pub(crate) enum Store {
     Verify(verify::Verify),
     /// Remove what no image refers to.
     Gc(gc::Gc),
+    /// Show who uses what of a store, or drop the lease of a holder that is gone.
+    #[command(subcommand)]
+    Lease(lease::Lease),
 }
 
 impl Store {
@@ -28,6 +32,7 @@ impl Store {
             Self::Stat(verb) => verb.run(printer),
             Self::Verify(verb) => verb.run(printer),
             Self::Gc(verb) => verb.run(printer),
+            Self::Lease(verb) => verb.run(printer),
         }
     }
 }

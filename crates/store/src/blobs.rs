@@ -11,7 +11,6 @@
 use serde::{Deserialize, Serialize};
 use uimgacc_types::{DiffId, Digest};
 
-use crate::commit::{publish_json, replace_json};
 use crate::reader::{ReadError, StoreReader, read_json, unreadable};
 use crate::session::{Session, SessionError};
 
@@ -74,16 +73,17 @@ impl Session {
     /// # Errors
     /// The store cannot be written.
     pub fn record_verified(&self, blob: Digest, diff_id: DiffId) -> Result<(), SessionError> {
-        let layout = self.reader().layout();
-        let path = layout.blob(blob);
+        let path = self.reader().layout().blob(blob);
         let record = BlobRecord { blob, diff_id };
         match self.reader().verified_diff_id(blob) {
             Ok(Some(known)) if known == diff_id => {}
             Ok(None) => {
-                publish_json(layout, &path, &record)?;
+                self.workspace().publish_json(&path, &record)?;
             }
             // Damaged, or a lie: what was computed just now takes its place.
-            Ok(Some(_)) | Err(ReadError::Damaged { .. }) => replace_json(layout, &path, &record)?,
+            Ok(Some(_)) | Err(ReadError::Damaged { .. }) => {
+                self.workspace().replace_json(&path, &record)?;
+            }
             Err(error) => return Err(error.into()),
         }
         Ok(())

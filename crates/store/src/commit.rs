@@ -1,9 +1,9 @@
-//! The one way in which files come into the store, and go.
+//! Writing files so that they last, and why that failed.
 //!
-//! A file is written in `tmp/`, synced, renamed to its name, and its folder is synced. Whoever
-//! looks sees the whole file or none. Names of content (layers, indexes, packs) never change
-//! hands: the first to come stays, see [`publish`].
+//! What changes the store goes through [`crate::workspace`]. Here are its parts, and what is written
+//! without an intent: a lease and `store.json` are staged in `tmp/` itself and renamed.
 
+use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
@@ -41,6 +41,26 @@ pub enum CommitError {
         /// The folder.
         dir: PathBuf,
     },
+    /// What a dead process left could not be cleared away, so that process may still change things.
+    #[error(
+        "cannot clear away {dir}, which a process left that gave no sign of life ({who}): make sure that it has ended and remove the directory"
+    )]
+    NotCleared {
+        /// The directory.
+        dir: PathBuf,
+        /// Who left it.
+        who: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Something stands there that the store never has.
+    #[error("{path} is {what}, not a file of the store: move it away and run the command again")]
+    Foreign {
+        /// Where.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
 }
 
 /// What to do about the errors that people meet.
@@ -67,15 +87,6 @@ pub(crate) fn failed(
         path,
         source,
     }
-}
-
-/// Whether a name was free.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Published {
-    /// The file has the name now.
-    New,
-    /// The name was taken; the file that was there stays, the new one is gone.
-    AlreadyThere,
 }
 
 /// Makes the directory of `path` and syncs the directories above that changed.
@@ -110,31 +121,8 @@ pub(crate) fn sync_folder(folder: &StorePath) -> Result<(), CommitError> {
         .map_err(failed("sync the directory", folder))
 }
 
-fn sync_parent(path: &StorePath) -> Result<(), CommitError> {
+pub(crate) fn sync_parent(path: &StorePath) -> Result<(), CommitError> {
     path.parent().map_or(Ok(()), |parent| sync_folder(&parent))
-}
-
-/// Gives the synced file `from` the name `to`, unless that is taken.
-///
-/// Uses a hard link, which fails where the name is taken, on NFS too; file systems without hard
-/// links get a check and a rename.
-pub(crate) fn publish(from: &StorePath, to: &StorePath) -> Result<Published, CommitError> {
-    make_parent(to)?;
-    let file = file_id(from);
-    let outcome = match from.hard_link(to) {
-        Ok(()) => Published::New,
-        Err(_) if is_already(file, to) => Published::New,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Published::AlreadyThere,
-        Err(_) if to.exists().unwrap_or(false) => Published::AlreadyThere,
-        Err(_) => {
-            replace(from, to)?;
-            return Ok(Published::New);
-        }
-    };
-    // Of the other's name it is not known either whether it lasts.
-    sync_parent(to)?;
-    remove_file(from)?;
-    Ok(outcome)
 }
 
 /// Gives the synced file `from` the name `to`, in place of what had it.
@@ -146,69 +134,63 @@ pub(crate) fn replace(from: &StorePath, to: &StorePath) -> Result<(), CommitErro
 }
 
 /// Device and number of an inode.
-type FileId = (u32, u32, u64);
+pub(crate) type FileId = (u32, u32, u64);
 
-fn file_id(path: &StorePath) -> Option<FileId> {
+pub(crate) fn file_id(path: &StorePath) -> Option<FileId> {
     Some(path.facts().ok()?.id)
 }
 
-fn is_already(file: Option<FileId>, to: &StorePath) -> bool {
+pub(crate) fn is_already(file: Option<FileId>, to: &StorePath) -> bool {
     file.is_some() && file_id(to) == file
 }
 
 /// What a rename came to. An NFS client that gets no answer asks again, and a server that did it
 /// the first time then says that there is no such file.
-fn renamed(outcome: io::Result<()>, file: Option<FileId>, to: &StorePath) -> io::Result<()> {
+pub(crate) fn renamed(
+    outcome: io::Result<()>,
+    file: Option<FileId>,
+    to: &StorePath,
+) -> io::Result<()> {
     match outcome {
         Err(error) if error.kind() == io::ErrorKind::NotFound && is_already(file, to) => Ok(()),
         other => other,
     }
 }
 
-/// Writes a record in place of the one before.
-pub(crate) fn replace_json<T: Serialize>(
-    layout: &Layout,
-    path: &StorePath,
-    record: &T,
-) -> Result<(), CommitError> {
-    write_json(layout, path, record, replace)
-}
-
-/// Writes a record unless there is one.
-pub(crate) fn publish_json<T: Serialize>(
-    layout: &Layout,
-    path: &StorePath,
-    record: &T,
-) -> Result<Published, CommitError> {
-    write_json(layout, path, record, publish)
-}
-
-fn write_json<T: Serialize, R>(
-    layout: &Layout,
-    path: &StorePath,
-    record: &T,
-    name: impl FnOnce(&StorePath, &StorePath) -> Result<R, CommitError>,
-) -> Result<R, CommitError> {
+/// A record as it stands in `path`.
+pub(crate) fn encode<T: Serialize>(path: &StorePath, record: &T) -> Result<Vec<u8>, CommitError> {
     let mut text = serde_json::to_vec_pretty(record).map_err(|source| CommitError::Encode {
         path: path.on_host(),
         source,
     })?;
     text.push(b'\n');
+    Ok(text)
+}
+
+/// Writes a record in place of the one before, by who has no intent: `store.json` and leases.
+pub(crate) fn replace_json<T: Serialize>(
+    layout: &Layout,
+    path: &StorePath,
+    record: &T,
+) -> Result<(), CommitError> {
+    let text = encode(path, record)?;
     let id = machine::random_id().map_err(failed("name a temporary file for", path))?;
     let temporary = layout.tmp().join(format!("record-{id}"));
     make_parent(&temporary)?;
-    let written = write_synced(&temporary, &text).and_then(|()| name(&temporary, path));
+    let written = write_synced(&temporary, &text).and_then(|_| replace(&temporary, path));
     if written.is_err() {
-        // What is left in tmp/ is swept by gc; the first error is the one to tell.
+        // What is left in tmp/ is swept by gc; the first error is the one to report.
         let _ = temporary.remove_file();
     }
     written
 }
 
-pub(crate) fn write_synced(path: &StorePath, bytes: &[u8]) -> Result<(), CommitError> {
+/// Writes a new file and syncs it; gives it, open.
+pub(crate) fn write_synced(path: &StorePath, bytes: &[u8]) -> Result<File, CommitError> {
     let mut file = path.create_new().map_err(failed("create", path))?;
     file.write_all(bytes).map_err(failed("write", path))?;
-    file.sync_all().map_err(failed("sync", path))
+    file.sync_all().map_err(failed("sync", path))?;
+    Ok(file)
 }
 
 /// Removes a file; says whether it was there.
@@ -234,28 +216,6 @@ mod tests {
         let path = layout.directory(name);
         std::fs::write(path.on_host(), text).unwrap();
         path
-    }
-
-    #[test]
-    fn a_taken_name_stays() {
-        let (_folder, layout) = store();
-        let first = file(&layout, "first", "first");
-        let second = file(&layout, "second", "second");
-        let to = layout.directory("a/b/name");
-        assert_eq!(publish(&first, &to).unwrap(), Published::New);
-        assert_eq!(publish(&second, &to).unwrap(), Published::AlreadyThere);
-        assert!(!first.exists().unwrap() && !second.exists().unwrap());
-        assert_eq!(to.read(9).unwrap(), b"first");
-    }
-
-    #[test]
-    fn a_link_that_was_made_at_the_first_asking_is_ours() {
-        let (_folder, layout) = store();
-        let from = file(&layout, "from", "x");
-        let to = layout.directory("to");
-        from.hard_link(&to).unwrap();
-        assert_eq!(publish(&from, &to).unwrap(), Published::New);
-        assert!(!from.exists().unwrap() && to.exists().unwrap());
     }
 
     #[test]

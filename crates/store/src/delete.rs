@@ -3,17 +3,21 @@
 //! Two phases: the record and the chains that only this image has go first, so that no node starts
 //! another container from them; then leases are looked at once more, and if a node took one
 //! meanwhile, all of it comes back. The space goes with a sweep, which looks at the leases again.
+//!
+//! All of it goes through delete's own directory, also beside a living session: one that was taken
+//! for dead after a standstill changes nothing more (see [`crate::workspace`]).
 
 use std::collections::HashSet;
 
 use uimgacc_types::{ChainId, chain_ids};
 
-use crate::commit::{publish_json, remove_file};
 use crate::exclusive::{Attempt, Exclusive};
-use crate::gc::retire;
+use crate::gc::keep_retired;
+use crate::path::StorePath;
 use crate::reader::ReadError;
 use crate::session::SessionError;
-use crate::{ChainRecord, ImageRecord, StoreReader, leases};
+use crate::workspace::Workspace;
+use crate::{ImageRecord, StoreReader, leases};
 
 /// Why an image was not deleted.
 #[derive(Debug, thiserror::Error)]
@@ -68,33 +72,73 @@ pub fn delete(reader: &StoreReader, target: &str, force: bool) -> Result<ImageRe
     };
     // Whoever is refused anyhow makes nobody wait.
     find()?;
-    let layout = reader.layout();
-    let attempt = Exclusive::acquire(layout)?;
+    let (intent, chains_go) = match Exclusive::acquire(reader.layout())? {
+        Attempt::Alone(Exclusive(intent)) => (intent, true),
+        Attempt::Busy { intent, .. } => (intent, false),
+    };
+    let workspace = intent.workspace();
     let (image, own) = find()?;
-    remove_file(&layout.image(&image.target)).map_err(SessionError::from)?;
-    let mut taken: Vec<ChainRecord> = Vec::new();
-    if matches!(attempt, Attempt::Alone(_)) {
-        for chain in own.iter().rev() {
-            taken.extend(reader.chain(*chain)?);
-            if force {
-                // Leases count no more: nothing is kept for them.
-                remove_file(&layout.chain(*chain)).map_err(SessionError::from)?;
-                remove_file(&layout.retired_chain(*chain)).map_err(SessionError::from)?;
-            } else {
-                retire(reader, *chain)?;
+    let going = if chains_go { own.as_slice() } else { &[] };
+    delete_in(reader, workspace, &image, &own, going, force).map_err(|error| match error {
+        DeleteError::Store(error) => DeleteError::Store(workspace.explain(error)),
+        refused => refused,
+    })?;
+    Ok(image)
+}
+
+/// Deletes an image, whose own chains are `own`, and the chains `going` through the own directory. The removal of the image's record
+/// is the deletion: what is cut short before it changed nothing that anybody sees, and what is cut
+/// short after it is completed by gc, which keeps what a lease names.
+fn delete_in(
+    reader: &StoreReader,
+    workspace: &Workspace,
+    image: &ImageRecord,
+    own: &[ChainId],
+    going: &[ChainId],
+    force: bool,
+) -> Result<(), DeleteError> {
+    let layout = reader.layout();
+    let stored = SessionError::from;
+    let path = layout.image(&image.target);
+    // All that may have to come back is written beforehand: then it takes no space and cannot fail
+    // halfway. Copies, as the records themselves must be unlinked before leases are read again (see
+    // `keep_retired`).
+    let copy = workspace.stage_json(&path, image).map_err(stored)?;
+    let mut copies: Vec<(StorePath, StorePath)> = vec![(copy, path.clone())];
+    if !force {
+        for chain in going {
+            if let Some(record) = keep_retired(reader, workspace, *chain)? {
+                let path = layout.chain(*chain);
+                let copy = workspace.stage_json(&path, &record).map_err(stored)?;
+                copies.push((copy, path));
             }
         }
     }
-    let holders = holders(reader, &own)?;
-    if force || holders.is_empty() {
-        return Ok(image);
+    workspace.remove(&path).map_err(stored)?;
+    // The longest first: no chain is without its prefixes.
+    for chain in going.iter().rev() {
+        workspace.remove(&layout.chain(*chain)).map_err(stored)?;
+        if force {
+            // Leases count no more: nothing is kept for them.
+            workspace
+                .remove(&layout.retired_chain(*chain))
+                .map_err(stored)?;
+        }
     }
-    for record in taken.iter().rev() {
-        publish_json(layout, &layout.chain(record.chain_id), record).map_err(SessionError::from)?;
+    if force {
+        return Ok(());
     }
-    publish_json(layout, &layout.image(&image.target), &image).map_err(SessionError::from)?;
+    let holders = holders(reader, own)?;
+    if holders.is_empty() {
+        return Ok(());
+    }
+    // Chains from the shortest on, the image that needs them last.
+    copies.rotate_left(1);
+    for (copy, path) in copies {
+        workspace.publish(&copy, &path).map_err(stored)?;
+    }
     Err(DeleteError::InUse {
-        target: image.target,
+        target: image.target.clone(),
         holders,
     })
 }

@@ -1,14 +1,14 @@
 //! Keeping apart who adds to the store (sessions) and who takes from it (gc, delete).
 //!
 //! Guarantees: while an [`Exclusive`] is held no session reads the store or counts on anything in
-//! it, and no other gc runs. Whoever dies gives way: see [`crate::intent`] for who counts as dead.
+//! it, and no other gc runs. Whoever dies gives way: see [`crate::intent`] for who counts as dead. It is
+//! cleared away completely before anybody goes on without it, so this holds also where the dead one
+//! only stood still: it changes nothing any more ([`crate::workspace`]).
 
 use std::time::{Duration, Instant};
 
 use crate::Layout;
-use crate::commit::CommitError;
-use crate::intent::{self, FoundIntent, Intent, Role};
-use crate::reader::ReadError;
+use crate::intent::{FoundIntent, Intent, Role, clear_dead};
 use crate::session::SessionError;
 
 /// How long gc waits for another gc.
@@ -19,18 +19,20 @@ const POLL: Duration = Duration::from_millis(100);
 
 /// The word of the only gc, no session living. Given up when dropped.
 #[derive(Debug)]
-pub(crate) struct Exclusive {
-    intent: Intent,
-    checked: Instant,
-}
+pub(crate) struct Exclusive(pub(crate) Intent);
 
 /// Whether a store could be had alone.
 #[derive(Debug)]
 pub(crate) enum Attempt {
     /// Nobody else works on it, and nobody begins to.
     Alone(Exclusive),
-    /// Who lives, for people.
-    Busy(Vec<String>),
+    /// Others live.
+    Busy {
+        /// Who, for people.
+        who: Vec<String>,
+        /// One's own word: it stands among theirs and keeps nobody out, but fences.
+        intent: Intent,
+    },
 }
 
 impl Exclusive {
@@ -45,23 +47,22 @@ impl Exclusive {
         loop {
             let (sessions, others): (Vec<_>, Vec<_>) = living(layout)?
                 .into_iter()
-                .filter(|found| found.dir != *intent.dir())
+                .filter(|found| found.dir != *intent.workspace().dir())
                 .partition(|found| found.role == Role::Create);
             if !sessions.is_empty() {
-                return Ok(Attempt::Busy(names(sessions)));
+                let who = names(sessions);
+                return Ok(Attempt::Busy { who, intent });
             }
             if others.is_empty() {
-                return Ok(Attempt::Alone(Self {
-                    intent,
-                    checked: Instant::now(),
-                }));
+                return Ok(Attempt::Alone(Self(intent)));
             }
             if start.elapsed() >= patience {
-                return Ok(Attempt::Busy(names(others)));
+                let who = names(others);
+                return Ok(Attempt::Busy { who, intent });
             }
             if others
                 .iter()
-                .any(|other| other.dir.name() < intent.dir().name())
+                .any(|other| other.dir.name() < intent.workspace().dir().name())
             {
                 // Of two that begin at once the one with the lesser name stays.
                 drop(intent);
@@ -72,26 +73,12 @@ impl Exclusive {
             }
         }
     }
-
-    /// To be asked before something goes: fails where the word was taken away meanwhile, as after
-    /// a standstill of many minutes.
-    pub(crate) fn check(&mut self) -> Result<(), CommitError> {
-        if self.checked.elapsed() < Duration::from_secs(1) {
-            return Ok(());
-        }
-        self.checked = Instant::now();
-        if self.intent.stands() {
-            return Ok(());
-        }
-        Err(CommitError::TakenForDead {
-            dir: self.intent.dir().on_host(),
-        })
-    }
 }
 
-fn living(layout: &Layout) -> Result<Vec<FoundIntent>, ReadError> {
-    let mut found = intent::found(layout)?;
-    found.retain(|found| found.alive && found.role != Role::Starting);
+/// Who lives; who is dead is cleared away. Who starts looks for others only later.
+fn living(layout: &Layout) -> Result<Vec<FoundIntent>, SessionError> {
+    let mut found = clear_dead(layout)?;
+    found.retain(|found| found.role != Role::Starting);
     Ok(found)
 }
 
@@ -139,18 +126,17 @@ mod tests {
     fn gc_gives_way_to_sessions_and_to_another_gc() {
         let (_folder, layout) = store();
         let session = Intent::declare(&layout, Role::Create).unwrap();
-        let Attempt::Busy(who) = Exclusive::acquire(&layout).unwrap() else {
+        let Attempt::Busy { who, .. } = Exclusive::acquire(&layout).unwrap() else {
             panic!("a session lives");
         };
         assert_eq!(who.len(), 1);
         drop(session);
-        let Attempt::Alone(mut first) = Exclusive::acquire(&layout).unwrap() else {
+        let Attempt::Alone(first) = Exclusive::acquire(&layout).unwrap() else {
             panic!("nobody lives");
         };
-        first.check().unwrap();
         let second = Exclusive::acquire_within(&layout, Duration::from_millis(300)).unwrap();
-        assert!(matches!(second, Attempt::Busy(_)));
-        drop(first);
+        assert!(matches!(second, Attempt::Busy { .. }));
+        drop((first, second));
         assert!(matches!(
             Exclusive::acquire(&layout).unwrap(),
             Attempt::Alone(_)
@@ -173,7 +159,7 @@ mod tests {
         let session = waiting.join().unwrap();
         assert!(matches!(
             Exclusive::acquire(&layout).unwrap(),
-            Attempt::Busy(_)
+            Attempt::Busy { .. }
         ));
         drop(session);
     }
@@ -200,13 +186,29 @@ mod tests {
     }
 
     #[test]
-    fn a_word_that_was_cleared_away_is_noticed() {
+    fn nobody_goes_on_beside_what_a_dead_one_left() {
         let (_folder, layout) = store();
-        let Attempt::Alone(mut alone) = Exclusive::acquire(&layout).unwrap() else {
-            panic!("nobody lives");
+        std::fs::create_dir_all(layout.tmp().on_host()).unwrap();
+        // Its pid is that of nobody; a gc and a session each find it only after they began.
+        let record = |host: &str| {
+            format!(
+                r#"{{"host":"{host}","boot_id":"","pid_namespace":"","pid":1,"process_start":1,"started":"s"}}"#
+            )
         };
-        alone.intent.dir().remove_tree().unwrap();
-        alone.checked = Instant::now() - Duration::from_secs(5);
-        assert!(alone.check().is_err());
+        let long_ago = std::time::SystemTime::now() - Duration::from_secs(601);
+        let attempts: [(_, &dyn Fn()); 2] = [
+            ("gc-0", &|| wait_for_gc(&layout).unwrap()),
+            ("create-0", &|| drop(Exclusive::acquire(&layout).unwrap())),
+        ];
+        for (name, attempt) in attempts {
+            let dir = layout.tmp().join(name);
+            dir.create_directory().unwrap();
+            let path = dir.join("intent.json").on_host();
+            std::fs::write(&path, record("elsewhere")).unwrap();
+            let file = std::fs::File::options().write(true).open(path).unwrap();
+            file.set_modified(long_ago).unwrap();
+            attempt();
+            assert_eq!(layout.tmp().list().unwrap(), Vec::new());
+        }
     }
 }

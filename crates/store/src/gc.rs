@@ -10,17 +10,22 @@
 //! 3. The rest goes: retired records, flattened indexes, layer indexes, tables, packs.
 //!
 //! What is young stays, with all that it names.
+//!
+//! Each file goes through gc's own directory, see [`crate::workspace`]: one that was taken for dead
+//! after a standstill removes nothing more.
 
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use uimgacc_types::{ChainId, DiffId, PackId};
 
-use crate::commit::{remove_file, replace, replace_json};
 use crate::exclusive::{Attempt, Exclusive};
+use crate::index_file::MAX_INDEX_BYTES;
 use crate::marks::{IndexPacks, Marks, id_of, mark};
 use crate::path::StorePath;
 use crate::reader::{ReadError, list, list_fanned, read_json, unreadable};
 use crate::session::SessionError;
+use crate::workspace::Workspace;
 use crate::{BlobRecord, ChainRecord, ImageRecord, StoreReader, intent};
 
 /// Between retiring a chain and reading the leases once more: for nodes that tell a lease only
@@ -38,12 +43,26 @@ pub struct Swept {
     pub waiting_for: Vec<String>,
     /// Who holds chains that no image needs any more: what they need stays.
     pub held_by: Vec<String>,
+    /// What has a name of the store's but is no file: it is not the store's and stays.
+    pub left_alone: Vec<PathBuf>,
 }
 
 impl Swept {
     fn count(&mut self, file: &Garbage) {
         self.files += 1;
         self.bytes += file.bytes;
+    }
+
+    /// Whether it is a regular file, so that it may go; something else is noted.
+    fn may_go(&mut self, file: &Garbage) -> bool {
+        if !file.is_foreign {
+            return true;
+        }
+        let path = file.path.on_host();
+        if !self.left_alone.contains(&path) {
+            self.left_alone.push(path);
+        }
+        false
     }
 }
 
@@ -52,6 +71,7 @@ struct Garbage {
     path: StorePath,
     bytes: u64,
     modified: Option<SystemTime>,
+    is_foreign: bool,
 }
 
 fn garbage(path: StorePath) -> Garbage {
@@ -59,6 +79,7 @@ fn garbage(path: StorePath) -> Garbage {
     Garbage {
         bytes: facts.map_or(0, |facts| facts.len_bytes),
         modified: facts.map(|facts| facts.modified),
+        is_foreign: facts.is_some_and(|facts| !facts.is_file),
         path,
     }
 }
@@ -70,18 +91,31 @@ fn garbage(path: StorePath) -> Garbage {
 /// # Errors
 /// The file system's error, or damage in what must be read to know what is in use.
 pub fn sweep(reader: &StoreReader, grace: Duration, dry_run: bool) -> Result<Swept, SessionError> {
+    if dry_run {
+        return sweep_in(reader, None, grace);
+    }
+    match Exclusive::acquire(reader.layout())? {
+        Attempt::Alone(Exclusive(intent)) => {
+            let workspace = intent.workspace();
+            sweep_in(reader, Some(workspace), grace).map_err(|error| workspace.explain(error))
+        }
+        Attempt::Busy { who, .. } => Ok(Swept {
+            waiting_for: who,
+            ..Swept::default()
+        }),
+    }
+}
+
+/// Sweeps through the own directory, or only says what would go.
+fn sweep_in(
+    reader: &StoreReader,
+    workspace: Option<&Workspace>,
+    grace: Duration,
+) -> Result<Swept, SessionError> {
     let layout = reader.layout();
     let mut swept = Swept::default();
-    let mut alone = None;
-    if !dry_run {
-        match Exclusive::acquire(layout)? {
-            Attempt::Alone(exclusive) => alone = Some(exclusive),
-            Attempt::Busy(who) => {
-                swept.waiting_for = who;
-                return Ok(swept);
-            }
-        }
-        put_back(reader)?;
+    if let Some(workspace) = workspace {
+        put_back(reader, workspace)?;
     }
     let now = intent::server_now(layout).unwrap_or_else(SystemTime::now);
     let is_old = |file: &Garbage| {
@@ -92,18 +126,20 @@ pub fn sweep(reader: &StoreReader, grace: Duration, dry_run: bool) -> Result<Swe
     let mut marks = mark(reader, &mut cache)?;
     let (old_chains, young_chains): (Vec<_>, Vec<_>) = unmarked_chains(reader, &marks)?
         .into_iter()
+        .filter(|(_, file)| swept.may_go(file))
         .partition(|(_, file)| is_old(file));
-    if dry_run {
+    if let Some(workspace) = workspace {
+        for (chain_id, _) in &old_chains {
+            keep_retired(reader, workspace, *chain_id)?;
+            workspace.remove(&layout.chain(*chain_id))?;
+        }
+        forget_lost_indexes(reader, workspace, &marks)?;
+        settle(reader)?;
+        marks = mark(reader, &mut cache)?;
+    } else {
         for (_, file) in &old_chains {
             swept.count(file);
         }
-    } else {
-        for (chain_id, _) in &old_chains {
-            retire(reader, *chain_id)?;
-        }
-        forget_lost_indexes(reader, &marks)?;
-        settle(reader)?;
-        marks = mark(reader, &mut cache)?;
     }
     for (chain_id, _) in young_chains {
         if let Some(record) = reader.chain(chain_id)? {
@@ -111,17 +147,21 @@ pub fn sweep(reader: &StoreReader, grace: Duration, dry_run: bool) -> Result<Swe
         }
     }
     for file in sweepable(reader, &mut marks, is_old)? {
-        if let Some(alone) = &mut alone {
-            alone.check()?;
-            if !remove(&file.path)? {
-                continue;
-            }
+        if !swept.may_go(&file) {
+            continue;
+        }
+        if let Some(workspace) = workspace
+            && !remove(workspace, &file.path)?
+        {
+            continue;
         }
         swept.count(&file);
     }
     swept.held_by = holders_of_retired(reader)?;
-    if alone.is_some() {
-        sweep_temporaries(reader, now, grace, &mut swept)?;
+    if let Some(workspace) = workspace {
+        sweep_temporaries(reader, workspace, now, grace, &mut swept)?;
+        // What it counted is no answer where others worked on the store meanwhile.
+        workspace.check()?;
     }
     Ok(swept)
 }
@@ -141,27 +181,33 @@ fn unmarked_chains(
     Ok(found)
 }
 
-/// Takes a chain's record away, so that nodes find it no more, and keeps a copy for those that
-/// have it already.
+/// Writes the copy of a chain's record that is kept for nodes that have it already. The record may be
+/// removed then: first the copy, so that a crash in between loses nothing.
 ///
-/// A new file and a removal, no rename: an NFS client that has looked the name up before asks the
-/// server for the file at each opening, and that must say that the file is gone.
-pub(crate) fn retire(reader: &StoreReader, chain_id: ChainId) -> Result<(), SessionError> {
-    let layout = reader.layout();
-    match reader.chain(chain_id) {
-        Ok(Some(mut record)) => {
-            // One that was retired before may still be leased as it was then.
-            if let Some(older) = reader.retired_chain(chain_id)? {
-                add_packs(&mut record, older);
-            }
-            replace_json(layout, &layout.retired_chain(chain_id), &record)?;
+/// A new file and a removal, no rename of the record: an NFS client that has looked the name up before
+/// asks the server for the file at each opening, and that must say that the file is gone. For the
+/// same reason leases are read only once the record is unlinked, not merely moved.
+pub(crate) fn keep_retired(
+    reader: &StoreReader,
+    workspace: &Workspace,
+    chain_id: ChainId,
+) -> Result<Option<ChainRecord>, SessionError> {
+    let record = match reader.chain(chain_id) {
+        Ok(Some(record)) => record,
+        Ok(None) => return Ok(None),
+        Err(error @ ReadError::Damaged { .. }) => {
+            tracing::warn!("{error}");
+            return Ok(None);
         }
-        Ok(None) => {}
-        Err(error @ ReadError::Damaged { .. }) => tracing::warn!("{error}"),
         Err(error) => return Err(error.into()),
+    };
+    let mut kept = record.clone();
+    // One that was retired before may still be leased as it was then.
+    if let Some(older) = reader.retired_chain(chain_id)? {
+        add_packs(&mut kept, older);
     }
-    remove_file(&layout.chain(chain_id))?;
-    Ok(())
+    workspace.replace_json(&reader.layout().retired_chain(chain_id), &kept)?;
+    Ok(Some(record))
 }
 
 fn add_packs(record: &mut ChainRecord, older: ChainRecord) {
@@ -180,7 +226,11 @@ fn add_packs(record: &mut ChainRecord, older: ChainRecord) {
 
 /// Records that stay but name a flattened index that is gone name none from now on: such an index
 /// is made again by the next `create`.
-fn forget_lost_indexes(reader: &StoreReader, marks: &Marks) -> Result<(), SessionError> {
+fn forget_lost_indexes(
+    reader: &StoreReader,
+    workspace: &Workspace,
+    marks: &Marks,
+) -> Result<(), SessionError> {
     let layout = reader.layout();
     let mut lost = marks.indexes.clone();
     for path in list_fanned(&layout.directory("indexes"), "erofs")? {
@@ -194,7 +244,7 @@ fn forget_lost_indexes(reader: &StoreReader, marks: &Marks) -> Result<(), Sessio
                 index: None,
                 ..record
             };
-            replace_json(layout, &layout.chain(*chain_id), &record)?;
+            workspace.replace_json(&layout.chain(*chain_id), &record)?;
         }
     }
     Ok(())
@@ -289,21 +339,24 @@ fn sweepable(
 }
 
 /// Removes a file; of a pack its table first, so that no table is ever without its pack.
-fn remove(path: &StorePath) -> Result<bool, SessionError> {
+fn remove(workspace: &Workspace, path: &StorePath) -> Result<bool, SessionError> {
     if path.has_suffix("pack") {
-        remove_file(&path.with_suffix("toc"))?;
+        workspace.remove(&path.with_suffix("toc"))?;
     }
-    Ok(remove_file(path)?)
+    Ok(workspace.remove(path)?)
 }
 
 /// Puts back tables that a gc of version 0.1 took away and did not come to sweep.
-fn put_back(reader: &StoreReader) -> Result<(), SessionError> {
+fn put_back(reader: &StoreReader, workspace: &Workspace) -> Result<(), SessionError> {
     for doomed in list_fanned(&reader.layout().directory("packs"), "doomed")? {
         if has_pack(&doomed)? {
-            replace(&doomed, &doomed.with_suffix("toc"))?;
-        } else {
-            remove_file(&doomed)?;
+            // A copy goes out of the own directory before the table goes into it: cut short in
+            // between, none is lost.
+            let bytes = doomed.read(MAX_INDEX_BYTES).map_err(unreadable(&doomed))?;
+            let table = doomed.with_suffix("toc");
+            workspace.replace(&workspace.stage(&bytes, &table)?, &table)?;
         }
+        workspace.remove(&doomed)?;
     }
     Ok(())
 }
@@ -321,6 +374,7 @@ fn is_file(path: &StorePath) -> bool {
 /// Loose files in `tmp/` (records that were never renamed) and orphaned tables.
 fn sweep_temporaries(
     reader: &StoreReader,
+    workspace: &Workspace,
     now: SystemTime,
     grace: Duration,
     swept: &mut Swept,
@@ -331,12 +385,13 @@ fn sweep_temporaries(
         let is_old = file
             .modified
             .is_some_and(|modified| now.duration_since(modified).unwrap_or_default() >= grace);
-        if is_file(&file.path) && is_old && remove_file(&file.path)? {
+        if is_file(&file.path) && is_old && workspace.remove(&file.path)? {
             swept.count(&file);
         }
     }
     for toc in list_fanned(&reader.layout().directory("packs"), "toc")? {
-        if !has_pack(&toc)? && remove_file(&toc)? {
+        let file = garbage(toc);
+        if !has_pack(&file.path)? && swept.may_go(&file) && workspace.remove(&file.path)? {
             swept.files += 1;
         }
     }

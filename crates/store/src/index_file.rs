@@ -4,7 +4,7 @@ use uimgacc_erofs::tree::Tree;
 use uimgacc_types::{Digest, PackId};
 
 use crate::path::StorePath;
-use crate::reader::{ReadError, list_fanned, there, unreadable};
+use crate::reader::{OnError, ReadError, scan_fanned, there, unreadable};
 use crate::session::SessionError;
 use crate::toc::{self, Toc};
 use crate::{Layout, StoreReader};
@@ -19,8 +19,16 @@ const DOOMED: &str = "doomed";
 ///
 /// A damaged table is told and passed over: what is in its pack is then simply written again.
 pub(crate) fn read_tocs(reader: &StoreReader) -> Result<Vec<(PackId, Toc)>, ReadError> {
+    scan_tocs(reader, &mut Err)
+}
+
+/// The same of the directories that can be read.
+pub(crate) fn scan_tocs(
+    reader: &StoreReader,
+    on_error: OnError<'_>,
+) -> Result<Vec<(PackId, Toc)>, ReadError> {
     let mut tocs = Vec::new();
-    for path in list_fanned(&reader.layout().directory("packs"), "toc")? {
+    for path in scan_fanned(&reader.layout().directory("packs"), "toc", on_error)? {
         match read_toc(&path) {
             Ok(Some((id, toc))) if has_pack(reader.layout(), id, &toc) => tocs.push((id, toc)),
             Ok(Some((id, _))) => {

@@ -5,12 +5,13 @@
 //! same way. Each makes its own first and looks for the others' then, so at least one of two sees
 //! the other: gc gives way to sessions, sessions wait for gc (see [`crate::exclusive`]).
 //!
-//! Dead is: the process is gone (same boot and pid namespace), or the file's time stood still for ten
-//! minutes by the file server's clock. What has not yet said who it is, which takes a moment, is dead
+//! Dead is: the process is gone (same machine, boot and pid namespace), or the file's time stood still
+//! for ten minutes by the file server's clock. Who is dead is cleared away ([`crate::clearing`]) by
+//! whoever needs to know that it does nothing any more: before a session counts on anything, and before
+//! gc decides anything. What has not yet said who it is, which takes a moment, is dead
 //! after 30 seconds, and fails when it goes on. Who knows more, as an agent of Kubernetes does of its Pods,
 //! need not wait for that: [`clear_gone`].
 
-use std::io::Write as _;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -18,9 +19,12 @@ use std::time::Duration;
 use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
 use serde::{Deserialize, Serialize};
 
-use crate::commit::{CommitError, failed, make_folder, replace, sync_folder};
+use crate::clearing::{OVER, clear, clear_away};
+use crate::commit::{CommitError, encode, failed, make_folder, replace, sync_folder, write_synced};
 use crate::path::StorePath;
 use crate::reader::{ReadError, list, read_json};
+use crate::session::SessionError;
+use crate::workspace::Workspace;
 use crate::{Layout, machine};
 
 const BEAT: Duration = Duration::from_secs(10);
@@ -53,6 +57,9 @@ impl Role {
 #[derive(Debug, Serialize, Deserialize)]
 struct IntentRecord {
     host: String,
+    /// As in leases; `None` where the machine has none, and in records of version 0.3 and before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    machine: Option<String>,
     boot_id: String,
     /// Pids mean something only inside their namespace.
     pid_namespace: String,
@@ -64,49 +71,74 @@ struct IntentRecord {
     actor: Option<String>,
 }
 
-/// The word of a living session or gc. Dropping it removes its folder with all that is in it.
+impl IntentRecord {
+    fn of_this_process(actor: Option<&str>) -> Self {
+        let pid = std::process::id();
+        Self {
+            host: machine::host_name(),
+            machine: machine::machine_id(),
+            boot_id: machine::boot_id(),
+            pid_namespace: machine::pid_namespace(),
+            pid,
+            process_start: machine::process_start(pid).unwrap_or_default(),
+            started: machine::rfc3339_now(),
+            actor: actor.map(str::to_owned),
+        }
+    }
+
+    /// Whether its pid is one of those that `own` sees: what a machine cannot tell of itself never
+    /// makes two of them one.
+    fn is_of_the_same_machine(&self, own: &Self) -> bool {
+        let same = |one: &str, other: &str| !one.is_empty() && one == other;
+        let same_machine = match (&self.machine, &own.machine) {
+            (Some(one), Some(other)) => one == other,
+            _ => true,
+        };
+        same_machine
+            && same(&self.host, &own.host)
+            && same(&self.boot_id, &own.boot_id)
+            && same(&self.pid_namespace, &own.pid_namespace)
+    }
+}
+
+/// The word of a living session or gc. Dropping it removes its directory with all that is in it.
 #[derive(Debug)]
 pub(crate) struct Intent {
-    dir: StorePath,
+    layout: Layout,
+    workspace: Workspace,
     stop: Option<mpsc::Sender<()>>,
     beat: Option<JoinHandle<()>>,
 }
 
 impl Intent {
-    /// Says that a session (or gc) lives. Folders of dead ones are cleared away first.
-    pub(crate) fn declare(layout: &Layout, role: Role) -> Result<Self, CommitError> {
+    /// Says that a session (or gc) lives. Directories of dead ones are cleared away first.
+    pub(crate) fn declare(layout: &Layout, role: Role) -> Result<Self, SessionError> {
         make_folder(&layout.tmp())?;
-        // A dead session's folder costs only space: that it stays is no reason to stop.
-        if let Err(error) = clear_dead(layout) {
-            tracing::warn!(%error, "cannot clear away what dead sessions left");
-        }
-        let id = machine::random_id().map_err(failed("name a folder in", &layout.tmp()))?;
-        // Renamed once the intent is in it, so that no session's folder is ever without one.
+        clear_dead(layout)?;
+        let id = machine::random_id().map_err(failed("name a directory in", &layout.tmp()))?;
+        // Renamed once the intent is in it, so that no session's directory is ever without one.
         let new = layout
             .tmp()
             .join(format!("{}{id}", Role::Starting.prefix()));
         let dir = layout.tmp().join(format!("{}{id}", role.prefix()));
         make_folder(&new)?;
         let path = new.join("intent.json");
-        let pid = std::process::id();
-        let record = IntentRecord {
-            host: machine::host_name(),
-            boot_id: machine::boot_id(),
-            pid_namespace: machine::pid_namespace(),
-            pid,
-            process_start: machine::process_start(pid).unwrap_or_default(),
-            started: machine::rfc3339_now(),
-            actor: layout.actor().map(str::to_owned),
-        };
-        let text = serde_json::to_vec_pretty(&record).map_err(|source| CommitError::Encode {
-            path: path.on_host(),
-            source,
-        })?;
-        let mut file = path.create_new().map_err(failed("create", &path))?;
-        file.write_all(&text).map_err(failed("write", &path))?;
-        file.sync_all().map_err(failed("sync", &path))?;
-        sync_folder(&new)?;
-        replace(&new, &dir)?;
+        let text = encode(&path, &IntentRecord::of_this_process(layout.actor()))?;
+        // After a standstill of half a minute here, all of it may be cleared away already.
+        let file = write_synced(&path, &text)
+            .and_then(|file| {
+                sync_folder(&new)?;
+                replace(&new, &dir)?;
+                Ok(file)
+            })
+            .map_err(|error| {
+                if new.exists().unwrap_or(true) {
+                    error
+                } else {
+                    let dir = new.on_host();
+                    CommitError::TakenForDead { dir }
+                }
+            })?;
         let (stop, stopped) = mpsc::channel();
         let beat = std::thread::Builder::new()
             .name("intent".to_owned())
@@ -118,20 +150,16 @@ impl Intent {
             })
             .map_err(failed("start a thread for", &path))?;
         Ok(Self {
-            dir,
+            layout: layout.clone(),
+            workspace: Workspace::new(dir),
             stop: Some(stop),
             beat: Some(beat),
         })
     }
 
-    /// The session's own folder.
-    pub(crate) fn dir(&self) -> &StorePath {
-        &self.dir
-    }
-
-    /// Whether nobody took it for dead and cleared it away (after a long standstill).
-    pub(crate) fn stands(&self) -> bool {
-        self.dir.join("intent.json").exists().unwrap_or(false)
+    /// The session's own directory.
+    pub(crate) fn workspace(&self) -> &Workspace {
+        &self.workspace
     }
 }
 
@@ -152,28 +180,11 @@ impl Drop for Intent {
         if let Some(beat) = self.beat.take() {
             let _ = beat.join();
         }
-        if let Err(error) = remove(&self.dir) {
-            tracing::warn!(dir = %self.dir, %error, "cannot remove the session's folder");
+        let dir = self.workspace.dir();
+        if let Err(error) = clear_away(&self.layout, dir) {
+            // The next one completes it.
+            tracing::warn!(%dir, %error, "cannot remove the session's directory");
         }
-    }
-}
-
-/// Names folders of sessions that are over, to be deleted by whoever sees them.
-const OVER: &str = "over-";
-
-/// Removes a session's folder. It gets another name first: a folder that lost its intent halfway
-/// would look like a session about to start.
-fn remove(dir: &StorePath) -> std::io::Result<()> {
-    let over = dir
-        .name()
-        .and_then(|name| name.split_once('-'))
-        .map(|(_, id)| dir.with_name(&format!("{OVER}{id}")));
-    match over {
-        Some(over) => {
-            dir.rename(&over)?;
-            over.remove_tree()
-        }
-        None => dir.remove_tree(),
     }
 }
 
@@ -191,14 +202,20 @@ pub(crate) struct FoundIntent {
     silent: Option<Duration>,
 }
 
-/// Every session folder in `tmp/`.
+/// Every session's directory in `tmp/`.
 pub(crate) fn found(layout: &Layout) -> Result<Vec<FoundIntent>, ReadError> {
     let now = server_now(layout);
+    let own = IntentRecord::of_this_process(None);
     let mut found = Vec::new();
     for dir in list(&layout.tmp())? {
         let name = dir.name().unwrap_or_default().to_owned();
         let has = |prefix| name.starts_with(prefix);
+        // Something else of that name is nobody's: `verify` reports it.
+        let is_directory = || dir.facts().is_ok_and(|facts| facts.is_directory);
         if has(OVER) {
+            if !is_directory() {
+                continue;
+            }
             found.push(FoundIntent {
                 who: dir.to_string(),
                 dir,
@@ -210,7 +227,8 @@ pub(crate) fn found(layout: &Layout) -> Result<Vec<FoundIntent>, ReadError> {
             continue;
         }
         let roles = [Role::Create, Role::Gc, Role::Starting];
-        let Some(role) = roles.into_iter().find(|role| has(role.prefix())) else {
+        let role = roles.into_iter().find(|role| has(role.prefix()));
+        let Some(role) = role.filter(|_| is_directory()) else {
             continue;
         };
         let path = dir.join("intent.json");
@@ -235,9 +253,7 @@ pub(crate) fn found(layout: &Layout) -> Result<Vec<FoundIntent>, ReadError> {
         let (who, alive) = match record {
             None => (dir.to_string(), fresh),
             Some(record) => {
-                let is_ours = record.boot_id == machine::boot_id()
-                    && record.pid_namespace == machine::pid_namespace();
-                let alive = if is_ours {
+                let alive = if record.is_of_the_same_machine(&own) {
                     machine::process_start(record.pid) == Some(record.process_start)
                 } else {
                     fresh
@@ -276,36 +292,29 @@ pub(crate) fn server_now(layout: &Layout) -> Option<std::time::SystemTime> {
     time
 }
 
-/// Removes the folders of dead sessions; gives how many there were.
-pub(crate) fn clear_dead(layout: &Layout) -> Result<usize, ReadError> {
-    clear(layout, |intent| !intent.alive)
+/// Clears away what dead ones left, completely, so that they change nothing any more; gives those
+/// that live.
+pub(crate) fn clear_dead(layout: &Layout) -> Result<Vec<FoundIntent>, SessionError> {
+    let (alive, dead): (Vec<_>, Vec<_>) = found(layout)?.into_iter().partition(|found| found.alive);
+    for dead in dead {
+        clear(layout, &dead)?;
+    }
+    Ok(alive)
 }
 
-/// Removes what sessions and gcs left that work under a name ([`Layout::acting_as`]) which `is_gone`
-/// knows to be gone, and that were silent for 30 seconds; gives how many there were. So the store
-/// is free sooner than after the ten minutes that others have to wait.
+/// Clears away what sessions and gcs left that work under a name ([`Layout::acting_as`]) which
+/// `is_gone` knows to be gone, and that were silent for 30 seconds; gives how many there were. So the
+/// store is free sooner than after the ten minutes that others have to wait.
 ///
 /// # Errors
 /// The file system's error.
-pub fn clear_gone(layout: &Layout, is_gone: impl Fn(&str) -> bool) -> Result<usize, ReadError> {
-    clear(layout, |intent| {
-        let is_silent = intent.silent.is_some_and(|silent| silent >= GONE_AFTER);
-        is_silent && intent.actor.as_deref().is_some_and(&is_gone)
-    })
-}
-
-fn clear(layout: &Layout, which: impl Fn(&FoundIntent) -> bool) -> Result<usize, ReadError> {
+pub fn clear_gone(layout: &Layout, is_gone: impl Fn(&str) -> bool) -> Result<usize, SessionError> {
     let mut cleared = 0;
-    for intent in found(layout)?.iter().filter(|intent| which(intent)) {
-        match remove(&intent.dir) {
-            Ok(()) => cleared += 1,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(source) => {
-                return Err(ReadError::Io {
-                    path: intent.dir.on_host(),
-                    source,
-                });
-            }
+    for intent in found(layout)? {
+        let is_silent = intent.silent.is_some_and(|silent| silent >= GONE_AFTER);
+        if is_silent && intent.actor.as_deref().is_some_and(&is_gone) {
+            clear(layout, &intent)?;
+            cleared += 1;
         }
     }
     Ok(cleared)
@@ -339,7 +348,7 @@ mod tests {
         let layout = Layout::new(folder.path());
         let as_actor = |name: &str| {
             let intent = Intent::declare(&layout.clone().acting_as(name), Role::Gc).unwrap();
-            (intent.dir().join("intent.json"), intent)
+            (intent.workspace().path("intent.json"), intent)
         };
         let (nameless, (gone, gone_intent), (there, there_intent)) = (
             Intent::declare(&layout, Role::Create).unwrap(),
@@ -349,7 +358,7 @@ mod tests {
         let clear = || clear_gone(&layout, |actor| actor == "gone").unwrap();
         assert_eq!(clear(), 0, "it gave a sign of life just now");
         let long_ago = std::time::SystemTime::now() - GONE_AFTER - BEAT;
-        for path in [&gone, &there, &nameless.dir().join("intent.json")] {
+        for path in [&gone, &there, &nameless.workspace().path("intent.json")] {
             let path = path.on_host();
             let file = std::fs::File::options().write(true).open(path).unwrap();
             file.set_modified(long_ago).unwrap();
@@ -359,10 +368,64 @@ mod tests {
             (
                 gone.exists().unwrap(),
                 there.exists().unwrap(),
-                nameless.stands()
+                nameless.workspace().stands()
             ),
             (false, true, true)
         );
         drop((gone_intent, there_intent));
+    }
+
+    #[test]
+    fn only_what_says_that_it_is_this_machine_is() {
+        let own = || IntentRecord {
+            host: "h".to_owned(),
+            machine: Some("m".to_owned()),
+            boot_id: "b".to_owned(),
+            pid_namespace: "n".to_owned(),
+            pid: 1,
+            process_start: 1,
+            started: String::new(),
+            actor: None,
+        };
+        let is_same = |change: &dyn Fn(&mut IntentRecord), both: bool| {
+            let (mut one, mut other) = (own(), own());
+            change(&mut one);
+            if both {
+                change(&mut other);
+            }
+            one.is_of_the_same_machine(&other)
+        };
+        assert!(is_same(&|_| {}, false));
+        // A record of an older version has no machine.
+        assert!(is_same(&|record| record.machine = None, false));
+        assert!(!is_same(
+            &|record| record.machine = Some("x".to_owned()),
+            false
+        ));
+        assert!(!is_same(&|record| record.host = "x".to_owned(), false));
+        assert!(!is_same(&|record| record.boot_id = "x".to_owned(), false));
+        assert!(!is_same(
+            &|record| record.pid_namespace = "x".to_owned(),
+            false
+        ));
+        // Two that cannot tell are not therefore one.
+        assert!(!is_same(&|record| record.boot_id = String::new(), true));
+        assert!(!is_same(
+            &|record| record.pid_namespace = String::new(),
+            true
+        ));
+    }
+
+    #[test]
+    fn something_else_under_the_name_of_a_session_stops_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path());
+        std::fs::create_dir_all(layout.tmp().on_host()).unwrap();
+        for name in ["create-0", "gc-0", "over-0", "new-0"] {
+            std::os::unix::fs::symlink("/", layout.tmp().join(name).on_host()).unwrap();
+        }
+        let intent = Intent::declare(&layout, Role::Gc).unwrap();
+        assert_eq!(found(&layout).unwrap().len(), 1);
+        drop(intent);
     }
 }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use uimgacc_types::{ChainId, DiffId, Digest, PackId};
 
-use crate::path::StorePath;
+use crate::path::{Observer, Root, StorePath};
 
 /// The paths of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
-    root: Arc<Path>,
+    root: Root,
     actor: Option<String>,
 }
 
@@ -19,7 +19,7 @@ impl Layout {
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self {
-            root: root.into().into(),
+            root: Arc::<Path>::from(root.into()).into(),
             actor: None,
         }
     }
@@ -32,6 +32,13 @@ impl Layout {
         self
     }
 
+    /// The same, with somebody who is called before each change to the store.
+    #[must_use]
+    pub fn observed_by(mut self, observer: Observer) -> Self {
+        self.root.observed_by(observer);
+        self
+    }
+
     pub(crate) fn actor(&self) -> Option<&str> {
         self.actor.as_deref()
     }
@@ -39,7 +46,7 @@ impl Layout {
     /// The store's folder.
     #[must_use]
     pub fn root(&self) -> &Path {
-        &self.root
+        self.root.path()
     }
 
     /// `store.json`: format version, store id, creation time.

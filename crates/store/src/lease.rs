@@ -9,11 +9,13 @@
 //! that still finds the record may count on all that it names.
 
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use uimgacc_types::ChainId;
 
 use crate::commit::{CommitError, replace_json};
+use crate::intent::server_now;
 use crate::path::StorePath;
 use crate::reader::{ReadError, list, read_json};
 use crate::{Layout, machine};
@@ -130,19 +132,123 @@ pub fn remove_lease(layout: &Layout, name: &str) -> Result<(), CommitError> {
     crate::commit::remove_file(&lease_path(layout, name)).map(|_| ())
 }
 
+/// A file of `leases/` that is a lease by its name.
+#[derive(Debug)]
+pub struct LeaseFile {
+    /// What names it: the file's name without its suffix.
+    pub name: String,
+    /// Where it is.
+    pub path: StorePath,
+    /// When it was written, by the file server's clock: the last renewal.
+    pub written: Option<SystemTime>,
+    /// What it says; [`ReadError::BrokenLease`] where that cannot be read.
+    pub lease: Result<Lease, ReadError>,
+}
+
+/// Whether a name in `leases/` is a lease's. Others (copies that editors leave, files that an NFS client
+/// keeps for a process that has them open) hold nothing.
+pub(crate) fn is_lease(path: &StorePath) -> bool {
+    path.has_suffix("json") && path.name().is_none_or(|name| !name.starts_with('.'))
+}
+
+/// Every lease, readable or not, in the order of their names.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn lease_files(layout: &Layout) -> Result<Vec<LeaseFile>, ReadError> {
+    let mut files = Vec::new();
+    for path in list(&layout.leases())?.into_iter().filter(is_lease) {
+        let host = path.on_host();
+        let name = host
+            .file_stem()
+            .map(|stem| stem.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        let lease = match read_json::<Lease>(&path) {
+            // It was taken away since the listing.
+            Ok(None) => continue,
+            Ok(Some(lease)) => Ok(lease),
+            Err(error) => Err(ReadError::BrokenLease {
+                path: host,
+                name: name.clone(),
+                source: Box::new(error),
+            }),
+        };
+        files.push(LeaseFile {
+            written: path.facts().ok().map(|facts| facts.modified),
+            name,
+            path,
+            lease,
+        });
+    }
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(files)
+}
+
 /// Every lease.
 ///
 /// # Errors
-/// The file system's error, or a damaged file.
+/// The file system's error, or one that cannot be read: what it holds is not known.
 pub fn leases(layout: &Layout) -> Result<Vec<Lease>, ReadError> {
-    let mut found = Vec::new();
-    for path in list(&layout.leases())? {
-        if path.has_suffix("json") {
-            found.extend(read_json::<Lease>(&path)?);
-        }
-    }
+    let mut found = lease_files(layout)?
+        .into_iter()
+        .map(|file| file.lease)
+        .collect::<Result<Vec<_>, _>>()?;
     found.sort_by(|a, b| a.holder.cmp(&b.holder));
     Ok(found)
+}
+
+/// Within this time after its last renewal a lease has a holder that lives: nodes renew theirs every
+/// minute.
+const RECENT: Duration = Duration::from_secs(600);
+
+/// Why a lease was not dropped.
+#[derive(Debug, thiserror::Error)]
+pub enum DropLeaseError {
+    /// There is none of that name.
+    #[error("there is no lease {0} in the store (`uimgacc store lease list` shows all)")]
+    NoLease(String),
+    /// Its holder lives.
+    #[error(
+        "the lease {name} was written {} seconds ago, so its holder is at work: stop what uses it, or drop it with --force", .age.as_secs()
+    )]
+    Recent {
+        /// The lease.
+        name: String,
+        /// How long ago it was renewed.
+        age: Duration,
+    },
+    /// The leases cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The file cannot be removed.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
+/// Removes the lease `name` of somebody else, whatever stands under its name; says what it was.
+/// Without `force` only one that was not renewed for ten minutes.
+///
+/// # Errors
+/// There is none, its holder is at work, or the file system's error.
+pub fn drop_lease(layout: &Layout, name: &str, force: bool) -> Result<LeaseFile, DropLeaseError> {
+    let name = name.strip_suffix(".json").unwrap_or(name);
+    let file = lease_files(layout)?
+        .into_iter()
+        .find(|file| file.name == name)
+        .ok_or_else(|| DropLeaseError::NoLease(name.to_owned()))?;
+    let now = server_now(layout).unwrap_or_else(SystemTime::now);
+    if let Some(written) = file.written
+        && !force
+    {
+        // A time ahead of the server's clock counts as fresh.
+        let age = now.duration_since(written).unwrap_or_default();
+        if age < RECENT {
+            let name = name.to_owned();
+            return Err(DropLeaseError::Recent { name, age });
+        }
+    }
+    crate::commit::remove_file(&file.path)?;
+    Ok(file)
 }
 
 #[cfg(test)]

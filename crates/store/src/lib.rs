@@ -1,8 +1,13 @@
 //! The store: packs, indexes, records, commit, gc, verify.
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_methods, reason = "tests look from outside")
+)]
 
 pub mod acl;
 mod blobs;
 mod chains;
+mod clearing;
 mod commit;
 mod dedup;
 mod delete;
@@ -25,24 +30,29 @@ mod repack;
 pub mod rooted;
 mod session;
 mod stat;
+mod strays;
 mod toc;
 mod verify;
+mod workspace;
 mod writer;
 
 pub use blobs::BlobRecord;
 pub use chains::known_chains;
-pub use commit::{CommitError, Published};
+pub use commit::CommitError;
 pub use dedup::{PackRef, Placement};
 pub use delete::{DeleteError, delete, holders};
 pub use gc::{Swept, sweep, unique_pack_bytes};
 pub use intent::clear_gone;
 pub use layout::Layout;
-pub use lease::{Lease, leases, remove_lease, write_lease};
+pub use lease::{
+    DropLeaseError, Lease, LeaseFile, drop_lease, lease_files, leases, remove_lease, write_lease,
+};
 pub use pack::{PackWriter, PutError};
-pub use path::{FileFacts, StoreFile, StorePath};
+pub use path::{FileFacts, Observer, StoreFile, StorePath};
 pub use reader::{ReadError, StoreReader};
 pub use record::{ChainLayer, ChainRecord, FORMAT_VERSION, ImageRecord, IndexRecord, StoreRecord};
 pub use session::{Session, SessionError, pack_of};
 pub use stat::{Stat, logical_bytes, stat};
 pub use verify::{Problem, Report, verify};
+pub use workspace::Published;
 pub use writer::{InitError, init, prove_writable};

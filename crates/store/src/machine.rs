@@ -1,4 +1,8 @@
 //! What identifies this machine, its boot and the time.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "files of this machine, not of a store"
+)]
 
 use std::io::Write as _;
 use std::path::Path;

@@ -9,7 +9,7 @@ use crate::index_file::read_index;
 use crate::path::StorePath;
 use crate::reader::ReadError;
 use crate::session::{SessionError, pack_of};
-use crate::{ChainRecord, ImageRecord, StoreReader};
+use crate::{ChainRecord, ImageRecord, Lease, StoreReader};
 
 /// Everything that images (and leases) keep alive.
 #[derive(Debug, Default)]
@@ -129,17 +129,29 @@ impl Marks {
 
 /// Marks from every image record and every lease that holds.
 pub(crate) fn mark(reader: &StoreReader, cache: &mut IndexPacks) -> Result<Marks, SessionError> {
+    let (images, leases) = (reader.images()?, crate::leases(reader.layout())?);
+    mark_from(reader, cache, &images, &leases, &mut Err)
+}
+
+/// Marks from these; `on_error` decides whether one is passed over.
+pub(crate) fn mark_from(
+    reader: &StoreReader,
+    cache: &mut IndexPacks,
+    images: &[ImageRecord],
+    leases: &[Lease],
+    on_error: &mut dyn FnMut(SessionError) -> Result<(), SessionError>,
+) -> Result<Marks, SessionError> {
     let mut marks = Marks::default();
-    for image in reader.images()? {
-        marks.add_image(reader, cache, &image)?;
+    for image in images {
+        marks
+            .add_image(reader, cache, image)
+            .or_else(&mut *on_error)?;
     }
-    for lease in crate::leases(reader.layout())?
-        .iter()
-        .filter(|lease| lease.holds())
-    {
-        for chain_id in &lease.chains {
-            marks.add_leased(reader, cache, *chain_id)?;
-        }
+    let held = leases.iter().filter(|lease| lease.holds());
+    for chain_id in held.flat_map(|lease| &lease.chains) {
+        marks
+            .add_leased(reader, cache, *chain_id)
+            .or_else(&mut *on_error)?;
     }
     Ok(marks)
 }

@@ -57,8 +57,7 @@ pub struct PackWriter {
 
 impl PackWriter {
     pub(crate) fn create(shared: Arc<Shared>, slot: u32) -> Result<Self, CommitError> {
-        let path = shared.dir.join(format!("pack-{slot}"));
-        let file = path.create_new().map_err(failed("create", &path))?;
+        let (path, file) = shared.workspace.create(&format!("pack-{slot}"))?;
         Ok(Self {
             shared,
             slot,
@@ -92,7 +91,7 @@ impl PackWriter {
             self.check_room(len_bytes)?;
             self.file
                 .write_all_at(&self.buffer, self.end)
-                .map_err(failed("write", &self.path))?;
+                .map_err(self.shared.workspace.failed("write", &self.path))?;
             return Ok(self.keep(hash, len_bytes, true));
         }
         let hash = self.stream(source, len_bytes).inspect_err(|_| {
@@ -142,7 +141,7 @@ impl PackWriter {
     fn cut_back(&self) -> Result<(), CommitError> {
         self.file
             .set_len(self.end)
-            .map_err(failed("cut back", &self.path))
+            .map_err(self.shared.workspace.failed("cut back", &self.path))
     }
 
     fn check_room(&self, len_bytes: u64) -> Result<(), CommitError> {
@@ -184,7 +183,7 @@ impl PackWriter {
             hasher.update(&self.buffer);
             self.file
                 .write_all_at(&self.buffer, self.end + done)
-                .map_err(failed("write", &self.path))?;
+                .map_err(self.shared.workspace.failed("write", &self.path))?;
             done += self.buffer.len() as u64;
         }
         Ok(ContentHash::from_bytes(*hasher.finalize().as_bytes()))

@@ -30,10 +30,53 @@ const BENEATH: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
     .union(ResolveFlags::NO_MAGICLINKS);
 
+/// Called before each system call that changes a store, with what it does and to which path. The
+/// directories that the call needs are open by then: a test that stops a process here stops it at
+/// the worst moment.
+pub type Observer = Arc<dyn Fn(&'static str, &Path) + Send + Sync>;
+
+/// Where a store is.
+#[derive(Clone)]
+pub(crate) struct Root {
+    path: Arc<Path>,
+    observer: Option<Observer>,
+}
+
+impl Root {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn observed_by(&mut self, observer: Observer) {
+        self.observer = Some(observer);
+    }
+}
+
+impl From<Arc<Path>> for Root {
+    fn from(path: Arc<Path>) -> Self {
+        let observer = None;
+        Self { path, observer }
+    }
+}
+
+impl PartialEq for Root {
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path
+    }
+}
+
+impl Eq for Root {}
+
+impl fmt::Debug for Root {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.fmt(f)
+    }
+}
+
 /// A place in a store: the store's root and a path below it, without `..`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StorePath {
-    root: Arc<Path>,
+    root: Root,
     relative: PathBuf,
 }
 
@@ -50,11 +93,13 @@ pub struct FileFacts {
     pub modified: SystemTime,
     /// Device (major, minor) and number of the inode.
     pub(crate) id: (u32, u32, u64),
+    /// What it is, in words.
+    pub(crate) what: &'static str,
 }
 
 /// What stands in place of a file of the store.
 #[derive(Debug, thiserror::Error)]
-#[error("it is {0}, where the store has only regular files and directories")]
+#[error("it is {0}, where the store has only regular files and directories: move it away")]
 struct Foreign(&'static str);
 
 /// Whether the error says that something stands there which the store never has.
@@ -80,17 +125,23 @@ fn explained(errno: Errno) -> io::Error {
 }
 
 impl StorePath {
-    pub(crate) fn new(root: Arc<Path>, relative: impl Into<PathBuf>) -> Self {
+    pub(crate) fn new(root: impl Into<Root>, relative: impl Into<PathBuf>) -> Self {
         Self {
-            root,
+            root: root.into(),
             relative: relative.into(),
+        }
+    }
+
+    fn about_to(&self, change: &'static str) {
+        if let Some(observer) = &self.root.observer {
+            observer(change, &self.on_host());
         }
     }
 
     /// The whole path, for messages and for tests: files are opened by [`Self::open`] alone.
     #[must_use]
     pub fn on_host(&self) -> PathBuf {
-        self.root.join(&self.relative)
+        self.root.path.join(&self.relative)
     }
 
     /// A name below this one.
@@ -133,10 +184,10 @@ impl StorePath {
     /// store that nobody reads can be unmounted.
     fn open_root(&self) -> io::Result<OwnedFd> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root: &Path = if self.root.as_os_str().is_empty() {
+        let root: &Path = if self.root.path.as_os_str().is_empty() {
             Path::new(".")
         } else {
-            &self.root
+            &self.root.path
         };
         Ok(rustix::fs::openat(CWD, root, flags, Mode::empty())?)
     }
@@ -254,6 +305,7 @@ impl StorePath {
     /// Makes a new file, to be written and read.
     pub(crate) fn create_new(&self) -> io::Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        self.about_to("create");
         self.open_beneath(flags, Mode::from_raw_mode(0o666))
             .map(File::from)
     }
@@ -269,6 +321,7 @@ impl StorePath {
 
     pub(crate) fn create_directory(&self) -> io::Result<()> {
         let (parent, name) = self.place()?;
+        self.about_to("make the directory");
         Ok(rustix::fs::mkdirat(
             parent,
             name,
@@ -284,23 +337,28 @@ impl StorePath {
 
     pub(crate) fn rename(&self, to: &Self) -> io::Result<()> {
         let ((from_parent, from), (to_parent, to)) = (self.place()?, to.place()?);
+        self.about_to("rename");
         Ok(rustix::fs::renameat(from_parent, from, to_parent, to)?)
     }
 
     pub(crate) fn hard_link(&self, to: &Self) -> io::Result<()> {
         let ((from_parent, from), (to_parent, to)) = (self.place()?, to.place()?);
         let flags = AtFlags::empty();
+        self.about_to("link");
         Ok(rustix::fs::linkat(from_parent, from, to_parent, to, flags)?)
     }
 
     pub(crate) fn remove_file(&self) -> io::Result<()> {
         let (parent, name) = self.place()?;
+        self.about_to("remove");
         Ok(rustix::fs::unlinkat(parent, name, AtFlags::empty())?)
     }
 
     /// Removes a directory with all that is in it; links in it are removed, not followed.
+    #[expect(clippy::disallowed_methods, reason = "beneath an open directory")]
     pub(crate) fn remove_tree(&self) -> io::Result<()> {
         let (parent, name) = self.place()?;
+        self.about_to("remove all of");
         // The standard library walks by descriptors from there on.
         std::fs::remove_dir_all(in_proc(&parent).join(name))
     }
@@ -334,7 +392,7 @@ impl StoreFile {
     fn of(fd: OwnedFd, path: PathBuf) -> io::Result<Self> {
         let facts = facts_of(&fd)?;
         if !facts.is_file {
-            return Err(foreign(kind_of(&fd)?));
+            return Err(foreign(facts.what));
         }
         Ok(Self {
             fd,
@@ -347,6 +405,10 @@ impl StoreFile {
     ///
     /// # Errors
     /// The file system's error.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the very file, by its descriptor"
+    )]
     pub fn open(&self) -> io::Result<File> {
         OpenOptions::new().read(true).open(self.as_path())
     }
@@ -397,19 +459,20 @@ fn facts_of(fd: impl AsFd) -> io::Result<FileFacts> {
             .and_then(|time| time.checked_add(nanoseconds))
             .unwrap_or(SystemTime::UNIX_EPOCH),
         id: (found.stx_dev_major, found.stx_dev_minor, found.stx_ino),
+        what: in_words(kind),
     })
 }
 
-fn kind_of(fd: &OwnedFd) -> io::Result<&'static str> {
-    let mode = statx(fd)?.stx_mode;
-    Ok(match FileType::from_raw_mode(mode.into()) {
+fn in_words(kind: FileType) -> &'static str {
+    match kind {
+        FileType::RegularFile => "a file",
         FileType::Symlink => "a symbolic link",
         FileType::Fifo => "a named pipe",
         FileType::Socket => "a socket",
         FileType::CharacterDevice | FileType::BlockDevice => "a device",
         FileType::Directory => "a directory",
         _ => "something else",
-    })
+    }
 }
 
 #[cfg(test)]

@@ -10,12 +10,12 @@ use sha2::{Digest as _, Sha256};
 use uimgacc_erofs::tree::{Device, Tree};
 use uimgacc_types::{ChainId, DiffId, Digest, chain_ids};
 
-use crate::commit::{CommitError, Published, failed, publish, publish_json, replace, replace_json};
+use crate::commit::failed;
 use crate::index_file::{MAX_INDEX_BYTES, digest_of, read_sound_index};
 use crate::path::StorePath;
 use crate::reader::{ReadError, unreadable};
 use crate::session::{Hashing, Session, SessionError, pack_of};
-use crate::{ChainLayer, ChainRecord, ImageRecord, IndexRecord, machine};
+use crate::{ChainLayer, ChainRecord, ImageRecord, IndexRecord, Published, machine};
 
 impl Session {
     /// The tree of a layer that is in the store with all of its packs.
@@ -142,10 +142,9 @@ impl Session {
         };
         uimgacc_erofs::check(tree, &self.limits).map_err(unfit)?;
         let id = machine::random_id().map_err(failed("name a temporary file for", path))?;
-        let write = |temporary: &StorePath| -> Result<(Digest, u64), SessionError> {
-            let file = temporary
-                .create_new()
-                .map_err(failed("create", temporary))?;
+        let workspace = self.workspace();
+        let write = |name: &str| -> Result<(StorePath, Digest, u64), SessionError> {
+            let (temporary, file) = workspace.create(name)?;
             let mut out = Hashing {
                 inner: BufWriter::with_capacity(1 << 20, file),
                 hasher: Sha256::new(),
@@ -155,8 +154,9 @@ impl Session {
             let file = out
                 .inner
                 .into_inner()
-                .map_err(|error| failed("write", temporary)(error.into_error()))?;
-            file.sync_all().map_err(failed("sync", temporary))?;
+                .map_err(|error| workspace.failed("write", &temporary)(error.into_error()))?;
+            file.sync_all()
+                .map_err(workspace.failed("sync", &temporary))?;
             if out.written > MAX_INDEX_BYTES {
                 return Err(SessionError::IndexTooLarge {
                     path: path.on_host(),
@@ -164,13 +164,13 @@ impl Session {
                 });
             }
             Ok((
+                temporary,
                 Digest::from_bytes(out.hasher.finalize().into()),
                 out.written,
             ))
         };
-        let temporary = self.shared.dir.join(format!("index-{id}"));
-        let (digest, written) = write(&temporary)?;
-        if publish(&temporary, path)? == Published::New {
+        let (temporary, digest, written) = write(&format!("index-{id}"))?;
+        if workspace.publish(&temporary, path)? == Published::New {
             return Ok((tree.devices.clone(), digest, written));
         }
         if let Some((there, digest, size)) = read_sound_index(path)?
@@ -178,9 +178,8 @@ impl Session {
         {
             return Ok((there.devices, digest, size));
         }
-        let temporary = self.shared.dir.join(format!("index-{id}-again"));
-        let (digest, written) = write(&temporary)?;
-        replace(&temporary, path)?;
+        let (temporary, digest, written) = write(&format!("index-{id}-again"))?;
+        workspace.replace(&temporary, path)?;
         Ok((tree.devices.clone(), digest, written))
     }
 
@@ -197,7 +196,7 @@ impl Session {
             let is_free = !path.exists().map_err(unreadable(&path))?;
             match self.sound_chain(record.chain_id)? {
                 None if is_free => {
-                    if publish_json(layout, &path, record)? == Published::New {
+                    if self.workspace().publish_json(&path, record)? == Published::New {
                         return Ok(());
                     }
                 }
@@ -210,12 +209,12 @@ impl Session {
                         index: there.index,
                         ..record.clone()
                     };
-                    return Ok(replace_json(layout, &path, &record)?);
+                    return Ok(self.workspace().replace_json(&path, &record)?);
                 }
                 _ => break,
             }
         }
-        Ok(replace_json(layout, &path, record)?)
+        Ok(self.workspace().replace_json(&path, record)?)
     }
 
     /// Writes the image record: the commit point. What it leads to must be there; chain records
@@ -224,8 +223,13 @@ impl Session {
     /// # Errors
     /// Something it needs is gone, or the store cannot be written.
     pub fn publish_image(&self, record: &ImageRecord) -> Result<(), SessionError> {
+        // After a standstill gc may have taken away what is looked for here.
+        self.record_image(record)
+            .map_err(|error| self.workspace().explain(error))
+    }
+
+    fn record_image(&self, record: &ImageRecord) -> Result<(), SessionError> {
         let layout = self.reader().layout();
-        self.check_alive()?;
         for id in &record.index.packs {
             let pack = layout.pack(*id);
             if !pack.exists().map_err(unreadable(&pack))? {
@@ -243,7 +247,8 @@ impl Session {
             }
         }
         self.complete_chains(record)?;
-        Ok(replace_json(layout, &layout.image(&record.target), record)?)
+        let path = layout.image(&record.target);
+        Ok(self.workspace().replace_json(&path, record)?)
     }
 
     /// Writes the chain records of an image that are missing.
@@ -275,16 +280,6 @@ impl Session {
             })?;
         }
         Ok(())
-    }
-
-    /// Fails where somebody took this session for dead.
-    fn check_alive(&self) -> Result<(), CommitError> {
-        if self.intent.stands() {
-            return Ok(());
-        }
-        Err(CommitError::TakenForDead {
-            dir: self.shared.dir.on_host(),
-        })
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 use uimgacc_types::{ChainId, DiffId, chain_ids};
 
-use crate::path::{StorePath, is_foreign};
+use crate::path::{Observer, StorePath, is_foreign};
 use crate::{ChainRecord, FORMAT_VERSION, ImageRecord, Layout, StoreRecord};
 
 /// No JSON file of a store is longer.
@@ -54,7 +54,32 @@ pub enum ReadError {
         /// What is wrong with it.
         reason: String,
     },
+    /// An image's record says nothing, so what the image needs is not known.
+    #[error(
+        "the image record {path} cannot be read: remove it, then run `uimgacc create` for that image again"
+    )]
+    BrokenImage {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: Box<ReadError>,
+    },
+    /// A lease says nothing, so what its holder uses is not known.
+    #[error(
+        "the lease {path} cannot be read, so what it holds must stay: once nothing uses it, run `uimgacc store lease drop {name}` (`uimgacc store lease list` shows all)"
+    )]
+    BrokenLease {
+        /// The file.
+        path: PathBuf,
+        /// The lease.
+        name: String,
+        /// Why.
+        source: Box<ReadError>,
+    },
 }
+
+/// Called with what could not be read: gives it back, or passes over it.
+pub(crate) type OnError<'a> = &'a mut dyn FnMut(ReadError) -> Result<(), ReadError>;
 
 /// A store that is only read.
 #[derive(Debug, Clone)]
@@ -92,6 +117,13 @@ impl StoreReader {
         self
     }
 
+    /// The same with an observer: see [`Layout::observed_by`].
+    #[must_use]
+    pub fn observed_by(mut self, observer: Observer) -> Self {
+        self.layout = self.layout.observed_by(observer);
+        self
+    }
+
     /// The paths of the store.
     #[must_use]
     pub fn layout(&self) -> &Layout {
@@ -126,22 +158,37 @@ impl StoreReader {
     /// # Errors
     /// The file system's error, or a damaged file.
     pub fn image(&self, target: &str) -> Result<Option<ImageRecord>, ReadError> {
-        read_json(&self.layout.image(target))
+        read_image(&self.layout.image(target))
     }
 
-    /// Every image record with its path, in the order of their target references.
+    /// Every image record, in the order of their target references.
     ///
     /// # Errors
     /// The file system's error, or a damaged file.
     pub fn images(&self) -> Result<Vec<ImageRecord>, ReadError> {
+        self.scan_images(&mut Err)
+    }
+
+    /// The same of those that can be read.
+    pub(crate) fn scan_images(&self, on_error: OnError<'_>) -> Result<Vec<ImageRecord>, ReadError> {
         let mut images = Vec::new();
-        for path in list_fanned(&self.layout.directory("images"), "json")? {
-            // A record that was deleted since the listing is simply no more.
-            images.extend(read_json::<ImageRecord>(&path)?);
+        for path in scan_fanned(&self.layout.directory("images"), "json", on_error)? {
+            match read_image(&path) {
+                // A record that was deleted since the listing is simply no more.
+                Ok(image) => images.extend(image),
+                Err(error) => on_error(error)?,
+            }
         }
         images.sort_by(|a, b| a.target.cmp(&b.target));
         Ok(images)
     }
+}
+
+fn read_image(path: &StorePath) -> Result<Option<ImageRecord>, ReadError> {
+    read_json(path).map_err(|error| ReadError::BrokenImage {
+        path: path.on_host(),
+        source: Box::new(error),
+    })
 }
 
 fn read_chain(path: &StorePath, chain_id: ChainId) -> Result<Option<ChainRecord>, ReadError> {
@@ -162,11 +209,15 @@ fn read_chain(path: &StorePath, chain_id: ChainId) -> Result<Option<ChainRecord>
 pub(crate) fn unreadable(path: &StorePath) -> impl Fn(io::Error) -> ReadError {
     move |source| {
         let path = path.on_host();
-        if is_foreign(&source) || source.kind() == io::ErrorKind::FileTooLarge {
-            let reason = source.to_string();
-            return ReadError::Damaged { path, reason };
-        }
-        ReadError::Io { path, source }
+        let reason = match source.kind() {
+            _ if is_foreign(&source) => source.to_string(),
+            io::ErrorKind::FileTooLarge => source.to_string(),
+            io::ErrorKind::NotADirectory => {
+                "it is, or lies below, a file in place of a directory".to_owned()
+            }
+            _ => return ReadError::Io { path, source },
+        };
+        ReadError::Damaged { path, reason }
     }
 }
 
@@ -178,31 +229,63 @@ pub(crate) fn there<T>(found: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// The files `<directory>/<aa>/*.<suffix>`; none where `directory` is missing.
+/// Whether a directory has the name of those that files are spread over: two hex digits.
+pub(crate) fn is_fan(path: &StorePath) -> bool {
+    path.name()
+        .is_some_and(|name| name.len() == 2 && is_hex(name))
+}
+
+fn is_hex(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}
+
+/// Whether a file has a name that the store gives: `<aa>/<id>.<suffix>`.
+pub(crate) fn has_own_name(path: &StorePath, suffix: &str) -> bool {
+    let parent = path.parent();
+    let fan = parent.as_ref().and_then(StorePath::name);
+    path.has_suffix(suffix)
+        && path.stem().is_some_and(|id| {
+            id.len() == 64 && is_hex(id) && fan.is_some_and(|fan| id.starts_with(fan))
+        })
+}
+
+/// Whether an NFS client keeps the file for a process that still has it open.
+pub(crate) fn is_left_by_nfs(path: &StorePath) -> bool {
+    path.name().is_some_and(|name| name.starts_with(".nfs"))
+        && path.facts().is_ok_and(|facts| facts.is_file)
+}
+
+/// The store's own files `<directory>/<aa>/<id>.<suffix>`; none where `directory` is missing. What has
+/// another name is not the store's.
 pub(crate) fn list_fanned(
     directory: &StorePath,
     suffix: &str,
 ) -> Result<Vec<StorePath>, ReadError> {
+    scan_fanned(directory, suffix, &mut Err)
+}
+
+/// The same of the directories that can be read.
+pub(crate) fn scan_fanned(
+    directory: &StorePath,
+    suffix: &str,
+    on_error: OnError<'_>,
+) -> Result<Vec<StorePath>, ReadError> {
     let mut files = Vec::new();
-    for fan in list(directory)? {
-        files.extend(
-            list(&fan)?
-                .into_iter()
-                .filter(|path| path.has_suffix(suffix)),
-        );
+    let fans = list(directory).or_else(|error| on_error(error).map(|()| Vec::new()))?;
+    for fan in fans.iter().filter(|fan| is_fan(fan)) {
+        let found = list(fan).or_else(|error| on_error(error).map(|()| Vec::new()))?;
+        files.extend(found.into_iter().filter(|path| has_own_name(path, suffix)));
     }
     files.sort_by(|a, b| a.name().cmp(&b.name()));
     Ok(files)
 }
 
-/// The paths in a directory; none where it is missing or something else.
+/// The paths in a directory; none where it is missing.
 pub(crate) fn list(directory: &StorePath) -> Result<Vec<StorePath>, ReadError> {
-    match directory.list() {
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(Vec::new()),
-        other => Ok(there(other)
-            .map_err(unreadable(directory))?
-            .unwrap_or_default()),
-    }
+    Ok(there(directory.list())
+        .map_err(unreadable(directory))?
+        .unwrap_or_default())
 }
 
 /// Parses a JSON file; `None` where there is none.

@@ -110,9 +110,10 @@ impl Copier<'_> {
         let path = self.session.pack_path(device).ok_or(SessionError::NoPack)?;
         let file = match self.open.entry(device.tag) {
             std::collections::hash_map::Entry::Occupied(file) => file.into_mut(),
-            std::collections::hash_map::Entry::Vacant(slot) => {
-                slot.insert(path.open().map_err(failed("open", &path))?)
-            }
+            std::collections::hash_map::Entry::Vacant(slot) => slot.insert(
+                path.open()
+                    .map_err(self.session.workspace().failed("open", &path))?,
+            ),
         };
         file.seek(SeekFrom::Start(u64::from(start_block) * BLOCK_BYTES))
             .map_err(failed("read", &path))?;

@@ -5,7 +5,8 @@
 //! between, what remains is a clean store with at most files that nothing refers to.
 //!
 //! A session says in `tmp/` that it lives, so that gc keeps its hands off contents that it may
-//! have counted on (see [`crate::intent`]).
+//! have counted on (see [`crate::intent`]). One that was taken for dead publishes nothing more: all
+//! that it publishes comes out of its own directory (see [`crate::workspace`]).
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -17,7 +18,7 @@ use uimgacc_erofs::Limits;
 use uimgacc_erofs::tree::{Device, Tree};
 use uimgacc_types::{ContentHash, PackId};
 
-use crate::commit::{self, CommitError, failed, publish, replace};
+use crate::commit::{CommitError, remove_file};
 use crate::dedup::{Dedup, PackRef, Placement};
 use crate::exclusive::wait_for_gc;
 use crate::format::BLOCK_BYTES;
@@ -27,6 +28,7 @@ use crate::pack::PackWriter;
 use crate::path::StorePath;
 use crate::reader::ReadError;
 use crate::toc::{self, Toc};
+use crate::workspace::Workspace;
 use crate::{StoreReader, machine};
 
 /// Why a session failed.
@@ -106,7 +108,7 @@ enum Slot {
 /// What a session's writers share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) dir: StorePath,
+    pub(crate) workspace: Workspace,
     dedup: Mutex<Dedup>,
     slots: Mutex<Vec<Slot>>,
     /// Length of each pack of the store in blocks: those at the start, others as they are met.
@@ -133,7 +135,8 @@ impl Shared {
 pub struct Session {
     reader: StoreReader,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) intent: Intent,
+    /// Keeps the session's directory until the end.
+    _intent: Intent,
     /// What an index may have so that it can be read again.
     pub(crate) limits: Limits,
 }
@@ -158,13 +161,13 @@ impl Session {
         dedup.finish();
         Ok(Self {
             shared: Arc::new(Shared {
-                dir: intent.dir().clone(),
+                workspace: intent.workspace().clone(),
                 dedup: Mutex::new(dedup),
                 slots: Mutex::new(Vec::new()),
                 blocks: Mutex::new(blocks),
             }),
             reader,
-            intent,
+            _intent: intent,
             limits: Limits::default(),
         })
     }
@@ -173,6 +176,11 @@ impl Session {
     #[must_use]
     pub fn reader(&self) -> &StoreReader {
         &self.reader
+    }
+
+    /// The session's own directory.
+    pub(crate) fn workspace(&self) -> &Workspace {
+        &self.shared.workspace
     }
 
     /// Starts another pack.
@@ -254,16 +262,17 @@ impl Session {
     /// # Errors
     /// The store cannot be written.
     pub fn seal(&self, writer: PackWriter) -> Result<(), CommitError> {
+        let workspace = self.workspace();
         let slot = writer.slot as usize;
         let sealed = if writer.entries.is_empty() {
-            commit::remove_file(&writer.path)?;
+            remove_file(&writer.path)?;
             Slot::Empty
         } else {
             writer
                 .file
                 .set_len(writer.end)
                 .and_then(|()| writer.file.sync_all())
-                .map_err(failed("sync", &writer.path))?;
+                .map_err(workspace.failed("sync", &writer.path))?;
             let (bytes, id) = toc::encode(Toc {
                 pack_bytes: writer.end,
                 entries: writer.entries,
@@ -272,19 +281,19 @@ impl Session {
             // Tables of equal packs are equal; what is left of a damaged one makes room.
             match pack.facts() {
                 Ok(there) if there.len_bytes != writer.end || !there.is_file => {
-                    replace(&writer.path, &pack)?
+                    workspace.replace(&writer.path, &pack)?;
                 }
-                _ => publish(&writer.path, &pack).map(|_| ())?,
+                _ => {
+                    workspace.publish(&writer.path, &pack)?;
+                }
             }
-            let path = self.shared.dir.join(format!("toc-{slot}"));
-            let mut file = path.create_new().map_err(failed("create", &path))?;
-            file.write_all(&bytes)
-                .and_then(|()| file.sync_all())
-                .map_err(failed("write", &path))?;
             let toc = self.reader.layout().toc(id);
+            let staged = workspace.stage(&bytes, &toc)?;
             match read_toc(&toc) {
-                Err(ReadError::Damaged { .. }) => replace(&path, &toc)?,
-                _ => publish(&path, &toc).map(|_| ())?,
+                Err(ReadError::Damaged { .. }) => workspace.replace(&staged, &toc)?,
+                _ => {
+                    workspace.publish(&staged, &toc)?;
+                }
             }
             Slot::Sealed {
                 id,
@@ -301,7 +310,7 @@ impl Session {
     /// The file of an open pack, to read back what was put there.
     pub(crate) fn pack_path(&self, device: &Device) -> Option<StorePath> {
         match open_slot(device) {
-            Some(slot) => Some(self.shared.dir.join(format!("pack-{slot}"))),
+            Some(slot) => Some(self.workspace().path(&format!("pack-{slot}"))),
             None => pack_of(device).map(|id| self.reader.layout().pack(id)),
         }
     }

@@ -2,13 +2,15 @@
 
 use uimgacc_erofs::tree::{Contents, Kind};
 
+use crate::StoreReader;
 use crate::flatten::reachable;
-use crate::index_file::read_tocs;
-use crate::marks::{IndexPacks, mark};
+use crate::index_file::scan_tocs;
+use crate::lease::lease_files;
+use crate::marks::{IndexPacks, mark_from};
 use crate::path::StorePath;
-use crate::reader::list_fanned;
+use crate::reader::{ReadError, scan_fanned};
 use crate::session::SessionError;
-use crate::{StoreReader, leases};
+use crate::verify::explain;
 
 /// Counts of a store. All lengths in bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
@@ -33,25 +35,48 @@ pub struct Stat {
     pub logical_bytes: u64,
     /// Length of packs that no image or lease refers to.
     pub unreferenced_pack_bytes: u64,
-    /// Who holds what mounted.
+    /// Who holds what mounted, also where the lease cannot be read.
     pub leases: u64,
+    /// What could not be read and is not counted.
+    pub unreadable: Vec<String>,
 }
 
-/// Counts a store.
+/// Counts a store. What cannot be read is named and not counted.
 ///
 /// # Errors
-/// The file system's error, or a damaged file.
+/// None at present: what fails is in the answer.
 pub fn stat(reader: &StoreReader) -> Result<Stat, SessionError> {
     let layout = reader.layout();
     let length = |path: &StorePath| path.facts().map_or(0, |file| file.len_bytes);
-    let marks = mark(reader, &mut IndexPacks::default())?;
     let mut stat = Stat {
         store_id: reader.store_id().to_owned(),
-        leases: leases(layout)?.len() as u64,
         ..Stat::default()
     };
+    let mut unreadable: Vec<String> = Vec::new();
+    let mut pass_over = |error: ReadError| {
+        unreadable.push(explain(&error));
+        Ok(())
+    };
+    let images = reader.scan_images(&mut pass_over)?;
+    let files = lease_files(layout).or_else(|error| pass_over(error).map(|()| Vec::new()))?;
+    stat.leases = files.len() as u64;
+    let mut leases = Vec::new();
+    for file in files {
+        match file.lease {
+            Ok(lease) => leases.push(lease),
+            Err(error) => pass_over(error)?,
+        }
+    }
+    let tocs = scan_tocs(reader, &mut pass_over)?;
+    let layers = scan_fanned(&layout.directory("layers"), "erofs", &mut pass_over)?;
+    let indexes = scan_fanned(&layout.directory("indexes"), "erofs", &mut pass_over)?;
+    let mut cache = IndexPacks::default();
+    let marks = mark_from(reader, &mut cache, &images, &leases, &mut |error| {
+        unreadable.push(explain(&error));
+        Ok(())
+    })?;
     let mut distinct = std::collections::HashSet::new();
-    for (id, toc) in read_tocs(reader)? {
+    for (id, toc) in tocs {
         stat.packs += 1;
         stat.pack_bytes += toc.pack_bytes;
         stat.metadata_bytes += length(&layout.toc(id));
@@ -65,17 +90,15 @@ pub fn stat(reader: &StoreReader) -> Result<Stat, SessionError> {
             }
         }
     }
-    for path in list_fanned(&layout.directory("layers"), "erofs")? {
-        stat.layers += 1;
-        stat.metadata_bytes += length(&path);
+    stat.layers = layers.len() as u64;
+    for path in layers.iter().chain(&indexes) {
+        stat.metadata_bytes += length(path);
     }
-    for path in list_fanned(&layout.directory("indexes"), "erofs")? {
-        stat.metadata_bytes += length(&path);
-    }
-    for image in reader.images()? {
+    for image in images {
         stat.images += 1;
         stat.logical_bytes += image.size;
     }
+    stat.unreadable = unreadable;
     Ok(stat)
 }
 

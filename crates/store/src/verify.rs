@@ -2,9 +2,10 @@
 //!
 //! Checked: each record parses and leads to files that are there; each index has the digest that
 //! its records carry, parses, and every chunk of it lies inside a content of a pack's table; each
-//! table hashes to its pack's name; each content of each pack hashes to what the table says.
+//! table hashes to its pack's name; each content of each pack hashes to what the table says; each
+//! lease can be read; and nothing stands in the store that is not the store's.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
@@ -13,12 +14,13 @@ use uimgacc_types::{ChainId, DiffId, Digest, PackId};
 
 use crate::format::BLOCK_BYTES;
 use crate::index_file::{read_index, read_toc};
+use crate::lease::lease_files;
 use crate::marks::id_of;
 use crate::path::StorePath;
-use crate::reader::{ReadError, list_fanned, read_json};
+use crate::reader::{ReadError, read_json, scan_fanned};
 use crate::session::pack_of;
 use crate::toc::Toc;
-use crate::{ChainRecord, ImageRecord, StoreReader};
+use crate::{ChainRecord, ImageRecord, StoreReader, strays};
 
 /// Something wrong.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -53,10 +55,21 @@ impl Report {
             what: what.into(),
         });
     }
+
+    fn add_error(&mut self, error: ReadError) {
+        let what = explain(&error);
+        let (ReadError::NoStore { root: path }
+        | ReadError::TooNew { root: path, .. }
+        | ReadError::Io { path, .. }
+        | ReadError::Damaged { path, .. }
+        | ReadError::BrokenImage { path, .. }
+        | ReadError::BrokenLease { path, .. }) = error;
+        self.problems.push(Problem { path, what });
+    }
 }
 
 /// The whole chain of causes in one line.
-fn explain(error: &dyn std::error::Error) -> String {
+pub(crate) fn explain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -71,24 +84,31 @@ fn explain(error: &dyn std::error::Error) -> String {
 /// With `metadata_only` contents are not read again.
 ///
 /// # Errors
-/// A folder of the store cannot be listed; everything else is a problem in the report.
+/// None at present: what fails is a problem in the report.
 pub fn verify(
     reader: &StoreReader,
     metadata_only: bool,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Report, ReadError> {
-    let mut report = Report::default();
-    let tocs = check_packs(reader, metadata_only, progress, &mut report)?;
     let layout = reader.layout();
+    let mut report = Report::default();
+    strays::report(layout, &mut |path, what| report.add(path, what));
+    let strays: HashSet<PathBuf> = paths(&report.problems);
+    for file in scanned(lease_files(layout), &mut report) {
+        if let Err(error) = file.lease {
+            report.add(&file.path, explain(&error));
+        }
+    }
+    let tocs = check_packs(reader, metadata_only, progress, &mut report)?;
     let mut layers: HashMap<DiffId, Digest> = HashMap::new();
-    for path in list_fanned(&layout.directory("layers"), "erofs")? {
+    for path in files(&layout.directory("layers"), "erofs", &mut report)? {
         let id = id_of(&path, |id| DiffId::from_hex(id).ok())?;
         if let Some(digest) = check_index(&path, &tocs, &mut report) {
             layers.insert(id, digest);
         }
     }
     let mut indexes: HashMap<ChainId, Digest> = HashMap::new();
-    for path in list_fanned(&layout.directory("indexes"), "erofs")? {
+    for path in files(&layout.directory("indexes"), "erofs", &mut report)? {
         let id = id_of(&path, |id| ChainId::from_hex(id).ok())?;
         if let Some(digest) = check_index(&path, &tocs, &mut report) {
             indexes.insert(id, digest);
@@ -97,7 +117,39 @@ pub fn verify(
     check_blobs(reader, &mut report)?;
     let chains = check_chains(reader, &layers, &indexes, &mut report)?;
     check_images(reader, &chains, &mut report)?;
+    // What is not the store's is reported once, as that.
+    let mut seen = HashSet::new();
+    report
+        .problems
+        .retain(|problem| !strays.contains(&problem.path) || seen.insert(problem.path.clone()));
     Ok(report)
+}
+
+fn paths(problems: &[Problem]) -> HashSet<PathBuf> {
+    problems
+        .iter()
+        .map(|problem| problem.path.clone())
+        .collect()
+}
+
+/// What could not be read is a problem.
+fn scanned<T: Default>(result: Result<T, ReadError>, report: &mut Report) -> T {
+    result.unwrap_or_else(|error| {
+        report.add_error(error);
+        T::default()
+    })
+}
+
+/// The store's own files of a directory; what cannot be listed is a problem.
+fn files(
+    directory: &StorePath,
+    suffix: &str,
+    report: &mut Report,
+) -> Result<Vec<StorePath>, ReadError> {
+    scan_fanned(directory, suffix, &mut |error| {
+        report.add_error(error);
+        Ok(())
+    })
 }
 
 fn check_packs(
@@ -107,7 +159,7 @@ fn check_packs(
     report: &mut Report,
 ) -> Result<HashMap<PackId, BTreeMap<u64, u64>>, ReadError> {
     let mut tocs = HashMap::new();
-    for path in list_fanned(&reader.layout().directory("packs"), "toc")? {
+    for path in files(&reader.layout().directory("packs"), "toc", report)? {
         let (id, toc) = match read_toc(&path) {
             Ok(Some(found)) => found,
             Ok(None) => continue,
@@ -247,7 +299,7 @@ fn check_chunks(tree: &Tree, tocs: &HashMap<PackId, BTreeMap<u64, u64>>) -> Resu
 }
 
 fn check_blobs(reader: &StoreReader, report: &mut Report) -> Result<(), ReadError> {
-    for path in list_fanned(&reader.layout().directory("blobs"), "json")? {
+    for path in files(&reader.layout().directory("blobs"), "json", report)? {
         let id = id_of(&path, |id| Digest::from_hex(id).ok())?;
         if let Err(error) = reader.verified_diff_id(id) {
             report.add(&path, explain(&error));
@@ -263,7 +315,7 @@ fn check_chains(
     report: &mut Report,
 ) -> Result<HashMap<ChainId, ChainRecord>, ReadError> {
     let mut chains = HashMap::new();
-    for path in list_fanned(&reader.layout().directory("chains"), "json")? {
+    for path in files(&reader.layout().directory("chains"), "json", report)? {
         let id = id_of(&path, |id| ChainId::from_hex(id).ok())?;
         let record = match reader.chain(id) {
             Ok(Some(record)) => record,
@@ -304,7 +356,7 @@ fn check_images(
     chains: &HashMap<ChainId, ChainRecord>,
     report: &mut Report,
 ) -> Result<(), ReadError> {
-    for path in list_fanned(&reader.layout().directory("images"), "json")? {
+    for path in files(&reader.layout().directory("images"), "json", report)? {
         let record = match read_json::<ImageRecord>(&path) {
             Ok(Some(record)) => record,
             Ok(None) => continue,

@@ -103,7 +103,7 @@ mod tests {
         let (store, _) = uimgacc_store::init(folder.path()).unwrap();
         let chain: ChainId = format!("sha256:{}", "a".repeat(64)).parse().unwrap();
         let gone: ChainId = format!("sha256:{}", "b".repeat(64)).parse().unwrap();
-        let record = store.layout().chain(chain);
+        let record = store.layout().chain(chain).on_host();
         std::fs::create_dir_all(record.parent().unwrap()).unwrap();
         std::fs::write(&record, "{}").unwrap();
         let (chain, gone) = (ChainToken::of(chain), ChainToken::of(gone));

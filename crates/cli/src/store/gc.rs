@@ -43,6 +43,12 @@ impl Gc {
                 swept.held_by.join(", ")
             ));
         }
+        for path in &swept.left_alone {
+            printer.say(&format!(
+                "{} is not a regular file, so it is not the store's: it stays; move it away",
+                path.display()
+            ));
+        }
         let would = if self.dry_run { "would be " } else { "" };
         printer.data(&format!(
             "{} files {would}removed, {} {would}freed",

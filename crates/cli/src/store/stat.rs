@@ -42,6 +42,9 @@ impl Stat {
                 stat.leases,
             ))?,
         }
+        for error in &stat.unreadable {
+            printer.say(&format!("not counted: {error}"));
+        }
         Ok(())
     }
 }

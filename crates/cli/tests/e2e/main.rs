@@ -18,4 +18,5 @@ mod possession;
 mod run;
 mod sharing;
 mod snapshotter;
+mod strays;
 mod support;

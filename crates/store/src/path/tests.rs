@@ -147,7 +147,7 @@ fn the_root_itself_may_be_reached_by_links_and_descriptors() {
     symlink(&fixture.root, &link).unwrap();
     let fd = rustix::fs::open(&*fixture.root, OFlags::PATH, Mode::empty()).unwrap();
     for root in [link, in_proc(&fd)] {
-        let path = StorePath::new(root.into(), "packs/aa/y");
+        let path = StorePath::new(Arc::<Path>::from(root), "packs/aa/y");
         assert_eq!(path.read(1).unwrap(), b"y");
         assert_eq!(path.parent().unwrap().list().unwrap(), vec![path]);
     }

@@ -26,9 +26,15 @@ pub(crate) fn diff_id(content: &[u8]) -> DiffId {
 
 /// A tree of one file, named and filled with `content`.
 pub(crate) fn tree_of(session: &Session, writer: &mut PackWriter, content: &[u8]) -> Tree {
-    let placement = writer
-        .put(&mut Cursor::new(content), content.len() as u64)
-        .unwrap();
+    try_tree_of(session, writer, content).unwrap()
+}
+
+fn try_tree_of(
+    session: &Session,
+    writer: &mut PackWriter,
+    content: &[u8],
+) -> Result<Tree, uimgacc_store::PutError> {
+    let placement = writer.put(&mut Cursor::new(content), content.len() as u64)?;
     let mut tree = Tree::new();
     tree.devices.push(session.device(placement.pack));
     let file = tree
@@ -47,30 +53,34 @@ pub(crate) fn tree_of(session: &Session, writer: &mut PackWriter, content: &[u8]
     let name = Digest::of(content).hex().into_bytes().into_boxed_slice();
     let entries = tree.inode_mut(Tree::ROOT).entries_mut().unwrap();
     entries.insert(name, file);
-    tree
+    Ok(tree)
 }
 
 /// What `create` does for an image of these layers, but for the image's record.
-pub(crate) fn convert(session: &Session, target: &str, layers: &[&[u8]]) -> ImageRecord {
+pub(crate) fn try_convert(
+    session: &Session,
+    target: &str,
+    layers: &[&[u8]],
+) -> Result<ImageRecord, Box<dyn std::error::Error + Send + Sync>> {
     let diff_ids: Vec<DiffId> = layers.iter().map(|content| diff_id(content)).collect();
     let chains = chain_ids(&diff_ids);
     let chain_id = *chains.last().unwrap();
-    let index = match session.index(chain_id).unwrap() {
+    let index = match session.index(chain_id)? {
         Some((_, index)) => index,
         None => {
             let mut trees = Vec::new();
             let mut published: Vec<ChainLayer> = Vec::new();
             for content in layers {
-                if let Some((tree, layer)) = session.layer(diff_id(content)).unwrap() {
+                if let Some((tree, layer)) = session.layer(diff_id(content))? {
                     trees.push(tree);
                     published.push(layer);
                     continue;
                 }
-                let mut writer = session.pack_writer().unwrap();
-                let mut tree = tree_of(session, &mut writer, content);
-                session.seal(writer).unwrap();
+                let mut writer = session.pack_writer()?;
+                let mut tree = try_tree_of(session, &mut writer, content)?;
+                session.seal(writer)?;
                 session.settle(&mut tree);
-                published.push(session.publish_layer(diff_id(content), &tree).unwrap());
+                published.push(session.publish_layer(diff_id(content), &tree)?);
                 trees.push(tree);
             }
             let tree = flatten::flatten(&trees).unwrap();
@@ -80,16 +90,14 @@ pub(crate) fn convert(session: &Session, target: &str, layers: &[&[u8]]) -> Imag
                 index,
             };
             for length in 1..layers.len() {
-                session.publish_chain(&record(length, None)).unwrap();
+                session.publish_chain(&record(length, None))?;
             }
-            let index = session.publish_index(chain_id, &tree).unwrap();
-            session
-                .publish_chain(&record(layers.len(), Some(index.clone())))
-                .unwrap();
+            let index = session.publish_index(chain_id, &tree)?;
+            session.publish_chain(&record(layers.len(), Some(index.clone())))?;
             index
         }
     };
-    ImageRecord {
+    Ok(ImageRecord {
         original: "docker.io/library/original:1".to_owned(),
         target: target.to_owned(),
         platform: "linux/amd64".to_owned(),
@@ -103,7 +111,12 @@ pub(crate) fn convert(session: &Session, target: &str, layers: &[&[u8]]) -> Imag
         size: 1,
         inodes: 2,
         created: session.now(),
-    }
+    })
+}
+
+/// The same where nothing is in the way.
+pub(crate) fn convert(session: &Session, target: &str, layers: &[&[u8]]) -> ImageRecord {
+    try_convert(session, target, layers).unwrap()
 }
 
 /// An image of these layers, of one file each.

@@ -259,8 +259,10 @@ fn what_a_dead_gc_left_is_no_hindrance() {
     std::fs::create_dir(&dir).unwrap();
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap();
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
     let intent = format!(
-        r#"{{"host":"h","boot_id":"{}","pid_namespace":"{}","pid":1,"process_start":1,"started":"s"}}"#,
+        r#"{{"host":"{}","boot_id":"{}","pid_namespace":"{}","pid":1,"process_start":1,"started":"s"}}"#,
+        host.trim(),
         boot_id.trim(),
         namespace.display()
     );
