@@ -159,7 +159,7 @@ async fn convert(
     progress: &Arc<dyn Progress>,
 ) -> Result<Converted, CreateError> {
     let diff_ids = image.config.diff_ids.clone();
-    let layers = Arc::new(Layers::new(Arc::clone(session)));
+    let layers = Arc::new(Layers::new(Arc::clone(session), request.jobs));
     let known = add_known_layers(session, &layers, &diff_ids).await?;
     let mut seen = HashSet::new();
     let mut layers_reused = 0;

@@ -20,6 +20,7 @@ use crate::error::LayerFailure;
 use crate::layer::{
     ContentSink, LayerError, LayerLimits, MetadataBudget, Placed, read_layer, tree_bytes,
 };
+use crate::memory;
 use crate::progress::Progress;
 use crate::stream::{BlobReader, CHUNKS_IN_FLIGHT, Chunk, DiffReader};
 use crate::tar::TarReader;
@@ -30,9 +31,6 @@ const SEAL_BYTES: u64 = 1 << 30;
 const MAX_SEALED_EARLY: usize = 6;
 /// A layer may always unpack to this much.
 const EXPANSION_FLOOR_BYTES: u64 = 1 << 30;
-
-/// The metadata of all layers of an image, in memory. Ten million files of usual names fit.
-const MAX_METADATA_BYTES: u64 = 3 << 30;
 
 /// A layer to fetch.
 #[derive(Debug, Clone)]
@@ -69,10 +67,11 @@ pub(crate) struct Layers {
 }
 
 impl Layers {
-    pub(crate) fn new(session: Arc<Session>) -> Self {
+    /// The session has read its tables, so what they need is in use.
+    pub(crate) fn new(session: Arc<Session>, jobs: usize) -> Self {
         Self {
             session,
-            metadata: MetadataBudget::new(MAX_METADATA_BYTES),
+            metadata: MetadataBudget::of(memory::allowance(jobs)),
             state: Mutex::default(),
         }
     }
@@ -87,7 +86,7 @@ impl Layers {
         let path = layer.diff_id.to_string();
         self.metadata
             .take(tree_bytes(&tree))
-            .map_err(|max_bytes| LayerError::TooMuchMetadata { max_bytes, path })?;
+            .map_err(|limit| LayerError::TooMuchMetadata { limit, path })?;
         self.state().done.insert(
             layer.diff_id,
             Done {
