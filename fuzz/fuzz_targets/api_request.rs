@@ -5,7 +5,7 @@ use libfuzzer_sys::fuzz_target;
 use uimgacc_api::action::Verb;
 use uimgacc_api::parameters::MOST;
 use uimgacc_api::signature::{SIGNATURE, is_signed_by, sign};
-use uimgacc_api::{Action, Parameters};
+use uimgacc_api::{Action, Parameters, recut};
 
 const KINDS: [Option<&str>; 4] = [
     None,
@@ -37,4 +37,17 @@ fuzz_target!(|request: (u8, &str, &[u8])| {
         let _ = Action::parse(verb, &parameters);
     }
     let _ = Verb::of(&parameters);
+    // The same signed text with one key fewer: never are both accepted.
+    let pairs: Vec<_> = parameters.iter().filter(|(key, _)| *key != SIGNATURE).collect();
+    if recut::admit(&parameters).is_ok() {
+        for left_out in 1..pairs.len() {
+            let mut other = Parameters::default();
+            for (at, (key, value)) in pairs.iter().enumerate().filter(|(at, _)| *at != left_out) {
+                let more = pairs.get(at + 1).filter(|_| at + 1 == left_out);
+                let more = more.map_or(String::new(), |(key, value)| format!("{key}{value}"));
+                other.add((*key).to_owned(), format!("{value}{more}")).expect("no more than before");
+            }
+            assert!(recut::admit(&other).is_err(), "{parameters:?} {other:?}");
+        }
+    }
 });

@@ -273,7 +273,7 @@ async fn convert(
     progress: &Arc<dyn Progress>,
 ) -> Result<Converted, CreateError> {
     let diff_ids = image.config.diff_ids.clone();
-    let layers = Arc::new(Layers::new(Arc::clone(session)));
+    let layers = Arc::new(Layers::new(Arc::clone(session), request.jobs));
     let known = add_known_layers(session, &layers, verified).await?;
     let mut seen = HashSet::new();
     let (new, reused): (Vec<_>, Vec<_>) = layer_jobs(request, image)

@@ -12,6 +12,7 @@ mod content;
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::sync::Arc;
 
 use uimgacc_erofs::tree::{Bytes, DeviceNumber, Inode, InodeId, Kind, Timestamp, Tree};
 use uimgacc_store::PutError;
@@ -20,7 +21,7 @@ use uimgacc_store::rooted::{ResolveError, RootedPath, clean, resolve, resolve_in
 
 use crate::tar::{Entry, EntryKind, TarError, TarReader};
 pub(crate) use budget::tree_bytes;
-pub use budget::{LayerLimits, MetadataBudget};
+pub use budget::{LayerLimits, MetadataBudget, OverBudget};
 pub use content::{ContentSink, Placed};
 
 const WHITEOUT_PREFIX: &[u8] = b".wh.";
@@ -58,10 +59,10 @@ pub enum LayerError {
     #[error("the layer has more than {MAX_INODES} files")]
     TooMany,
     /// Names, xattrs, small contents and chunk tables need too much memory.
-    #[error("the metadata of the image's files needs more than {max_bytes} bytes, at {path:?}")]
+    #[error("the metadata of the image's files needs more than {limit}, at {path:?}")]
     TooMuchMetadata {
         /// The bound, for all layers of the image together.
-        max_bytes: u64,
+        limit: Arc<OverBudget>,
         /// The entry that went over it.
         path: String,
     },
@@ -388,8 +389,8 @@ impl Layer {
         self.limits
             .metadata
             .take(bytes)
-            .map_err(|max_bytes| LayerError::TooMuchMetadata {
-                max_bytes,
+            .map_err(|limit| LayerError::TooMuchMetadata {
+                limit,
                 path: String::from_utf8_lossy(path).into_owned(),
             })
     }

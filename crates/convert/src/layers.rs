@@ -19,6 +19,7 @@ use crate::fetch::{Fetch, LayerJob};
 use crate::layer::{
     ContentSink, LayerError, LayerLimits, MetadataBudget, Placed, read_layer, tree_bytes,
 };
+use crate::memory;
 use crate::stream::{BlobReader, DiffReader};
 use crate::tar::TarReader;
 
@@ -26,8 +27,6 @@ use crate::tar::TarReader;
 const SEAL_BYTES: u64 = 1 << 30;
 /// So many packs are sealed early; the rest of an image's 16 is for those it shares.
 const MAX_SEALED_EARLY: usize = 6;
-/// The metadata of all layers of an image, in memory. Ten million files of usual names fit.
-const MAX_METADATA_BYTES: u64 = 3 << 30;
 
 /// A layer that is through.
 #[derive(Debug)]
@@ -52,10 +51,11 @@ pub(crate) struct Layers {
 }
 
 impl Layers {
-    pub(crate) fn new(session: Arc<Session>) -> Self {
+    /// The session has read its tables, so what they need is in use.
+    pub(crate) fn new(session: Arc<Session>, jobs: usize) -> Self {
         Self {
             session,
-            metadata: MetadataBudget::new(MAX_METADATA_BYTES),
+            metadata: MetadataBudget::of(memory::allowance(jobs)),
             state: Mutex::default(),
         }
     }
@@ -70,7 +70,7 @@ impl Layers {
         let path = layer.diff_id.to_string();
         self.metadata
             .take(tree_bytes(&tree))
-            .map_err(|max_bytes| LayerError::TooMuchMetadata { max_bytes, path })?;
+            .map_err(|limit| LayerError::TooMuchMetadata { limit, path })?;
         self.state().done.insert(
             layer.diff_id,
             Done {

@@ -222,7 +222,9 @@ fn refused(code: i64, message: &str) -> Option<String> {
         153 => "too many requests: wait a little, then try again",
         160 | 161 => "this service does not know the action: check base_url",
         170 | 171 if message.contains("clock") => "set the clock of this machine",
-        170 | 171 => "check public_key, and private_key: it must be the one of public_key",
+        170 | 171 => {
+            "check private_key: it must be the one of public_key, and the service must know that"
+        }
         172 => "check public_key: the service does not know it",
         220 | 230 => {
             let parameter = message

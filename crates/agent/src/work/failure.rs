@@ -2,6 +2,7 @@
 //! termination message.
 
 use serde::{Deserialize, Serialize};
+use uimgacc_convert::layer::LayerError;
 use uimgacc_convert::{CreateError, LayerFailure};
 use uimgacc_registry::Error as RegistryError;
 
@@ -101,8 +102,10 @@ impl From<CreateError> for Failure {
             CreateError::Registry(error) => may_change(error),
             CreateError::Layer { source, .. } => match source.as_ref() {
                 LayerFailure::Fetch(error) => may_change(error),
+                LayerFailure::Layer(error) => is_short_of_memory(error) || source.is_of_store(),
                 failure => failure.is_of_store(),
             },
+            CreateError::Layers(error) => is_short_of_memory(error),
             CreateError::Store(_) | CreateError::Worker(_) => true,
             _ => false,
         };
@@ -110,6 +113,17 @@ impl From<CreateError> for Failure {
             error: error.into(),
             retry,
         }
+    }
+}
+
+/// Whether the node, and not a limit, has too little memory for the image: another may have more.
+fn is_short_of_memory(error: &LayerError) -> bool {
+    match error {
+        LayerError::TooMuchMetadata { limit, .. } => {
+            let bound = limit.bound.as_ref();
+            bound.is_some_and(|bound| !bound.is_limit)
+        }
+        _ => false,
     }
 }
 
@@ -127,7 +141,10 @@ fn may_change(error: &RegistryError) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use uimgacc_convert::layer::LayerError;
+    use std::sync::Arc;
+
+    use uimgacc_convert::Bound;
+    use uimgacc_convert::layer::OverBudget;
     use uimgacc_store::{CommitError, PutError};
 
     use super::*;
@@ -163,6 +180,39 @@ mod tests {
     fn what_is_tried_again() {
         let damaged = CreateError::NoLayers;
         assert!(!Failure::from(damaged).retry);
+    }
+
+    #[test]
+    fn an_image_beyond_the_limit_of_memory_is_not_tried_again() {
+        let failure = |is_limit: Option<bool>| {
+            let limit = OverBudget {
+                max_bytes: 300 << 20,
+                bound: is_limit.map(|is_limit| Bound {
+                    bytes: 2 << 30,
+                    source: "/sys/fs/cgroup/memory.max".into(),
+                    is_limit,
+                }),
+            };
+            let error = LayerError::TooMuchMetadata {
+                limit: Arc::new(limit),
+                path: "a/b".to_owned(),
+            };
+            let layer = CreateError::Layer {
+                number: 1,
+                count: 2,
+                digest: uimgacc_types::Digest::of(b""),
+                source: Box::new(error.into()),
+            };
+            Failure::from(layer)
+        };
+        let limited = failure(Some(true));
+        assert!(!limited.retry && !failure(None).retry);
+        let message = limited.message();
+        for part in ["314572800 bytes", "2048 MiB", "memory.max"] {
+            assert!(message.contains(part), "{message}");
+        }
+        // Another node may have more free memory, or this one later.
+        assert!(failure(Some(false)).retry);
     }
 
     #[test]

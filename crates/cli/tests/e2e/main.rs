@@ -12,6 +12,7 @@ mod commands;
 mod crash;
 mod equality;
 mod hostile;
+mod memory;
 mod mounting;
 mod node;
 mod possession;
