@@ -7,7 +7,7 @@ use uimgacc_guide::{Block, Page, pages, readmes, root};
 use super::playground::{Playground, Step, ready};
 
 /// What the pages call it, and what it is here.
-const NAMES: [(&str, &str); 14] = [
+const NAMES: [(&str, &str); 15] = [
     (
         "uimgacc enable --nfs 10.0.0.1:/export",
         r#"uimgacc enable --host-path "$STORE" --image "$OUR_IMAGE" --plain-http-registry "$REGISTRY" --containerd-restart "$CONTAINERD_RESTART""#,
@@ -34,6 +34,10 @@ const NAMES: [(&str, &str); 14] = [
     ("registry.example.com/pytorch:2", "$REGISTRY/pandas:1"),
     ("registry.example.com/pytorch", "$REGISTRY/pandas"),
     ("team.example.com/big", "$REGISTRY/pandas"),
+    (
+        "registry.example.com/accelerated,team.example.com",
+        "$REGISTRY",
+    ),
     ("registry.example.com", "$REGISTRY"),
 ];
 
@@ -48,7 +52,7 @@ use Part::{Given, Of};
 
 const ENABLE: &str = r#"uimgacc enable --host-path "$STORE" --image "$OUR_IMAGE" --containerd-restart "$CONTAINERD_RESTART""#;
 
-const SESSION: [Part; 26] = [
+const SESSION: [Part; 27] = [
     Given(r#"scripts/playground.sh up && eval "$(scripts/playground.sh env)" && cd "$WORK""#),
     Of("enable.md", "uimgacc check --pre "),
     // The same verbs once more, by the page that people see first.
@@ -73,7 +77,8 @@ const SESSION: [Part; 26] = [
     Given(
         "kubectl -n kube-system create secret generic team-registry --type=kubernetes.io/dockerconfigjson --from-file=.dockerconfigjson=config.json",
     ),
-    Of("private-registries.md", "uimgacc create team.example.com"),
+    Of("private-registries.md", "kubectl label secret"),
+    Of("private-registries.md", "uimgacc enable --allow-target"),
     Of("upgrade.md", "uimgacc enable"),
     Given(r#"uimgacc create "$REGISTRY/pandas:1" "$REGISTRY/pandas:fast""#),
     Of("delete.md", "uimgacc get -o json"),
