@@ -171,10 +171,10 @@ fn login(parameters: &Parameters) -> Result<Option<(String, Secret)>, Refusal> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn of(pairs: &[(&str, &str)]) -> Parameters {
+    pub(crate) fn of(pairs: &[(&str, &str)]) -> Parameters {
         let mut parameters = Parameters::default();
         for (key, value) in pairs {
             parameters

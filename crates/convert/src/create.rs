@@ -83,7 +83,12 @@ pub async fn create(
         .map(|(diff_id, layer)| (diff_id.to_string(), layer.size))
         .collect();
     progress.layers(&sizes);
-    let known = verified_layers(client, request, &image, &session, &progress).await?;
+    let fetch = Fetch {
+        client: client.clone(),
+        reference: request.original.clone(),
+        progress: Arc::clone(&progress),
+    };
+    let known = verified_layers(&fetch, request, &image, &session).await?;
     let index = if known.len() == diff_ids.iter().collect::<HashSet<_>>().len() {
         find_index(&session, chain_id).await?
     } else {
@@ -100,7 +105,7 @@ pub async fn create(
                 layers_reused: diff_ids.len(),
             }
         }
-        None => convert(client, request, &image, &session, known, &progress).await?,
+        None => convert(&fetch, request, &image, &session, known).await?,
     };
     let annotations = Annotations {
         chain_id,
@@ -164,11 +169,10 @@ async fn find_index(
 /// The diff IDs of an image are claims of whoever wrote its configuration. Without this an image
 /// that claims those of another one would get all of its files.
 async fn verified_layers(
-    client: &Client,
+    fetch: &Fetch,
     request: &CreateRequest,
     image: &ResolvedImage,
     session: &Arc<Session>,
-    progress: &Arc<dyn Progress>,
 ) -> Result<HashSet<DiffId>, CreateError> {
     let jobs = layer_jobs(request, image);
     let (mut known, unproven) = {
@@ -178,8 +182,7 @@ async fn verified_layers(
     if unproven.is_empty() {
         return Ok(known);
     }
-    progress.stage("verifying layers that the store has");
-    let fetch = fetch(client, request, progress);
+    fetch.progress.stage("verifying layers that the store has");
     known.extend(unproven.iter().map(|job| job.diff_id));
     in_parallel(request.jobs, image, unproven, |job| {
         let (fetch, session) = (fetch.clone(), Arc::clone(session));
@@ -222,14 +225,6 @@ fn layer_jobs(request: &CreateRequest, image: &ResolvedImage) -> Vec<LayerJob> {
     layers.enumerate().map(job).collect()
 }
 
-fn fetch(client: &Client, request: &CreateRequest, progress: &Arc<dyn Progress>) -> Fetch {
-    Fetch {
-        client: client.clone(),
-        reference: request.original.clone(),
-        progress: Arc::clone(progress),
-    }
-}
-
 /// Runs `work` for each layer, so many at once; the first failure ends the others.
 async fn in_parallel<F>(
     at_once: usize,
@@ -265,14 +260,13 @@ where
 
 /// Brings every layer into the store and flattens them.
 async fn convert(
-    client: &Client,
+    fetch: &Fetch,
     request: &CreateRequest,
     image: &ResolvedImage,
     session: &Arc<Session>,
     verified: HashSet<DiffId>,
-    progress: &Arc<dyn Progress>,
 ) -> Result<Converted, CreateError> {
-    let diff_ids = image.config.diff_ids.clone();
+    let progress = &fetch.progress;
     let layers = Arc::new(Layers::new(Arc::clone(session), request.jobs));
     let known = add_known_layers(session, &layers, verified).await?;
     let mut seen = HashSet::new();
@@ -283,12 +277,11 @@ async fn convert(
         progress.layer_done(job.number, true);
     }
     progress.stage("converting layers");
-    let fetch = fetch(client, request, progress);
     in_parallel(request.jobs, image, new, |job| {
         let (fetch, layers) = (fetch.clone(), Arc::clone(&layers));
         async move {
             let number = job.number;
-            take_layer(fetch.clone(), job, layers).await?;
+            take_layer(&fetch, job, layers).await?;
             fetch.progress.layer_done(number, false);
             Ok(())
         }
@@ -296,6 +289,7 @@ async fn convert(
     .await?;
     progress.stage("writing the indexes");
     let session = Arc::clone(session);
+    let diff_ids = image.config.diff_ids.clone();
     let (tree, index) =
         tokio::task::spawn_blocking(move || publish_indexes(&session, &layers, &diff_ids))
             .await??;

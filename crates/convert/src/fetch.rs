@@ -36,6 +36,14 @@ impl LayerJob {
             .max(EXPANSION_FLOOR_BYTES)
     }
 
+    /// It unpacks to more.
+    pub(crate) fn too_large(&self) -> LayerFailure {
+        LayerFailure::TooLarge {
+            max_bytes: self.max_bytes(),
+            compressed_bytes: self.descriptor.size,
+        }
+    }
+
     /// Reads what is left of the blob and checks its digest.
     pub(crate) fn check_digest(&self, blob: &mut BlobReader) -> Result<(), LayerFailure> {
         let (read_bytes, found) = match blob.finish() {
@@ -142,10 +150,7 @@ fn diff_id_of(job: &LayerJob, blob: &mut BlobReader) -> Result<DiffId, LayerFail
     let mut tar = DiffReader::new(tar, job.max_bytes());
     let found = tar.finish();
     if tar.is_over() {
-        return Err(LayerFailure::TooLarge {
-            max_bytes: job.max_bytes(),
-            compressed_bytes: job.descriptor.size,
-        });
+        return Err(job.too_large());
     }
     found.map_err(LayerFailure::Decompress)
 }

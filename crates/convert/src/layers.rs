@@ -188,7 +188,7 @@ impl ContentSink for PackSink<'_> {
 
 /// Fetches a layer and takes it in.
 pub(crate) async fn take_layer(
-    fetch: Fetch,
+    fetch: &Fetch,
     job: LayerJob,
     layers: Arc<Layers>,
 ) -> Result<(), LayerFailure> {
@@ -199,7 +199,6 @@ pub(crate) async fn take_layer(
 
 /// Unpacks a blob while it comes in; then checks both digests.
 fn read_blob(job: &LayerJob, mut blob: BlobReader, layers: &Layers) -> Result<(), LayerFailure> {
-    let max_bytes = job.max_bytes();
     let mut writer = layers.writer()?;
     let mut sink = PackSink {
         session: &layers.session,
@@ -207,7 +206,7 @@ fn read_blob(job: &LayerJob, mut blob: BlobReader, layers: &Layers) -> Result<()
     };
     let limits = LayerLimits {
         metadata: layers.metadata.clone(),
-        stored_bytes: max_bytes,
+        stored_bytes: job.max_bytes(),
     };
     let unpacked = unpack(job, &mut blob, &limits, &mut sink);
     // Bytes that are not those asked for explain whatever else went wrong with them; but a full
@@ -256,10 +255,7 @@ fn unpack(
     };
     let is_over = matches!(tree, Err(LayerError::TooMuchContent { .. }));
     if is_over || tar.get_ref().is_over() {
-        return Err(LayerFailure::TooLarge {
-            max_bytes: limits.stored_bytes,
-            compressed_bytes: job.descriptor.size,
-        });
+        return Err(job.too_large());
     }
     let tree = tree?;
     Ok((tree, ended.map_err(LayerFailure::Decompress)?))

@@ -13,7 +13,7 @@ const BASE_BYTES: u64 = 64 << 20;
 /// Blob and buffers of a layer in flight.
 const LAYER_BYTES: u64 = 8 << 20;
 /// How much memory a byte of the budget takes at most: the tree of the layer and the flattened one. Real
-/// runs took 2.0 with empty files and with folders of one file each; the rest is for the allocator.
+/// runs took 2.0 with empty files and with directories of one file each; the rest is for the allocator.
 const COST: u64 = 3;
 
 /// What bounds the memory of this process.

@@ -220,13 +220,13 @@ impl Service {
         Ok(granted)
     }
 
-    /// What is told to who is not known. Who is known is never refused for what others send from the
+    /// What a peer without a valid signature is answered. A valid one is never refused for what others send from the
     /// same address, which may be that of a proxy.
     fn refuse_stranger(&self, refusal: Refusal, entry: &Entry) -> Refusal {
-        let is_told = entry
+        let is_answered = entry
             .peer
             .is_none_or(|peer| lock(&self.strangers).take(network(peer), Instant::now()));
-        match is_told {
+        match is_answered {
             true => refusal,
             false => Refusal::Throttled,
         }

@@ -81,13 +81,13 @@ mod tests {
     use std::os::fd::AsRawFd as _;
 
     use super::*;
-    use crate::commit::make_folder;
+    use crate::commit::make_directory;
 
     fn store(name: &str) -> (tempfile::TempDir, Layout, StorePath) {
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::new(folder.path());
         let dir = layout.tmp().join(name);
-        make_folder(&dir).unwrap();
+        make_directory(&dir).unwrap();
         dir.join("intent.json").create_new().unwrap();
         (folder, layout, dir)
     }
@@ -123,7 +123,7 @@ mod tests {
         // As its owner or the other clearer knows it, and as a third one finds it.
         clear_away(&layout, &dir).unwrap();
         assert!(!over.exists().unwrap());
-        make_folder(&over.join("more")).unwrap();
+        make_directory(&over.join("more")).unwrap();
         clear_away(&layout, &over).unwrap();
         clear_away(&layout, &over).unwrap();
         assert_eq!(layout.tmp().list().unwrap(), Vec::new());

@@ -91,11 +91,12 @@ pub(crate) fn failed(
 
 /// Makes the directory of `path` and syncs the directories above that changed.
 pub(crate) fn make_parent(path: &StorePath) -> Result<(), CommitError> {
-    path.parent().map_or(Ok(()), |parent| make_folder(&parent))
+    path.parent()
+        .map_or(Ok(()), |parent| make_directory(&parent))
 }
 
 /// Makes a directory and those above it; each new one is synced into its parent.
-pub(crate) fn make_folder(folder: &StorePath) -> Result<(), CommitError> {
+pub(crate) fn make_directory(folder: &StorePath) -> Result<(), CommitError> {
     // The root is there, or `create_root` makes it.
     let Some(parent) = folder.parent() else {
         return Ok(());
@@ -103,7 +104,7 @@ pub(crate) fn make_folder(folder: &StorePath) -> Result<(), CommitError> {
     match folder.create_directory() {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            make_folder(&parent)?;
+            make_directory(&parent)?;
             match folder.create_directory() {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 other => other.map_err(failed("make the directory", folder))?,
@@ -111,18 +112,19 @@ pub(crate) fn make_folder(folder: &StorePath) -> Result<(), CommitError> {
         }
         other => other.map_err(failed("make the directory", folder))?,
     }
-    sync_folder(&parent)
+    sync_directory(&parent)
 }
 
 /// Makes the names in a directory last.
-pub(crate) fn sync_folder(folder: &StorePath) -> Result<(), CommitError> {
+pub(crate) fn sync_directory(folder: &StorePath) -> Result<(), CommitError> {
     folder
         .sync_directory()
         .map_err(failed("sync the directory", folder))
 }
 
 pub(crate) fn sync_parent(path: &StorePath) -> Result<(), CommitError> {
-    path.parent().map_or(Ok(()), |parent| sync_folder(&parent))
+    path.parent()
+        .map_or(Ok(()), |parent| sync_directory(&parent))
 }
 
 /// Gives the synced file `from` the name `to`, in place of what had it.

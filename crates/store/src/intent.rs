@@ -20,7 +20,9 @@ use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
 use serde::{Deserialize, Serialize};
 
 use crate::clearing::{OVER, clear, clear_away};
-use crate::commit::{CommitError, encode, failed, make_folder, replace, sync_folder, write_synced};
+use crate::commit::{
+    CommitError, encode, failed, make_directory, replace, sync_directory, write_synced,
+};
 use crate::path::StorePath;
 use crate::reader::{ReadError, list, read_json};
 use crate::session::SessionError;
@@ -113,7 +115,7 @@ pub(crate) struct Intent {
 impl Intent {
     /// Says that a session (or gc) lives. Directories of dead ones are cleared away first.
     pub(crate) fn declare(layout: &Layout, role: Role) -> Result<Self, SessionError> {
-        make_folder(&layout.tmp())?;
+        make_directory(&layout.tmp())?;
         clear_dead(layout)?;
         let id = machine::random_id().map_err(failed("name a directory in", &layout.tmp()))?;
         // Renamed once the intent is in it, so that no session's directory is ever without one.
@@ -121,13 +123,13 @@ impl Intent {
             .tmp()
             .join(format!("{}{id}", Role::Starting.prefix()));
         let dir = layout.tmp().join(format!("{}{id}", role.prefix()));
-        make_folder(&new)?;
+        make_directory(&new)?;
         let path = new.join("intent.json");
         let text = encode(&path, &IntentRecord::of_this_process(layout.actor()))?;
         // After a standstill of half a minute here, all of it may be cleared away already.
         let file = write_synced(&path, &text)
             .and_then(|file| {
-                sync_folder(&new)?;
+                sync_directory(&new)?;
                 replace(&new, &dir)?;
                 Ok(file)
             })

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::commit::{CommitError, failed, make_folder, replace_json, write_synced};
+use crate::commit::{CommitError, failed, make_directory, replace_json, write_synced};
 use crate::path::StorePath;
 use crate::reader::{ReadError, StoreReader, list};
 use crate::session::SessionError;
@@ -59,7 +59,7 @@ pub fn init(root: &Path) -> Result<(StoreReader, bool), InitError> {
         return Err(InitError::NotEmpty(root.to_owned()));
     }
     for folder in FOLDERS {
-        make_folder(&layout.directory(folder))?;
+        make_directory(&layout.directory(folder))?;
     }
     let record = StoreRecord {
         format_version: FORMAT_VERSION,

@@ -218,6 +218,18 @@ impl Containerd {
         stdout.into_owned()
     }
 
+    /// Pulls an image by `ctr` for the proxy snapshotter and returns what came of it.
+    ///
+    /// # Panics
+    /// As [`Self::ctr`].
+    #[must_use]
+    pub fn pull(&self, image: &str) -> Output {
+        let hosts = self.hosts_dir();
+        let hosts = hosts.to_str().expect("a path of UTF-8");
+        let words = ["images", "pull", "--snapshotter", "uimgacc"];
+        self.ctr(&[&words[..], &["--hosts-dir", hosts, image]].concat())
+    }
+
     /// Runs a script by busybox in a new container of that image, with these options of `ctr run`,
     /// and returns what it said.
     ///

@@ -4,16 +4,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::*;
-
-fn of(pairs: &[(&str, &str)]) -> Parameters {
-    let mut parameters = Parameters::default();
-    for (key, value) in pairs {
-        parameters
-            .add((*key).to_owned(), (*value).to_owned())
-            .unwrap();
-    }
-    parameters
-}
+use crate::action::tests::of;
 
 const CREATE: (&str, &str) = ("Action", "CreateUK8SImageAccelerate");
 const ENABLE: (&str, &str) = ("Action", "EnableUK8SImageAccelerate");

@@ -5,7 +5,7 @@ use uimgacc_testkit::image::{Compression, ImageBuilder, Pushed, busybox, busybox
 use uimgacc_testkit::tar::TarBuilder;
 
 use crate::snapshotter::Snapshotter;
-use crate::support::{World, failed, ok, ready, text};
+use crate::support::{World, failed, ok, ready};
 
 fn secret_layer() -> Vec<u8> {
     let content: Vec<u8> = b"the secret of another team\n".repeat(1000);
@@ -28,17 +28,14 @@ fn forged(of: &Pushed) -> ImageBuilder {
         .diff_ids(&claimed)
 }
 
-fn ctr_pull(containerd: &Containerd, image: &str) -> std::process::Output {
-    let hosts = text(&containerd.hosts_dir());
-    containerd.ctr(&[
-        "images",
-        "pull",
-        "--snapshotter",
-        "uimgacc",
-        "--hosts-dir",
-        &hosts,
-        image,
-    ])
+/// A node: the daemon with these arguments, and a containerd.
+fn node(version: ContainerdVersion, world: &World, more: &[&str]) -> (Snapshotter, Containerd) {
+    let pause = busybox().push(&world.registry, "pause:1");
+    let snapshotter = Snapshotter::start_with(world, more);
+    let options = Options::proxy(&snapshotter.socket()).pause(&pause.reference);
+    let containerd = Containerd::start(version, &options);
+    containerd.trust(&world.registry);
+    (snapshotter, containerd)
 }
 
 /// Layers of the image that this containerd fetched, in all namespaces.
@@ -61,21 +58,17 @@ fn a_forged_configuration_opens_nothing() {
         let pushed = secret(Compression::Gzip).push(&world.registry, "secret:1");
         ok(&world.create("secret:1", "secret:fast", &[]));
         let forged = forged(&pushed).push(&world.registry, "forged:1").reference;
-        let snapshotter = Snapshotter::start(&world);
-        let containerd = Containerd::start(version, &Options::proxy(&snapshotter.socket()));
-        containerd.trust(&world.registry);
+        let (snapshotter, containerd) = node(version, &world, &[]);
         let refused = containerd.cri().pull(&forged);
         assert!(refused.is_err(), "{version:?}: {refused:?}");
-        let refused = ctr_pull(&containerd, &forged);
+        let refused = containerd.pull(&forged);
         assert!(!refused.status.success(), "{version:?}: {refused:?}");
         assert_eq!(snapshotter.mounts(), 0, "{version:?}");
         drop(containerd);
         drop(snapshotter);
         // What the setting gives up: nothing but the proof stands in the way.
         let trusting = ["--original-images", "accelerate-without-proof"];
-        let snapshotter = Snapshotter::start_with(&world, &trusting);
-        let containerd = Containerd::start(version, &Options::proxy(&snapshotter.socket()));
-        containerd.trust(&world.registry);
+        let (_snapshotter, containerd) = node(version, &world, &trusting);
         containerd.cri().pull(&forged).unwrap();
     }
 }
@@ -91,11 +84,7 @@ fn an_honest_original_is_taken_by_the_blobs_of_its_manifest() {
         ok(&world.create("secret:1", "secret:fast", &[]));
         // The same layers in other blobs: nobody has verified those.
         let other = secret(Compression::Zstd).push(&world.registry, "other:1");
-        let pause = busybox().push(&world.registry, "pause:1");
-        let snapshotter = Snapshotter::start(&world);
-        let options = Options::proxy(&snapshotter.socket()).pause(&pause.reference);
-        let containerd = Containerd::start(version, &options);
-        containerd.trust(&world.registry);
+        let (snapshotter, containerd) = node(version, &world, &[]);
         let cri = containerd.cri();
         cri.pull(&pushed.reference).unwrap();
         // The base layer may be here by the pause image.
@@ -117,13 +106,13 @@ fn an_honest_original_is_taken_by_the_blobs_of_its_manifest() {
         assert_eq!(snapshotter.mounts(), 2, "{version:?}");
         // By `ctr` in a namespace of its own, where its transfer service names the blobs.
         let is_shown = matches!(version, ContainerdVersion::V2_1 | ContainerdVersion::V2_4);
-        ok(&ctr_pull(&containerd, &pushed.reference));
+        ok(&containerd.pull(&pushed.reference));
         let blobs = containerd.ctr_ok(&["content", "ls", "-q"]);
         let is_fetched = blobs.contains(&pushed.layers[1].digest);
         assert_eq!(is_fetched, !is_shown, "{version:?}");
         containerd.ctr_ok(&["images", "rm", "--sync", &pushed.reference]);
         if is_shown {
-            ok(&ctr_pull(&containerd, &other.reference));
+            ok(&containerd.pull(&other.reference));
             let blobs = containerd.ctr_ok(&["content", "ls", "-q"]);
             assert!(blobs.contains(&other.layers[1].digest), "{version:?}");
         }

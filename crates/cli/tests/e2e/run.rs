@@ -5,7 +5,7 @@ use uimgacc_testkit::image::{Compression, ImageBuilder, Pushed, busybox, busybox
 use uimgacc_testkit::tar::TarBuilder;
 
 use crate::snapshotter::Snapshotter;
-use crate::support::{World, ok, ready, text, uimgacc};
+use crate::support::{World, ok, ready, uimgacc};
 
 /// An image of three layers with a program, a large file and a folder that two layers share.
 fn push(world: &World, name: &str) -> Pushed {
@@ -64,18 +64,7 @@ fn by_ctr() {
         let containerd = Containerd::start(version, &Options::proxy(&snapshotter.socket()));
         containerd.trust(&world.registry);
         let target = world.registry.reference("app:fast");
-        let pull = |name: &str| {
-            let hosts = text(&containerd.hosts_dir());
-            containerd.ctr_ok(&[
-                "images",
-                "pull",
-                "--snapshotter",
-                "uimgacc",
-                "--hosts-dir",
-                &hosts,
-                name,
-            ])
-        };
+        let pull = |name: &str| ok(&containerd.pull(name));
         pull(&target);
         // No layer was downloaded, none unpacked. The `ctr` of 1.7 fetches a whole image before it
         // asks any snapshotter, and unpacks it without saying what for; its CRI does not.

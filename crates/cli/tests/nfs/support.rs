@@ -161,11 +161,7 @@ impl Node {
 
     pub(crate) fn pull(&self, world: &World, name: &str) -> Output {
         self.containerd.trust(&world.registry);
-        let hosts = self.containerd.hosts_dir();
-        let mut arguments = vec!["images", "pull", "--snapshotter", "uimgacc", "--hosts-dir"];
-        let reference = world.registry.reference(name);
-        arguments.extend([hosts.to_str().unwrap(), &reference]);
-        self.containerd.ctr(&arguments)
+        self.containerd.pull(&world.registry.reference(name))
     }
 
     /// Mounts the image's file system with a layer of its own on top, as a container's.

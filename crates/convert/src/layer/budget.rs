@@ -12,7 +12,7 @@ use crate::tar::{Entry, EntryKind};
 
 /// An inode with its place in a folder, besides all that has a length of its own.
 const INODE_BYTES: u64 = 200;
-/// What a folder takes beyond that for the map of its entries and the block that is written of it.
+/// What a directory takes beyond that, for the map of its entries and the block that is written of it.
 const FOLDER_BYTES: u64 = 1000;
 /// What xattrs take beyond their own for the map that has them.
 const XATTRS_BYTES: u64 = 700;

@@ -9,16 +9,10 @@ use uimgacc_types::{Digest, chain_ids};
 
 use crate::client::Client;
 use crate::daemon::Snapshotter;
+use crate::promises::{CHAIN, INDEX, STORE, diff_id as digest, store_id};
 use crate::store_maker::{Layer, StoreMaker};
 
-const CHAIN: &str = "containerd.io/snapshot/uimgacc.chain-id";
-const INDEX: &str = "containerd.io/snapshot/uimgacc.index-digest";
-const STORE: &str = "containerd.io/snapshot/uimgacc.store-id";
 const BLOB: &str = "containerd.io/snapshot/cri.layer-digest";
-
-fn digest(seed: &str) -> String {
-    Digest::of(seed.as_bytes()).to_string()
-}
 
 fn layer(name: &str) -> Layer {
     Layer::new(&digest(name)).file(name, 0o644, name.as_bytes())
@@ -45,7 +39,7 @@ fn labels_of(store: &StoreMaker, top: &str) -> [(&'static str, String); 3] {
     [
         (CHAIN, top.to_owned()),
         (INDEX, index.to_string()),
-        (STORE, "0".repeat(32)),
+        (STORE, store_id()),
     ]
 }
 

@@ -11,11 +11,11 @@ use crate::daemon::{Snapshotter, WITHOUT_MOUNTING};
 use crate::remote::eventually;
 use crate::store_maker::{Layer, StoreMaker};
 
-const CHAIN: &str = "containerd.io/snapshot/uimgacc.chain-id";
-const INDEX: &str = "containerd.io/snapshot/uimgacc.index-digest";
-const STORE: &str = "containerd.io/snapshot/uimgacc.store-id";
+pub(crate) const CHAIN: &str = "containerd.io/snapshot/uimgacc.chain-id";
+pub(crate) const INDEX: &str = "containerd.io/snapshot/uimgacc.index-digest";
+pub(crate) const STORE: &str = "containerd.io/snapshot/uimgacc.store-id";
 
-fn diff_id(seed: &str) -> String {
+pub(crate) fn diff_id(seed: &str) -> String {
     Digest::of(seed.as_bytes()).to_string()
 }
 
@@ -33,7 +33,7 @@ fn index_digest(store: &StoreMaker) -> String {
 }
 
 /// The store's own id, as [`StoreMaker`] writes it.
-fn store_id() -> String {
+pub(crate) fn store_id() -> String {
     "0".repeat(32)
 }
 

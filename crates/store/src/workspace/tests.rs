@@ -1,13 +1,13 @@
 use super::*;
 use crate::Layout;
-use crate::commit::make_folder;
+use crate::commit::make_directory;
 
 /// A store with a directory that stands.
 fn store() -> (tempfile::TempDir, Layout, Workspace) {
     let folder = tempfile::tempdir().unwrap();
     let layout = Layout::new(folder.path());
     let workspace = Workspace::new(layout.tmp().join("create-0123"));
-    make_folder(workspace.dir()).unwrap();
+    make_directory(workspace.dir()).unwrap();
     workspace.create("intent.json").unwrap();
     (folder, layout, workspace)
 }
