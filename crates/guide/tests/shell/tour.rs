@@ -115,7 +115,7 @@ const CONFIG: &str = "crates/cli/tests/remote/config.rs";
 const SDK: &str = "crates/testkit/src/ucloud_sdk.rs";
 const PLAYGROUND: &str = "crates/playground/src/main.rs";
 
-const ELSEWHERE: [(&str, &str, By); 25] = [
+const ELSEWHERE: [(&str, &str, By); 26] = [
     (
         "README.md",
         "scripts/demo.sh",
@@ -226,6 +226,14 @@ const ELSEWHERE: [(&str, &str, By); 25] = [
         "storage.md",
         "uimgacc enable --host-path",
         Test("docs/en/quick-start.md", "uimgacc enable --host-path"),
+    ),
+    (
+        "storage.md",
+        "uimgacc store lease list",
+        Test(
+            "crates/cli/tests/e2e/strays.rs",
+            "\"store\", \"lease\", \"drop\"",
+        ),
     ),
     (
         "storage.md",
