@@ -13,6 +13,7 @@
 
 mod device_table;
 mod prefix;
+mod seen;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +26,8 @@ use uimgacc_erofs::{ReadError as TreeReadError, WriteError as TreeWriteError};
 use uimgacc_store::flatten::FlattenError;
 use uimgacc_store::{ChainRecord, IndexRecord, Layout, StoreFile, StoreReader};
 use uimgacc_types::{Digest, PackId};
+
+pub use seen::Seen;
 
 /// No index is longer: that is some 20 million files.
 const MAX_INDEX_BYTES: u64 = 4 << 30;
@@ -251,11 +254,12 @@ fn cached(path: PathBuf, digest: Digest) -> Result<CachedIndex, IndexError> {
     })
 }
 
-/// Whether everything that a mount of `chain` needs is in the store: cheap, reads headers only.
+/// Whether everything that a mount of `chain` needs is in the store: cheap, reads headers only, and
+/// not those that it saw a moment ago.
 ///
 /// # Errors
 /// What is missing or damaged.
-pub fn probe(store: &StoreReader, chain: &ChainRecord) -> Result<(), IndexError> {
+pub fn probe(store: &StoreReader, chain: &ChainRecord, seen: &Seen) -> Result<(), IndexError> {
     let packs = match &chain.index {
         Some(record) => {
             let path = store.layout().index(chain.chain_id);
@@ -270,12 +274,11 @@ pub fn probe(store: &StoreReader, chain: &ChainRecord) -> Result<(), IndexError>
             }
             record.packs.clone()
         }
-        None => prefix::packs(store, chain)?,
+        None => prefix::packs(store, chain, seen)?,
     };
     check_count(chain, packs.len())?;
     for pack in packs {
-        let path = store.layout().pack(pack);
-        path.handle().map_err(failed("find", &path.on_host()))?;
+        seen.pack(store, pack)?;
     }
     Ok(())
 }

@@ -1,18 +1,21 @@
 //! Mounts of indexes and their packs, one module per method.
 //!
 //! Owns: how an index (an EROFS image on the node's own disk) and its packs (files of the store)
-//! become a mount, the node's copy of an index ([`index_cache`]), and the store's own mount where
-//! it lies on NFS ([`nfs`]).
+//! become a mount, the node's copy of an index ([`index_cache`]), the store's own mount where it lies
+//! on NFS ([`nfs`]); what a start reads of a mount ([`Opens`]), and reading that ahead ([`Fetch`]).
 //!
 //! Guarantees: a mount is complete before it becomes visible at its target; an error carries what
 //! the kernel said. Nothing is unmounted unless asked.
 //!
 //! Assumptions: root, Linux 5.8 or later (mount API, `STATX_ATTR_MOUNT_ROOT`).
 
+mod beneath;
 mod context;
+mod fetch;
 pub mod index_cache;
 mod method;
 pub mod nfs;
+mod opens;
 mod overlay;
 mod read_ahead;
 mod target;
@@ -25,8 +28,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use uimgacc_store::StoreFile;
 
+pub use fetch::{Fetch, FetchSettings, Fetched};
 pub use method::{Method, Methods, ParseMethodsError};
+pub use opens::Opens;
 pub use overlay::{OverlayRequest, bind_read_only, mount_overlay};
+pub use read_ahead::ReadAhead;
 pub use target::{is_mount_point, is_mounted, unmount, unmount_all};
 
 /// What to mount, and where.
@@ -45,10 +51,12 @@ pub struct MountRequest {
 }
 
 /// A mount that was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mounted {
     /// How.
     pub method: Method,
+    /// Where its read-ahead is set; `None` where that was not found.
+    pub read_ahead: Option<ReadAhead>,
 }
 
 /// One method that did not work.
@@ -158,10 +166,15 @@ pub fn mount_image(request: &MountRequest) -> Result<Mounted, MountError> {
     let mut attempts = Vec::new();
     for method in request.methods.starting_with(last.copied()) {
         match method::mount(method, request) {
-            Ok(()) => {
+            Ok(read_ahead) => {
+                if let (Some(read_ahead), Some(kb)) = (&read_ahead, request.read_ahead_kb)
+                    && let Err(error) = read_ahead.set(kb)
+                {
+                    tracing::debug!(%error, "read-ahead not set");
+                }
                 let number = Method::ALL.iter().position(|known| *known == method);
                 LAST_METHOD.store(number.unwrap_or(usize::MAX), Ordering::Relaxed);
-                return Ok(Mounted { method });
+                return Ok(Mounted { method, read_ahead });
             }
             Err(error) => {
                 tracing::debug!(%method, %error, "mount method failed");

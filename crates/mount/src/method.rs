@@ -6,7 +6,7 @@ mod loop_device;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::{AttemptError, MountRequest};
+use crate::{AttemptError, MountRequest, ReadAhead};
 
 /// How an index and its packs are handed to the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -90,7 +90,10 @@ impl fmt::Display for Methods {
     }
 }
 
-pub(crate) fn mount(method: Method, request: &MountRequest) -> Result<(), AttemptError> {
+pub(crate) fn mount(
+    method: Method,
+    request: &MountRequest,
+) -> Result<Option<ReadAhead>, AttemptError> {
     match method {
         Method::FileDirectio => file::mount(request, true),
         Method::File => file::mount(request, false),

@@ -1,52 +1,100 @@
 //! How far the kernel reads ahead on a mount.
 //!
-//! The setting lives in the backing device info (`/sys/class/bdi`). That of a mount on a block
-//! device has the device's number for a name. That of a mount on files is called `erofs-N`, N
-//! counting the mounts since boot, and nothing tells which mount it belongs to: so the one that
-//! appeared while we mounted is ours, and where two appeared neither is touched.
+//! The setting lives in the backing device info (`/sys/class/bdi`) and acts on files that are opened
+//! afterwards. That of a mount on a block device has the device's number for a name. That of a mount
+//! on files is called `erofs-N`, N counting such mounts since boot and never used again, and nothing
+//! tells which mount it belongs to: so mounts of this process are made one at a time, the one that
+//! appeared meanwhile is ours, and where two appeared (another process mounted too) it is not known.
 //!
 //! Best effort: reading works without.
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
 
 const FOLDER: &str = "/sys/class/bdi";
 
+/// How long another mount is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Held while a mount is made.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Where the read-ahead of a mount is set: a name in `/sys/class/bdi`. Good until the next boot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ReadAhead(String);
+
+impl ReadAhead {
+    /// Sets it, in KiB, for files that are opened from now on.
+    ///
+    /// # Errors
+    /// The system's error; not found where the mount is gone.
+    pub fn set(&self, kb: u32) -> io::Result<()> {
+        if !self.is_sound() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        fs::write(self.path(), kb.to_string())
+    }
+
+    /// The setting in KiB.
+    ///
+    /// # Errors
+    /// The system's error; not found where the mount is gone.
+    pub fn get(&self) -> io::Result<u32> {
+        let text = fs::read_to_string(self.path())?;
+        text.trim().parse().map_err(io::Error::other)
+    }
+
+    fn path(&self) -> PathBuf {
+        Path::new(FOLDER).join(&self.0).join("read_ahead_kb")
+    }
+
+    /// Whether it can only be one entry of the folder: names are kept in files.
+    fn is_sound(&self) -> bool {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b':');
+        !self.0.is_empty() && self.0.bytes().all(is_plain)
+    }
+}
+
 /// A mount about to be made.
 pub(crate) struct Mounting {
-    wanted: Option<Wanted>,
-}
-
-struct Wanted {
-    kb: u32,
     before: BTreeSet<String>,
+    _turn: Option<MutexGuard<'static, ()>>,
 }
 
-/// Remembers what is there before a mount.
-pub(crate) fn before_mount(kb: Option<u32>) -> Mounting {
-    let wanted = kb.map(|kb| Wanted {
-        kb,
+/// Remembers what is there before a mount. Another one that is under way is waited for, but not for
+/// one that hangs in a dead store.
+pub(crate) fn before_mount() -> Mounting {
+    let end = Instant::now() + PATIENCE;
+    let turn = loop {
+        match ONE_AT_A_TIME.try_lock() {
+            Ok(turn) => break Some(turn),
+            Err(TryLockError::Poisoned(turn)) => break Some(turn.into_inner()),
+            Err(TryLockError::WouldBlock) if Instant::now() < end => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            Err(TryLockError::WouldBlock) => break None,
+        }
+    };
+    Mounting {
         before: of_files(),
-    });
-    Mounting { wanted }
+        _turn: turn,
+    }
 }
 
 impl Mounting {
-    /// Sets the read-ahead of what is now mounted at `target`.
-    pub(crate) fn set(self, target: &Path) {
-        let Some(Wanted { kb, before }) = self.wanted else {
-            return;
-        };
-        let Some(name) = of_device(target).or_else(|| only_new(&before)) else {
-            tracing::debug!(target = %target.display(), "read-ahead not set: device not found");
-            return;
-        };
-        let path = Path::new(FOLDER).join(name).join("read_ahead_kb");
-        if let Err(error) = fs::write(&path, kb.to_string()) {
-            tracing::debug!(path = %path.display(), %error, "read-ahead not set");
-        }
+    /// Finds that of what is now mounted at `target`.
+    pub(crate) fn found(self, target: &Path) -> Option<ReadAhead> {
+        of_device(target)
+            .or_else(|| only_new(&self.before))
+            .map(ReadAhead)
     }
 }
 

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
+use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::path::StorePath;
@@ -195,11 +196,17 @@ pub(crate) fn write_synced(path: &StorePath, bytes: &[u8]) -> Result<File, Commi
     Ok(file)
 }
 
+/// Whether a file or a directory on the way to it is gone: on NFS the latter may be `ESTALE`.
+pub(crate) fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+        || error.raw_os_error() == Some(Errno::STALE.raw_os_error())
+}
+
 /// Removes a file; says whether it was there.
 pub(crate) fn remove_file(path: &StorePath) -> Result<bool, CommitError> {
     match path.remove_file() {
         Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) if is_gone(&error) => Ok(false),
         Err(error) => Err(failed("remove", path)(error)),
     }
 }

@@ -26,7 +26,7 @@ use crate::path::StorePath;
 use crate::reader::{ReadError, list, list_fanned, read_json, unreadable};
 use crate::session::SessionError;
 use crate::workspace::Workspace;
-use crate::{BlobRecord, ChainRecord, ImageRecord, StoreReader, intent};
+use crate::{BlobRecord, ChainRecord, ImageRecord, StoreReader, intent, profiles};
 
 /// Between retiring a chain and reading the leases once more: for nodes that tell a lease only
 /// after they looked.
@@ -305,6 +305,13 @@ fn sweepable(
         };
         let file = garbage(path);
         if !is_needed && is_old(&file) {
+            files.push(file);
+        }
+    }
+    for path in list_fanned(&layout.directory("profiles"), profiles::SUFFIX)? {
+        let id = id_of(&path, |id| ChainId::from_hex(id).ok())?;
+        let file = garbage(path);
+        if !marks.chains.contains(&id) && is_old(&file) {
             files.push(file);
         }
     }

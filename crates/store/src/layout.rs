@@ -6,6 +6,7 @@ use std::sync::Arc;
 use uimgacc_types::{ChainId, DiffId, Digest, PackId};
 
 use crate::path::{Observer, Root, StorePath};
+use crate::profiles;
 
 /// The paths of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,6 +117,12 @@ impl Layout {
     #[must_use]
     pub fn image(&self, target: &str) -> StorePath {
         self.fanned("images", &Digest::of(target.as_bytes()).hex(), "json")
+    }
+
+    /// What starts of an image with this chain read.
+    #[must_use]
+    pub fn profile(&self, id: ChainId) -> StorePath {
+        self.fanned("profiles", &id.hex(), profiles::SUFFIX)
     }
 
     /// Unfinished work.

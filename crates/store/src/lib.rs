@@ -23,6 +23,7 @@ mod machine;
 mod marks;
 mod pack;
 mod path;
+mod profiles;
 mod publish;
 mod reader;
 mod record;

@@ -157,13 +157,13 @@ impl StorePath {
     }
 
     pub(crate) fn stem(&self) -> Option<&str> {
-        self.relative.file_stem()?.to_str()
+        self.name()?.split('.').next()
     }
 
     pub(crate) fn has_suffix(&self, suffix: &str) -> bool {
-        self.relative
-            .extension()
-            .is_some_and(|found| found == suffix)
+        self.name()
+            .and_then(|name| name.strip_suffix(suffix))
+            .is_some_and(|rest| rest.ends_with('.'))
     }
 
     pub(crate) fn with_suffix(&self, suffix: &str) -> Self {

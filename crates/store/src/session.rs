@@ -18,7 +18,7 @@ use uimgacc_erofs::Limits;
 use uimgacc_erofs::tree::{Device, Tree};
 use uimgacc_types::{ContentHash, PackId};
 
-use crate::commit::{CommitError, remove_file};
+use crate::commit::CommitError;
 use crate::dedup::{Dedup, PackRef, Placement};
 use crate::exclusive::wait_for_gc;
 use crate::format::BLOCK_BYTES;
@@ -40,6 +40,9 @@ pub enum SessionError {
     /// Something could not be written.
     #[error(transparent)]
     Commit(#[from] CommitError),
+    /// A profile cannot be written.
+    #[error("cannot write the profile of an image")]
+    Profile(#[source] uimgacc_profile::DecodeError),
     /// A tree cannot be written as an index.
     #[error("cannot write the index {path}")]
     Index {
@@ -265,7 +268,7 @@ impl Session {
         let workspace = self.workspace();
         let slot = writer.slot as usize;
         let sealed = if writer.entries.is_empty() {
-            remove_file(&writer.path)?;
+            workspace.remove_own(&writer.path)?;
             Slot::Empty
         } else {
             writer

@@ -8,6 +8,7 @@ use crate::index_file::scan_tocs;
 use crate::lease::lease_files;
 use crate::marks::{IndexPacks, mark_from};
 use crate::path::StorePath;
+use crate::profiles::SUFFIX;
 use crate::reader::{ReadError, scan_fanned};
 use crate::session::SessionError;
 use crate::verify::explain;
@@ -29,7 +30,7 @@ pub struct Stat {
     pub content_bytes: u64,
     /// Length of the packs.
     pub pack_bytes: u64,
-    /// Length of tables, layer indexes and flattened indexes.
+    /// Length of tables, layer indexes, flattened indexes and profiles.
     pub metadata_bytes: u64,
     /// Length of all files of all images, as if each image were unpacked by itself.
     pub logical_bytes: u64,
@@ -70,6 +71,7 @@ pub fn stat(reader: &StoreReader) -> Result<Stat, SessionError> {
     let tocs = scan_tocs(reader, &mut pass_over)?;
     let layers = scan_fanned(&layout.directory("layers"), "erofs", &mut pass_over)?;
     let indexes = scan_fanned(&layout.directory("indexes"), "erofs", &mut pass_over)?;
+    let profiles = scan_fanned(&layout.directory("profiles"), SUFFIX, &mut pass_over)?;
     let mut cache = IndexPacks::default();
     let marks = mark_from(reader, &mut cache, &images, &leases, &mut |error| {
         unreadable.push(explain(&error));
@@ -91,7 +93,7 @@ pub fn stat(reader: &StoreReader) -> Result<Stat, SessionError> {
         }
     }
     stat.layers = layers.len() as u64;
-    for path in layers.iter().chain(&indexes) {
+    for path in layers.iter().chain(&indexes).chain(&profiles) {
         stat.metadata_bytes += length(path);
     }
     for image in images {

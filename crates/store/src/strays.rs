@@ -7,6 +7,7 @@ use std::io;
 
 use crate::Layout;
 use crate::path::StorePath;
+use crate::profiles;
 use crate::reader::{has_own_name, is_fan, is_left_by_nfs};
 
 /// The directories of files `<aa>/<id>.<suffix>`, with their suffixes.
@@ -17,7 +18,7 @@ const FANNED: [(&str, &[&str]); 7] = [
     ("chains", &["json", "retired"]),
     ("indexes", &["erofs"]),
     ("images", &["json"]),
-    ("profiles", &["json"]),
+    ("profiles", &[profiles::SUFFIX]),
 ];
 
 /// Directories that file systems make in their roots.

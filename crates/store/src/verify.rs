@@ -20,7 +20,7 @@ use crate::path::StorePath;
 use crate::reader::{ReadError, read_json, scan_fanned};
 use crate::session::pack_of;
 use crate::toc::Toc;
-use crate::{ChainRecord, ImageRecord, StoreReader, strays};
+use crate::{ChainRecord, ImageRecord, StoreReader, profiles, strays};
 
 /// Something wrong.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -115,6 +115,7 @@ pub fn verify(
         }
     }
     check_blobs(reader, &mut report)?;
+    check_profiles(reader, &mut report)?;
     let chains = check_chains(reader, &layers, &indexes, &mut report)?;
     check_images(reader, &chains, &mut report)?;
     // What is not the store's is reported once, as that.
@@ -302,6 +303,20 @@ fn check_blobs(reader: &StoreReader, report: &mut Report) -> Result<(), ReadErro
     for path in files(&reader.layout().directory("blobs"), "json", report)? {
         let id = id_of(&path, |id| Digest::from_hex(id).ok())?;
         if let Err(error) = reader.verified_diff_id(id) {
+            report.add(&path, explain(&error));
+        }
+    }
+    Ok(())
+}
+
+fn check_profiles(reader: &StoreReader, report: &mut Report) -> Result<(), ReadError> {
+    for path in files(
+        &reader.layout().directory("profiles"),
+        profiles::SUFFIX,
+        report,
+    )? {
+        let id = id_of(&path, |id| ChainId::from_hex(id).ok())?;
+        if let Err(error) = reader.profile(id) {
             report.add(&path, explain(&error));
         }
     }

@@ -18,12 +18,11 @@
 use std::fs::File;
 use std::io;
 
-use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::commit::{
-    CommitError, FileId, encode, failed, file_id, is_already, make_parent, remove_file, renamed,
-    sync_parent, write_synced,
+    CommitError, FileId, encode, failed, file_id, is_already, is_gone, make_parent, remove_file,
+    renamed, sync_parent, write_synced,
 };
 use crate::machine;
 use crate::path::StorePath;
@@ -44,12 +43,6 @@ pub(crate) struct Workspace {
     dir: StorePath,
 }
 
-/// Whether a file or a directory on the way to it is gone: on NFS the latter may be `ESTALE`.
-fn is_gone(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::NotFound
-        || error.raw_os_error() == Some(Errno::STALE.raw_os_error())
-}
-
 impl Workspace {
     pub(crate) fn new(dir: StorePath) -> Self {
         Self { dir }
@@ -65,9 +58,9 @@ impl Workspace {
     }
 
     /// Whether nobody has begun to clear it away. An answer for messages: what must not be done
-    /// afterwards fails by itself.
+    /// afterwards fails by itself. Opened, because an NFS client asks the server then.
     pub(crate) fn stands(&self) -> bool {
-        self.dir.join("intent.json").exists().unwrap_or(false)
+        self.dir.join("intent.json").open().is_ok()
     }
 
     /// Fails where somebody cleared it away: to report that, not to rely on.
@@ -132,6 +125,15 @@ impl Workspace {
         self.stage(&encode(of, record)?, of)
     }
 
+    /// Removes a file in the directory. An NFS client that has it open must rename it first, and says
+    /// `EBUSY` where the directory is gone.
+    pub(crate) fn remove_own(&self, path: &StorePath) -> Result<(), CommitError> {
+        match remove_file(path) {
+            Err(_) if !self.stands() => Err(self.taken_for_dead()),
+            removed => removed.map(|_| ()),
+        }
+    }
+
     /// Takes `from`, a file in the directory, out of it. The error says that a file is gone only
     /// where that is `from`.
     fn take_out(
@@ -173,7 +175,7 @@ impl Workspace {
         };
         // Of the other's name it is not known either whether it lasts.
         sync_parent(to)?;
-        remove_file(from)?;
+        self.remove_own(from)?;
         Ok(outcome)
     }
 
@@ -232,7 +234,7 @@ impl Workspace {
             outcome => {
                 outcome.map_err(failed("remove", path))?;
                 // Whoever clears the directory away may have been faster.
-                remove_file(&victim)?;
+                self.remove_own(&victim)?;
                 Ok(true)
             }
         }

@@ -4,5 +4,7 @@
 //! unsafe code.
 
 mod loop_device;
+mod residency;
 
 pub use loop_device::{LoopDevice, LoopOptions};
+pub use residency::resident;

@@ -15,7 +15,8 @@ use crate::{net, uml};
 /// The port of NFS.
 pub const PORT: u16 = 2049;
 const RPCBIND_PORT: u16 = 111;
-const EXPORT: &str = "/srv/export";
+/// The export on the server's own disk.
+pub const EXPORT: &str = "/srv/export";
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -106,7 +107,8 @@ impl NfsServer {
     pub fn mount(&self, version: &str, target: &Path) {
         fs::create_dir_all(target).expect("a folder");
         let kind = if version == "3" { "nfs" } else { "nfs4" };
-        let mut options = format!("vers={version},addr=127.0.0.1,proto=tcp");
+        // Two mounts are as apart as on two machines.
+        let mut options = format!("vers={version},addr=127.0.0.1,proto=tcp,nosharecache");
         options.push_str(if version == "3" {
             ",nolock,mountproto=tcp"
         } else {

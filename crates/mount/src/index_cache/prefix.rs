@@ -10,7 +10,7 @@ use uimgacc_erofs::{Limits, Tree};
 use uimgacc_store::{ChainLayer, ChainRecord, StoreReader, flatten};
 use uimgacc_types::{Digest, PackId};
 
-use super::{IndexError, MAX_INDEX_BYTES, check_count, device_table, failed};
+use super::{IndexError, MAX_INDEX_BYTES, Seen, check_count, device_table, failed};
 
 /// Stacks the layers of `chain` and writes the index to `file`, whose path is for messages.
 pub(super) fn write(
@@ -42,14 +42,14 @@ pub(super) fn write(
 }
 
 /// All packs that the layers of `chain` name, from their headers.
-pub(super) fn packs(store: &StoreReader, chain: &ChainRecord) -> Result<Vec<PackId>, IndexError> {
+pub(super) fn packs(
+    store: &StoreReader,
+    chain: &ChainRecord,
+    seen: &Seen,
+) -> Result<Vec<PackId>, IndexError> {
     let mut packs = Vec::new();
     for layer in &chain.layers {
-        let path = store.layout().layer(layer.diff_id);
-        let on_host = path.on_host();
-        let file = path.open().map_err(failed("open", &on_host))?;
-        let named = device_table::read(&file, &on_host)?;
-        packs.extend(named.into_iter().map(|pack| pack.id));
+        packs.extend(seen.layer(store, layer)?);
     }
     packs.sort_unstable_by_key(PackId::hex);
     packs.dedup();

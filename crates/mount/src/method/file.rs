@@ -8,9 +8,12 @@ use std::path::Path;
 use rustix::mount::MountAttrFlags;
 
 use crate::context::Context;
-use crate::{AttemptError, MountRequest, read_ahead};
+use crate::{AttemptError, MountRequest, ReadAhead, read_ahead};
 
-pub(crate) fn mount(request: &MountRequest, directio: bool) -> Result<(), AttemptError> {
+pub(crate) fn mount(
+    request: &MountRequest,
+    directio: bool,
+) -> Result<Option<ReadAhead>, AttemptError> {
     let context = start(&request.index, directio)?;
     for pack in &request.packs {
         context.set_file("device", pack)?;
@@ -23,7 +26,7 @@ pub(crate) fn mount_devices(
     request: &MountRequest,
     source: &Path,
     devices: &[&Path],
-) -> Result<(), AttemptError> {
+) -> Result<Option<ReadAhead>, AttemptError> {
     let mut context = start(source, false)?;
     for device in devices {
         context.set_path("device", device, &[])?;
@@ -40,15 +43,14 @@ fn start(source: &Path, directio: bool) -> Result<Context, AttemptError> {
     Ok(context)
 }
 
-fn finish(context: Context, request: &MountRequest) -> Result<(), AttemptError> {
+fn finish(context: Context, request: &MountRequest) -> Result<Option<ReadAhead>, AttemptError> {
     context.set_flag("ro")?;
-    let mounting = read_ahead::before_mount(request.read_ahead_kb);
+    let mounting = read_ahead::before_mount();
     // Of no effect in containers: an overlay goes by its own flags, and a bind that is remounted
     // read-only (as containerd's views are) by those of the remount.
     let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
         | MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV;
     context.mount_at(&request.target, attributes)?;
-    mounting.set(&request.target);
-    Ok(())
+    Ok(mounting.found(&request.target))
 }

@@ -8,9 +8,9 @@ use std::path::Path;
 use uimgacc_sys::{LoopDevice, LoopOptions};
 
 use super::file;
-use crate::{AttemptError, MountRequest};
+use crate::{AttemptError, MountRequest, ReadAhead};
 
-pub(crate) fn mount(request: &MountRequest) -> Result<(), AttemptError> {
+pub(crate) fn mount(request: &MountRequest) -> Result<Option<ReadAhead>, AttemptError> {
     let index = attach(&request.index, File::open(&request.index))?;
     let packs: Vec<LoopDevice> = request
         .packs

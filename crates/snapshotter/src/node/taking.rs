@@ -102,6 +102,7 @@ impl Node {
     /// not, or where the store cannot say so in time (which is logged).
     async fn look(&self, chain: ChainId, claim: &Claim) -> Option<Found> {
         let (claim, policy) = (claim.clone(), self.original_images);
+        let seen = self.seen.clone();
         let looked = self.store.run(self.store.deadline(), move |store| {
             let Some(record) = store.chain(chain)? else {
                 return Ok(Ok(None));
@@ -110,7 +111,7 @@ impl Node {
                 Ok(image) => image,
                 Err(broken) => return Ok(Err(broken)),
             };
-            index_cache::probe(store, &record)?;
+            index_cache::probe(store, &record, &seen)?;
             Ok(Ok(Some(Found { record, image })))
         });
         match looked.await {

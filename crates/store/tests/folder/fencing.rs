@@ -12,9 +12,13 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use tempfile::TempDir;
 use uimgacc_store::{
-    DeleteError, Lease, Observer, Session, StoreReader, delete, sweep, write_lease,
+    DeleteError, Lease, Observer, Session, StoreReader, delete, init, sweep, write_lease,
 };
+use uimgacc_testkit::Need;
+use uimgacc_testkit::nfs_server::{self, NfsServer};
+use uimgacc_testkit::uml::{self, Kernel};
 use uimgacc_types::chain_ids;
 
 use crate::support::{add_image, age, assert_clean, diff_id, new_store, try_convert};
@@ -33,6 +37,38 @@ fn stop_at(step: usize, events: Sender<(&'static str, PathBuf)>, go: Receiver<()
             go.lock().unwrap().recv().unwrap();
         }
     })
+}
+
+/// A store, as who stands still sees it, as others do, and as it is on the server's disk: three times
+/// the same where it is on a local disk.
+struct Views {
+    own: StoreReader,
+    others: StoreReader,
+    disk: StoreReader,
+    _folder: TempDir,
+}
+
+/// Where new stores are made, as these three see it.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    own: &'a Path,
+    others: &'a Path,
+    disk: &'a Path,
+}
+
+impl Place<'_> {
+    fn new_store(self) -> Views {
+        let folder = TempDir::new_in(self.disk).unwrap();
+        let name = Path::new(folder.path().file_name().unwrap()).join("store");
+        let (own, is_new) = init(&self.own.join(&name)).unwrap();
+        assert!(is_new);
+        Views {
+            own,
+            others: StoreReader::open(self.others.join(&name)).unwrap(),
+            disk: StoreReader::open(self.disk.join(&name)).unwrap(),
+            _folder: folder,
+        }
+    }
 }
 
 /// Every file outside of `tmp/` and `leases/`, with its inode and content.
@@ -120,7 +156,16 @@ where
     O: Fn(&StoreReader) + Sync,
 {
     fn stops_everywhere(&self) {
-        let steps = self.steps();
+        let local = &std::env::temp_dir();
+        self.stops_everywhere_in(Place {
+            own: local,
+            others: local,
+            disk: local,
+        });
+    }
+
+    fn stops_everywhere_in(&self, place: Place<'_>) {
+        let steps = self.steps(place);
         assert!(steps > 5);
         let (next, fenced) = (AtomicUsize::new(0), AtomicUsize::new(0));
         std::thread::scope(|scope| {
@@ -129,7 +174,7 @@ where
                     while let step = next.fetch_add(1, Ordering::SeqCst)
                         && step < steps
                     {
-                        fenced.fetch_add(usize::from(self.stops_at(step)), Ordering::SeqCst);
+                        fenced.fetch_add(usize::from(self.stops_at(step, place)), Ordering::SeqCst);
                     }
                 });
             }
@@ -139,9 +184,10 @@ where
     }
 
     /// How many changes the work makes when nothing stops it.
-    fn steps(&self) -> usize {
-        let (_folder, store) = new_store();
-        let _kept = (self.begin)(&store);
+    fn steps(&self, place: Place<'_>) -> usize {
+        let views = place.new_store();
+        let store = &views.own;
+        let _kept = (self.begin)(store);
         let steps = Arc::new(AtomicUsize::new(0));
         let (counted, meanwhile, plain) = (steps.clone(), self.meanwhile, store.clone());
         let observed = store
@@ -151,20 +197,23 @@ where
                 counted.fetch_add(1, Ordering::SeqCst);
             }));
         (self.work)(&observed).unwrap();
-        assert_clean(&store);
+        assert_clean(&views.disk);
         steps.load(Ordering::SeqCst)
     }
 
     /// Whether it was kept from doing anything more.
-    fn stops_at(&self, step: usize) -> bool {
-        let (_folder, store) = new_store();
-        let _kept = (self.begin)(&store);
-        let known = intents(&store);
+    fn stops_at(&self, step: usize, place: Place<'_>) -> bool {
+        let views = place.new_store();
+        let Views {
+            own, others, disk, ..
+        } = &views;
+        let _kept = (self.begin)(own);
+        let known = intents(disk);
         let (events, stops) = mpsc::channel();
         let (go, going) = mpsc::channel();
         let stop = stop_at(step, events, going);
-        let (meanwhile, plain) = (self.meanwhile, store.clone());
-        let observed = store
+        let (meanwhile, plain) = (self.meanwhile, own.clone());
+        let observed = own
             .clone()
             .observed_by(Arc::new(move |change, path: &Path| {
                 meanwhile(&plain, change, path);
@@ -174,28 +223,30 @@ where
             let working = scope.spawn(|| (self.work)(&observed));
             let (change, path) = stops.recv_timeout(Duration::from_secs(60)).unwrap();
             let at = format!("step {step}: {change} {}", path.display());
-            let dir = looks_dead(&store, &known);
-            (self.others)(&store);
-            let before = files(&store);
+            let dir = looks_dead(disk, &known);
+            (self.others)(others);
+            let before = files(disk);
             go.send(()).unwrap();
             let outcome = working.join().unwrap();
-            assert_clean(&store);
+            assert_clean(disk);
             let Some(dir) = dir else {
                 // It had not yet said that it lives, or was over.
                 assert!(outcome.is_ok(), "{at}: {outcome:?}");
                 return false;
             };
-            assert!(files(&store) == before, "{at}: the store has changed");
+            assert!(files(disk) == before, "{at}: the store has changed");
             assert!(!dir.exists(), "{at}: {} stands", dir.display());
             match outcome {
                 Err(error) => {
-                    let error = error.to_string();
-                    assert!(error.contains("was cleared away"), "{at}: {error}");
+                    let text = error.to_string();
+                    assert!(text.contains("was cleared away"), "{at}: {error:?}");
                     true
                 }
                 // What it had come for was done: it was about to clean up.
                 Ok(()) => {
-                    assert!(path.starts_with(&dir) && change != "create", "{at}");
+                    let dir = dir.strip_prefix(disk.layout().root()).unwrap();
+                    let dir = own.layout().root().join(dir);
+                    assert!(path.starts_with(dir) && change != "create", "{at}");
                     false
                 }
             }
@@ -214,31 +265,31 @@ fn work_of_others(store: &StoreReader) {
     assert_eq!(swept.waiting_for, Vec::<String>::new());
 }
 
-#[test]
-fn a_session_that_stood_still() {
-    let case = Case {
-        begin: |_: &StoreReader| (),
-        work: |store: &StoreReader| {
+type Of<T> = fn(&StoreReader) -> T;
+type Meanwhile = fn(&StoreReader, &'static str, &Path);
+
+fn session() -> Case<Of<()>, Of<Outcome>, Meanwhile, Of<()>> {
+    Case {
+        begin: |_| (),
+        work: |store| {
             let session = Session::begin(store.clone())?;
             let record = try_convert(&session, IMAGE, &LAYERS)?;
             Ok(session.publish_image(&record)?)
         },
         meanwhile: nothing,
-        others: |store: &StoreReader| {
+        others: |store| {
             sweep(store, Duration::ZERO, false).unwrap();
             work_of_others(store);
             // Also what these made is gone again: all that the session ever found.
             delete(store, "example.com/others:2", false).unwrap();
             sweep(store, Duration::ZERO, false).unwrap();
         },
-    };
-    case.stops_everywhere();
+    }
 }
 
-#[test]
-fn a_gc_that_stood_still() {
-    let case = Case {
-        begin: |store: &StoreReader| {
+fn gc() -> Case<Of<()>, Of<Outcome>, Meanwhile, Of<()>> {
+    Case {
+        begin: |store| {
             add_image(store, "example.com/kept:1", &[LAYERS[0]]);
             // Chains to retire, files that nothing names, and what an older gc took away.
             let image = add_image(store, IMAGE, &LAYERS);
@@ -250,14 +301,58 @@ fn a_gc_that_stood_still() {
             std::fs::write(&loose, "x").unwrap();
             age(&loose, Duration::from_secs(7200));
         },
-        work: |store: &StoreReader| {
+        work: |store| {
             sweep(store, Duration::ZERO, false)?;
             Ok(())
         },
         meanwhile: nothing,
         others: work_of_others,
-    };
-    case.stops_everywhere();
+    }
+}
+
+#[test]
+fn a_session_that_stood_still() {
+    session().stops_everywhere();
+}
+
+#[test]
+fn a_gc_that_stood_still() {
+    gc().stops_everywhere();
+}
+
+/// The two on different mounts know nothing of each other's changes but what the server tells them.
+fn on_nfs(name: &str, run: impl Fn(Place<'_>)) {
+    if !uimgacc_testkit::ready(&[Need::Root, Need::Parts, Need::Uml]) {
+        return;
+    }
+    uml::inside(Kernel::V7_2, name, Duration::from_secs(300), || {
+        let server = NfsServer::start();
+        for version in ["3", "4.2"] {
+            let [own, others] =
+                ["own", "others"].map(|who| Path::new("/tmp").join(format!("{who}-{version}")));
+            server.mount(version, &own);
+            server.mount(version, &others);
+            run(Place {
+                own: &own,
+                others: &others,
+                disk: Path::new(nfs_server::EXPORT),
+            });
+        }
+    });
+}
+
+#[test]
+fn a_session_that_stood_still_on_nfs() {
+    on_nfs("fencing::a_session_that_stood_still_on_nfs", |place| {
+        session().stops_everywhere_in(place);
+    });
+}
+
+#[test]
+fn a_gc_that_stood_still_on_nfs() {
+    on_nfs("fencing::a_gc_that_stood_still_on_nfs", |place| {
+        gc().stops_everywhere_in(place);
+    });
 }
 
 /// One that comes after the image is gone has nothing to do.
