@@ -1,23 +1,36 @@
 #!/usr/bin/env bash
-# Builds the image of the demo as an OCI layout in a new folder: Debian with Python, four layers of Python packages, a program.
+# Builds an image as an OCI layout in a new folder: Debian with Python, four layers of Python packages, a program.
 #
 # Debian comes by mmdebstrap from the mirror that the machine's apt uses, Python packages by pip. Beside the layout stands a file
 # "facts": bytes unpacked, number of layers. The folder is there whole or not at all.
 #
-# Usage: scripts/demo-image.sh FOLDER PROGRAM     PROGRAM is the text of /srv/app.py. UIMGACC_PARTS must be set.
+# Usage: scripts/demo-image.sh FOLDER PROGRAM [demo|torch]     PROGRAM is the text of /srv/app.py. UIMGACC_PARTS must be set.
 set -euo pipefail
 
 readonly DEBIAN_PACKAGES=python3,libgomp1,ca-certificates
-readonly PYTHON_PACKAGES=(
-  numpy scipy pandas scikit-learn tensorflow-cpu xgboost-cpu polars opencv-python-headless matplotlib onnxruntime
-)
-# Which of them lie in which layer, as patterns of what pip installs; the last one takes the rest.
-readonly PYTHON_LAYERS=(
-  'numpy* scipy*'
-  'pandas* sklearn* scikit_learn* joblib* threadpoolctl* pytz* tzdata* dateutil* python_dateutil* six*'
-  'tensorflow* keras*'
-  '*'
-)
+# Python packages, and which of them lie in which layer, as patterns of what pip installs; the last one takes the rest.
+case ${3:-demo} in
+  demo)
+    readonly PYTHON_PACKAGES=(
+      numpy scipy pandas scikit-learn tensorflow-cpu xgboost-cpu polars opencv-python-headless matplotlib onnxruntime
+    )
+    readonly PYTHON_LAYERS=(
+      'numpy* scipy*'
+      'pandas* sklearn* scikit_learn* joblib* threadpoolctl* pytz* tzdata* dateutil* python_dateutil* six*'
+      'tensorflow* keras*'
+      '*'
+    )
+    ;;
+  torch)
+    # Its CUDA libraries come with it, in the versions that it names.
+    readonly PYTHON_PACKAGES=(torch==2.9.1 numpy==2.3.5)
+    readonly PYTHON_LAYERS=('nvidia*' 'torch* functorch*' 'triton*' '*')
+    ;;
+  *)
+    printf 'demo-image.sh: no image %s: known are demo and torch\n' "$3" >&2
+    exit 2
+    ;;
+esac
 
 readonly target=$1 program=$2
 new="$(dirname "$target")/.new-$(basename "$target")-$$"

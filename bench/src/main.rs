@@ -8,6 +8,7 @@ mod interrupt;
 mod kubernetes;
 mod samples;
 mod show;
+mod start;
 mod warm_true;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -38,6 +39,8 @@ enum Bench {
     WarmTrue,
     /// The HTTP API: Get requests against many clusters
     Api(api::Options),
+    /// The first start of a large image, by the link to the store
+    Start(start::Options),
     /// Pods on a real cluster: from the store, from an image on the node, and by a pull
     Kubernetes(kubernetes::Options),
 }
@@ -64,6 +67,13 @@ fn run(options: &Options, interrupt: &Interrupt) -> anyhow::Result<()> {
             let rounds = options.rounds.unwrap_or(40);
             warm_true::run(&programs, rounds, interrupt, Printer::new(false))
         }
+        Bench::Start(start) => start::run(
+            start,
+            &programs,
+            options.rounds.unwrap_or(5),
+            interrupt,
+            Printer::new(false),
+        ),
         Bench::Api(api) => api::run(api, &programs, interrupt),
         Bench::Kubernetes(kubernetes) => kubernetes::run(
             kubernetes,

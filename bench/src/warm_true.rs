@@ -113,7 +113,7 @@ pub(crate) fn run(
 
 /// Takes away what the snapshotter has mounted, once it and containerd have ended.
 #[derive(Debug)]
-struct Mounts(PathBuf);
+pub(crate) struct Mounts(pub(crate) PathBuf);
 
 impl Drop for Mounts {
     fn drop(&mut self) {

@@ -3,15 +3,16 @@
 mod cluster;
 mod remote;
 
-use std::io::Read as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, ValueHint};
 use uimgacc_console::{LayerProgress, Printer, bytes, duration};
 use uimgacc_convert::{CreateRequest, Created};
-use uimgacc_registry::{Client, ClientOptions, CredentialSource, PlainHttp, Platform};
+use uimgacc_registry::{Client, ClientOptions, Platform};
+use uimgacc_store::{Session, StoreReader};
 use uimgacc_types::ImageReference;
 
 use crate::arguments::{StoreArgument, TextFormat, WaitArguments, print};
@@ -19,6 +20,9 @@ use crate::cluster::interrupted;
 use crate::exit::Refused;
 use crate::images::ImageView;
 use crate::place::{Place, PlaceArguments};
+use crate::profile;
+use crate::profile::record::{RecordArguments, record};
+use crate::registry::RegistryArguments;
 
 /// Bring an image into the store and push its target image.
 ///
@@ -60,23 +64,18 @@ pub(crate) struct Create {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "On a local store")]
 struct LocalArguments {
-    /// Talk to the target's registry by HTTP without TLS; to the original's only where it is the
-    /// same, or an address of this machine or a private network.
-    #[arg(long)]
-    plain_http: bool,
-    /// Talk to this registry by HTTP without TLS; may be given several times.
-    #[arg(long, value_name = "HOST[:PORT]")]
-    plain_http_registry: Vec<String>,
-    /// User name at the target's registry (with --no-push: the original's); for others, and by
-    /// default, what `docker login` stored is used.
-    #[arg(long, requires = "password_stdin")]
-    username: Option<String>,
-    /// Read the password from standard input.
-    #[arg(long, requires = "username")]
-    password_stdin: bool,
+    #[command(flatten)]
+    registry: RegistryArguments,
     /// Only fill the store; do not push the target image.
     #[arg(long)]
     no_push: bool,
+    /// Run the image once with this command (with an empty one: its own), so that nodes read ahead what
+    /// its start reads; see `profile record`.
+    #[arg(long, value_name = "COMMAND", conflicts_with = "profile_from")]
+    profile: Option<String>,
+    /// Give the image the profile that `profile export` wrote.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    profile_from: Option<PathBuf>,
     /// How many layers to convert at once [default: 3].
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=8))]
     jobs: Option<u8>,
@@ -93,12 +92,23 @@ const PATIENCE: Duration = Duration::from_secs(2 * 3600);
 
 impl LocalArguments {
     fn is_given(&self) -> bool {
-        self.plain_http
-            || !self.plain_http_registry.is_empty()
-            || self.username.is_some()
+        self.registry.is_given()
             || self.no_push
+            || self.profile.is_some()
+            || self.profile_from.is_some()
             || self.jobs.is_some()
             || self.max_expansion.is_some()
+    }
+}
+
+impl LocalArguments {
+    /// The words of `--profile`.
+    fn command(&self) -> anyhow::Result<Option<Vec<String>>> {
+        let split = |text: &String| {
+            shlex::split(text)
+                .with_context(|| format!("--profile {text:?} has a quote that does not end"))
+        };
+        self.profile.as_ref().map(split).transpose()
     }
 }
 
@@ -114,9 +124,17 @@ impl Create {
     fn run_local(&self, store: &StoreArgument, printer: Printer) -> anyhow::Result<()> {
         let store = store.open()?;
         let request = self.request()?;
+        let command = self.local.command()?;
         let client = Client::new(ClientOptions {
-            plain_http: self.plain(&request),
-            credentials: self.credentials(&request)?,
+            plain_http: self
+                .local
+                .registry
+                .plain(&request.original, &request.target),
+            credentials: self.local.registry.credentials(if request.push {
+                &request.target
+            } else {
+                &request.original
+            })?,
             ..ClientOptions::default()
         })?;
         let started = Instant::now();
@@ -136,10 +154,35 @@ impl Create {
         // Workers notice by themselves that nobody waits for them; the store is clean by then.
         runtime.shutdown_timeout(Duration::from_secs(5));
         let created = created?;
+        self.profile(&store, &created, command, printer)?;
         let view = ImageView::new(&store, &created.record)?;
         print(printer, self.output, &view, || {
             summary(&created, started.elapsed())
         })
+    }
+
+    /// What the image's profile is to come from.
+    fn profile(
+        &self,
+        store: &StoreReader,
+        created: &Created,
+        command: Option<Vec<String>>,
+        printer: Printer,
+    ) -> anyhow::Result<()> {
+        let image = &created.record;
+        if let Some(file) = &self.local.profile_from {
+            let session = Session::begin(store.clone())?;
+            let profile = profile::read_file(&session, image, file)?;
+            profile::publish(&session, profile, true)?;
+        }
+        if let Some(command) = command {
+            let command = (!command.is_empty()).then_some(command);
+            let how = RecordArguments::default();
+            let new = record(store, image, &created.config_bytes, command, &how, printer)
+                .with_context(|| format!("{} is ready, but has no profile", image.target))?;
+            profile::publish(&Session::begin(store.clone())?, new, false)?;
+        }
+        Ok(())
     }
 
     fn request(&self) -> anyhow::Result<CreateRequest> {
@@ -163,40 +206,6 @@ impl Create {
         }
         Ok(request)
     }
-
-    /// The registries without TLS. Docker Hub is none, whatever is asked for.
-    fn plain(&self, request: &CreateRequest) -> PlainHttp {
-        let mut plain = self.local.plain_http_registry.clone();
-        if self.local.plain_http {
-            let (original, target) = (request.original.registry(), request.target.registry());
-            plain.push(target.to_owned());
-            if uimgacc_registry::is_near(original) {
-                plain.push(original.to_owned());
-            }
-        }
-        PlainHttp::registries(plain)
-    }
-
-    fn credentials(&self, request: &CreateRequest) -> anyhow::Result<CredentialSource> {
-        let Some(username) = self.local.username.clone() else {
-            return Ok(CredentialSource::DockerConfig);
-        };
-        let mut password = String::new();
-        std::io::stdin()
-            .take(64 << 10)
-            .read_to_string(&mut password)
-            .context("cannot read the password from standard input")?;
-        let image = if request.push {
-            &request.target
-        } else {
-            &request.original
-        };
-        Ok(CredentialSource::Explicit {
-            registry: image.registry().to_owned(),
-            username,
-            password: password.trim_end_matches(['\r', '\n']).to_owned(),
-        })
-    }
 }
 
 fn summary(created: &Created, took: Duration) -> String {
@@ -216,6 +225,7 @@ fn summary(created: &Created, took: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
+    use uimgacc_registry::PlainHttp;
 
     use super::*;
 
@@ -228,7 +238,11 @@ mod tests {
     fn plain(words: &[&str]) -> PlainHttp {
         let all = [&["x", "--store", "/s"], words].concat();
         let create = Words::try_parse_from(all).unwrap().create;
-        create.plain(&create.request().unwrap())
+        let request = create.request().unwrap();
+        create
+            .local
+            .registry
+            .plain(&request.original, &request.target)
     }
 
     #[test]

@@ -18,6 +18,8 @@ mod mount;
 mod mount_state;
 mod node;
 mod place;
+mod profile;
+mod registry;
 mod remote;
 mod status;
 mod store;
@@ -85,6 +87,9 @@ enum Verb {
     /// Make, measure, check or clean a store.
     #[command(subcommand)]
     Store(store::Store),
+    /// Record, show or drop what starts of an image read, so that nodes read it ahead.
+    #[command(subcommand)]
+    Profile(profile::Profile),
     /// Make this node use the snapshotter, or look what is wrong with it.
     #[command(subcommand)]
     Node(node::Node),
@@ -109,6 +114,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Verb::Mount(verb) => verb.run(printer),
         Verb::Umount(verb) => verb.run(printer),
         Verb::Store(verb) => verb.run(printer),
+        Verb::Profile(verb) => verb.run(printer),
         Verb::Node(verb) => verb.run(printer),
         Verb::Config(verb) => verb.run(printer),
         Verb::Completion(verb) => verb.run(printer),

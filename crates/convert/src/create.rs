@@ -22,6 +22,7 @@ use uimgacc_types::{ChainId, DiffId, Digest, ImageReference, chain_ids};
 use crate::error::{CreateError, LayerFailure};
 use crate::fetch::{Fetch, LayerJob};
 use crate::layers::{Layers, take_layer};
+use crate::predecessor::carry_profile_over;
 use crate::progress::Progress;
 use crate::target::{Annotations, MANIFEST_TYPE, manifest};
 
@@ -49,6 +50,8 @@ pub struct Created {
     pub record: ImageRecord,
     /// How many layers the store had already.
     pub layers_reused: usize,
+    /// The image's configuration, as the registry has it.
+    pub config_bytes: Bytes,
 }
 
 /// Creates an accelerated image.
@@ -124,6 +127,12 @@ pub async fn create(
     let layers_reused = converted.layers_reused;
     let mut record = image_record(request, &image, &session, &diff_ids, chain_id, &converted);
     progress.stage("recording");
+    {
+        // Before the record takes the place of the older image's.
+        let (session, request) = (Arc::clone(&session), request.clone());
+        let carry = move || carry_profile_over(&session, &request, chain_id);
+        tokio::task::spawn_blocking(carry).await?;
+    }
     record = publish(&session, record).await?;
     if request.push {
         progress.stage("pushing the target image");
@@ -136,6 +145,7 @@ pub async fn create(
     Ok(Created {
         record,
         layers_reused,
+        config_bytes: image.config_bytes,
     })
 }
 

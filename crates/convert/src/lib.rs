@@ -12,6 +12,7 @@ mod fetch;
 pub mod layer;
 mod layers;
 mod memory;
+mod predecessor;
 mod progress;
 mod stream;
 pub mod tar;

@@ -36,8 +36,6 @@ pub struct FetchSettings {
     pub readers: usize,
     /// Bytes a second, all readers together; `None` for no limit.
     pub bytes_per_second: Option<u64>,
-    /// Bytes in all: what is listed behind them is not fetched.
-    pub max_bytes: u64,
     /// When it is over, done or not.
     pub deadline: Duration,
 }
@@ -73,7 +71,8 @@ struct Piece {
 }
 
 impl Fetch {
-    /// Opens the mount and the files with long runs.
+    /// Opens the mount and the files with long runs. What is listed behind the first `max_bytes` is
+    /// not fetched.
     ///
     /// # Errors
     /// There is no mount. A file that cannot be opened counts as failed when its turn comes.

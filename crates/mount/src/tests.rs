@@ -1,5 +1,7 @@
 //! Real mounts, as root, on this machine's kernel.
 
+mod starts;
+
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -169,32 +171,6 @@ fn works_as_an_image(folder: &Path, image: &Path) {
         assert!(!options.contains(rustix::fs::StatVfsMountFlags::NOSUID));
         unmount(&target, false).unwrap();
     }
-}
-
-#[test]
-fn read_ahead_is_set_on_mounts_of_files_too() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut request = request(folder.path(), 1, Methods::new([Method::File]));
-    request.read_ahead_kb = Some(52);
-    let set = || {
-        let devices = fs::read_dir("/sys/class/bdi").unwrap();
-        devices
-            .filter_map(|entry| {
-                fs::read_to_string(entry.unwrap().path().join("read_ahead_kb")).ok()
-            })
-            .any(|text| text.trim() == "52")
-    };
-    // Where another process mounts at the same moment it is left alone; so several tries.
-    let worked = (0..20).any(|_| {
-        let mounted = mount_image(&request);
-        if !supported(&mounted, Method::File) {
-            return true;
-        }
-        let set = set();
-        unmount(&request.target, false).unwrap();
-        set
-    });
-    assert!(worked);
 }
 
 #[test]

@@ -27,11 +27,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, watch};
 use uimgacc_mount::index_cache::{self, CachedIndex, IndexedPack};
 use uimgacc_mount::{Method, Methods, MountRequest, is_mounted, mount_image, unmount};
+use uimgacc_profile::Profile;
 use uimgacc_store::{Layout, StoreReader};
 use uimgacc_types::{ChainId, Digest};
 
 use crate::error::{Error, chain_text};
 use crate::metrics::Metrics;
+use crate::starts::{NewMount, StartSettings, Starts};
 use crate::store::Store;
 
 /// How long a mount may take, in the background, before the store counts as down.
@@ -42,8 +44,8 @@ const MOUNT_DEADLINE: Duration = Duration::from_secs(60);
 pub struct MountSettings {
     /// What to try, in this order.
     pub methods: Methods,
-    /// Read-ahead in KiB; `None` for the kernel's.
-    pub read_ahead_kb: Option<u32>,
+    /// How far the kernel reads ahead, and what is read ahead on purpose.
+    pub start: StartSettings,
     /// How long one request waits for a mount, which goes on by itself then.
     pub deadline: Duration,
 }
@@ -57,6 +59,7 @@ pub struct Chains {
     locks: Mutex<HashMap<ChainId, Arc<AsyncMutex<()>>>>,
     attempts: Mutex<HashMap<ChainId, Attempt>>,
     last_method: Mutex<Option<Method>>,
+    starts: Arc<Starts>,
     metrics: Arc<Metrics>,
 }
 
@@ -84,15 +87,27 @@ impl Chains {
     pub fn open(root: &Path, store: Arc<Store>, settings: MountSettings) -> Result<Self, Error> {
         let folder = root.join("chains");
         fs::create_dir_all(&folder).map_err(Error::io("make", &folder))?;
-        Ok(Self {
+        let metrics: Arc<Metrics> = Arc::default();
+        let chains = Self {
             folder,
             store,
+            starts: Arc::new(Starts::new(settings.start, metrics.clone())),
             settings,
             locks: Mutex::new(HashMap::new()),
             attempts: Mutex::new(HashMap::new()),
             last_method: Mutex::new(None),
-            metrics: Arc::default(),
-        })
+            metrics,
+        };
+        for chain in chains.list()? {
+            chains.starts.take_over(&chains.folder(chain));
+        }
+        Ok(chains)
+    }
+
+    /// How the images were started.
+    #[must_use]
+    pub fn starts(&self) -> &Starts {
+        &self.starts
     }
 
     /// What is counted.
@@ -208,11 +223,11 @@ impl Chains {
         if is_mounted(&self.mount_point(chain))? {
             return Ok(());
         }
-        let this = self.clone();
+        let (this, asked) = (self.clone(), Instant::now());
         // The packs are files of the store: opening them can hang as any of its calls.
         let done = self.store.run(MOUNT_DEADLINE, move |store| {
             let _guard = guard;
-            match this.mount_from(store, chain, expected) {
+            match this.mount_from(store, chain, expected, asked) {
                 // What the store failed with is for the store to look at.
                 Err(Error::Store { source, .. }) => Err(*source),
                 other => Ok(other),
@@ -226,13 +241,14 @@ impl Chains {
         store: &StoreReader,
         chain: ChainId,
         expected: Option<Digest>,
+        asked: Instant,
     ) -> Result<(), Error> {
         let folder = self.folder(chain);
         if let Some(index) = index_cache::load(&folder).map_err(Error::store(chain))?
             && expected.is_none_or(|expected| expected == index.digest)
         {
             let packs = index.packs.clone();
-            match self.mount_now(chain, index, store.layout()) {
+            match self.mount_now(chain, index, store, asked) {
                 // The image was made anew with other packs: its index is another one now.
                 Err(error) if lacks_a_pack(store.layout(), &packs) => {
                     let error = chain_text(&error);
@@ -253,20 +269,28 @@ impl Chains {
         )?;
         let index = index_cache::fetch(store, &record, &folder).map_err(Error::store(chain))?;
         check_index(chain, Some(index.digest), expected)?;
-        self.mount_now(chain, index, store.layout())
+        self.mount_now(chain, index, store, asked)
     }
 
-    fn mount_now(&self, chain: ChainId, index: CachedIndex, store: &Layout) -> Result<(), Error> {
+    fn mount_now(
+        &self,
+        chain: ChainId,
+        index: CachedIndex,
+        store: &StoreReader,
+        asked: Instant,
+    ) -> Result<(), Error> {
         let target = self.mount_point(chain);
         fs::create_dir_all(&target).map_err(Error::io("make", &target))?;
-        let packs = index.open_packs(store).map_err(Error::store(chain))?;
+        let packs = index
+            .open_packs(store.layout())
+            .map_err(Error::store(chain))?;
         let started = Instant::now();
         let mounted = mount_image(&MountRequest {
             packs,
             index: index.path,
-            target,
+            target: target.clone(),
             methods: self.settings.methods.clone(),
-            read_ahead_kb: self.settings.read_ahead_kb,
+            read_ahead_kb: None,
         })?;
         let took = started.elapsed();
         *self
@@ -275,6 +299,14 @@ impl Chains {
             .unwrap_or_else(PoisonError::into_inner) = Some(mounted.method);
         self.metrics.mounted(mounted.method);
         tracing::info!(%chain, method = %mounted.method, ?took, "mounted");
+        self.starts.begin(NewMount {
+            chain,
+            folder: &self.folder(chain),
+            target,
+            read_ahead: mounted.read_ahead,
+            profile: profile(store, chain),
+            asked,
+        });
         Ok(())
     }
 
@@ -311,7 +343,9 @@ impl Chains {
 
     fn remove(&self, chain: ChainId) -> Result<(), Error> {
         let folder = self.folder(chain);
+        self.starts.stop(chain);
         unmount(&self.mount_point(chain), false)?;
+        self.starts.forget(&folder)?;
         index_cache::remove(&folder).map_err(|error| Error::Index {
             chain,
             source: Box::new(error),
@@ -357,6 +391,17 @@ fn check_index(
         }),
         _ => Ok(()),
     }
+}
+
+/// What starts of the chain read. Without it the image starts as well.
+fn profile(store: &StoreReader, chain: ChainId) -> Option<Profile> {
+    store
+        .profile(chain)
+        .inspect_err(|error| {
+            tracing::warn!(%chain, error = chain_text(error), "its profile is not used");
+        })
+        .ok()
+        .flatten()
 }
 
 fn lacks_a_pack(store: &Layout, packs: &[IndexedPack]) -> bool {

@@ -63,9 +63,18 @@ pub struct Config {
     /// How images are mounted.
     #[serde(default, deserialize_with = "methods")]
     pub methods: Option<Methods>,
-    /// Read-ahead of mounted images, in KiB.
+    /// Read-ahead of images that have started, in KiB.
     #[serde(default, deserialize_with = "read_ahead")]
     pub read_ahead_kb: Option<u32>,
+    /// Read-ahead of images with a profile that start, in KiB.
+    #[serde(default, deserialize_with = "read_ahead")]
+    pub start_read_ahead_kb: Option<u32>,
+    /// Reads at once that fetch what a profile lists.
+    #[serde(default, deserialize_with = "readers")]
+    pub fetch_readers: Option<u16>,
+    /// At which rate an image fetches, in MB a second.
+    #[serde(default, deserialize_with = "rate")]
+    pub fetch_rate_mb: Option<u32>,
     /// How long a layer waits for the store, in seconds.
     #[serde(default, deserialize_with = "seconds")]
     pub store_timeout: Option<u64>,
@@ -172,6 +181,26 @@ fn read_ahead<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>,
     )))
 }
 
+fn readers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
+    let readers = u16::deserialize(deserializer)?;
+    if (1..=256).contains(&readers) {
+        return Ok(Some(readers));
+    }
+    Err(de::Error::custom(format!(
+        "{readers} reads at once are not possible; write 1 to 256"
+    )))
+}
+
+fn rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    let rate = u32::deserialize(deserializer)?;
+    if rate > 0 {
+        return Ok(Some(rate));
+    }
+    Err(de::Error::custom(
+        "0 MB a second fetch nothing; leave it out for no limit",
+    ))
+}
+
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let seconds = u64::deserialize(deserializer)?;
     if (1..=3600).contains(&seconds) {
@@ -201,6 +230,9 @@ mod tests {
             log = "info,uimgacc_mount=debug"
             methods = ["file", "loop"]
             read_ahead_kb = 64
+            start_read_ahead_kb = 8
+            fetch_readers = 4
+            fetch_rate_mb = 100
             store_timeout = 3
             mount_timeout = 30
             original_images = "unpack"
@@ -215,6 +247,9 @@ mod tests {
             log: Some("info,uimgacc_mount=debug".to_owned()),
             methods: Some("file,loop".parse().unwrap()),
             read_ahead_kb: Some(64),
+            start_read_ahead_kb: Some(8),
+            fetch_readers: Some(4),
+            fetch_rate_mb: Some(100),
             store_timeout: Some(3),
             mount_timeout: Some(30),
             original_images: Some(OriginalImages::Unpack),
@@ -254,6 +289,8 @@ mod tests {
             ("store_timeout = 0", 1, "1 to 3600"),
             ("store_timeout = '5'", 1, "expected u64"),
             ("read_ahead_kb = 99999999", 1, "at most"),
+            ("fetch_readers = 0", 1, "1 to 256"),
+            ("fetch_rate_mb = 0", 1, "leave it out"),
             (
                 "original_images = 'no'",
                 1,

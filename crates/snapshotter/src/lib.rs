@@ -25,6 +25,7 @@ pub mod options;
 pub mod promise;
 pub mod server;
 pub mod service;
+pub mod starts;
 pub mod state;
 pub mod status;
 pub mod store;

@@ -12,7 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use tonic::Code;
-use uimgacc_mount::Method;
+use uimgacc_mount::{Fetched, Method};
 
 const PREFIX: &str = "uimgacc_snapshotter";
 
@@ -32,6 +32,11 @@ struct By {
     method: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Start {
+    profile: &'static str,
+}
+
 /// The metrics of a node.
 #[derive(Debug)]
 pub struct Metrics {
@@ -39,6 +44,11 @@ pub struct Metrics {
     requests: Family<Request, Counter<u64, AtomicU64>>,
     seconds: Family<Call, Histogram, fn() -> Histogram>,
     mounts: Family<By, Counter<u64, AtomicU64>>,
+    starts: Family<Start, Counter<u64, AtomicU64>>,
+    fetched_bytes: Counter<u64, AtomicU64>,
+    fetch_seconds: Histogram,
+    fetch_failures: Counter<u64, AtomicU64>,
+    read_ahead_not_found: Counter<u64, AtomicU64>,
     chains: Gauge,
     reachable: Gauge,
     hung: Gauge,
@@ -70,6 +80,21 @@ impl Default for Metrics {
         registry.register("request_seconds", text, seconds.clone());
         let mounts = Family::default();
         registry.register("mounts", "Images that were mounted", mounts.clone());
+        let starts = Family::default();
+        let text = "Mounts that began to start, with or without a profile";
+        registry.register("starts", text, starts.clone());
+        let fetched_bytes = Counter::default();
+        let text = "Bytes that were read ahead by profiles";
+        registry.register("fetched_bytes", text, fetched_bytes.clone());
+        let fetch_seconds = Histogram::new(exponential_buckets(0.05, 2.0, 12));
+        let text = "How long it took to read ahead what a profile lists, in seconds";
+        registry.register("fetch_seconds", text, fetch_seconds.clone());
+        let fetch_failures = Counter::default();
+        let text = "Reads by profiles that failed";
+        registry.register("fetch_failures", text, fetch_failures.clone());
+        let read_ahead_not_found = Counter::default();
+        let text = "Mounts whose read-ahead could not be set, because its place was not found";
+        registry.register("read_ahead_not_found", text, read_ahead_not_found.clone());
         let chains = Gauge::default();
         let text = "Chains of the store that this node has";
         registry.register("chains", text, chains.clone());
@@ -83,6 +108,11 @@ impl Default for Metrics {
             requests,
             seconds,
             mounts,
+            starts,
+            fetched_bytes,
+            fetch_seconds,
+            fetch_failures,
+            read_ahead_not_found,
             chains,
             reachable,
             hung,
@@ -103,6 +133,24 @@ impl Metrics {
     pub fn mounted(&self, method: Method) {
         let method = method.name();
         self.mounts.get_or_create(&By { method }).inc();
+    }
+
+    /// A new mount begins to start.
+    pub fn started(&self, has_profile: bool) {
+        let profile = if has_profile { "yes" } else { "no" };
+        self.starts.get_or_create(&Start { profile }).inc();
+    }
+
+    /// What a profile lists was read ahead.
+    pub fn fetched(&self, fetched: &Fetched) {
+        self.fetched_bytes.inc_by(fetched.bytes);
+        self.fetch_failures.inc_by(fetched.failed);
+        self.fetch_seconds.observe(fetched.took.as_secs_f64());
+    }
+
+    /// Nothing tells where a mount's read-ahead is set.
+    pub fn read_ahead_not_found(&self) {
+        self.read_ahead_not_found.inc();
     }
 
     /// The text of all.

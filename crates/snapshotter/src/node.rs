@@ -32,6 +32,7 @@ use crate::lease::Leases;
 use crate::metrics::{Levels, Metrics};
 use crate::mounts::{Folders, mounts, overlay_options};
 use crate::promise::{Broken, Claim};
+use crate::starts::StartReport;
 use crate::state::{Kind, Labels, Lower, Snapshot, State, StateError, Time, Usage};
 use crate::store::Store;
 use crate::trial::Trial;
@@ -196,6 +197,12 @@ impl Node {
     #[must_use]
     pub fn chains_in_use(&self) -> BTreeMap<ChainId, u32> {
         self.read(State::chains_in_use)
+    }
+
+    /// How a chain was started, where this process did it.
+    #[must_use]
+    pub fn start_report(&self, chain: ChainId) -> Option<StartReport> {
+        self.chains.starts().report(chain)
     }
 
     /// What is counted.

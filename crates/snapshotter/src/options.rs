@@ -12,6 +12,7 @@ use crate::chains::MountSettings;
 use crate::config::{Config, ConfigError};
 use crate::error::chain_text;
 use crate::node::{NodeSettings, OriginalImages};
+use crate::starts::StartSettings;
 use crate::status::default_address;
 
 const DEFAULT_ROOT: &str = "/var/lib/uimgacc-snapshotter";
@@ -19,6 +20,9 @@ const DEFAULT_ROOT: &str = "/var/lib/uimgacc-snapshotter";
 pub const DEFAULT_ADDRESS: &str = "/run/uimgacc-snapshotter/snapshotter.sock";
 const DEFAULT_STORE_TIMEOUT_SECONDS: u64 = 5;
 const DEFAULT_MOUNT_TIMEOUT_SECONDS: u64 = 10;
+const DEFAULT_START_READ_AHEAD_KB: u32 = 16;
+const DEFAULT_READ_AHEAD_KB: u32 = 1024;
+const DEFAULT_FETCH_READERS: u16 = 32;
 
 /// Why the options cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -73,9 +77,21 @@ pub struct Options {
     #[arg(long, value_name = "LIST")]
     pub methods: Option<Methods>,
 
-    /// Read-ahead of mounted images in KiB; without it the kernel's own choice
+    /// Read-ahead of images in KiB, once they have started [default: 1024]
     #[arg(long, value_name = "KIB")]
     pub read_ahead_kb: Option<u32>,
+
+    /// Read-ahead in KiB while an image with a profile starts [default: 16]
+    #[arg(long, value_name = "KIB")]
+    pub start_read_ahead_kb: Option<u32>,
+
+    /// How many reads at once fetch what a profile lists [default: 32]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub fetch_readers: Option<u16>,
+
+    /// MB a second at which one image fetches what its profile lists; without it as fast as the store is
+    #[arg(long, value_name = "MB")]
+    pub fetch_rate_mb: Option<u32>,
 
     /// Which images start from the store by their original name [default: accelerate]
     #[arg(long, value_enum, value_name = "WHICH")]
@@ -132,7 +148,25 @@ impl Options {
                 ),
                 mounts: MountSettings {
                     methods: self.methods.clone().or(config.methods).unwrap_or_default(),
-                    read_ahead_kb: self.read_ahead_kb.or(config.read_ahead_kb),
+                    start: StartSettings {
+                        starting_kb: self
+                            .start_read_ahead_kb
+                            .or(config.start_read_ahead_kb)
+                            .unwrap_or(DEFAULT_START_READ_AHEAD_KB),
+                        serving_kb: self
+                            .read_ahead_kb
+                            .or(config.read_ahead_kb)
+                            .unwrap_or(DEFAULT_READ_AHEAD_KB),
+                        readers: self
+                            .fetch_readers
+                            .or(config.fetch_readers)
+                            .unwrap_or(DEFAULT_FETCH_READERS)
+                            .into(),
+                        bytes_per_second: self
+                            .fetch_rate_mb
+                            .or(config.fetch_rate_mb)
+                            .map(|mb| u64::from(mb) * 1_000_000),
+                    },
                     deadline: seconds(
                         self.mount_timeout,
                         config.mount_timeout,

@@ -16,6 +16,7 @@ use serde::Serialize;
 use tokio::net::UnixListener;
 
 use crate::node::Node;
+use crate::starts::StartReport;
 
 /// The socket's name beside containerd's.
 pub const NAME: &str = "status.sock";
@@ -58,6 +59,8 @@ pub struct ChainStatus {
     pub chain_id: String,
     /// Active snapshots and views that lie on it.
     pub containers: u32,
+    /// How it was started, where this process did it.
+    pub start: Option<StartReport>,
 }
 
 /// Where the status is where nobody says so: beside containerd's socket.
@@ -89,6 +92,7 @@ impl Status {
                 .map(|(chain, containers)| ChainStatus {
                     chain_id: chain.to_string(),
                     containers,
+                    start: node.start_report(chain),
                 })
                 .collect(),
         }

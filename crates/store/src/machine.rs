@@ -72,7 +72,7 @@ pub(crate) fn unix_now() -> u64 {
 }
 
 /// Now, as RFC 3339 in UTC with seconds.
-pub(crate) fn rfc3339_now() -> String {
+pub fn rfc3339_now() -> String {
     use time::format_description::well_known::Rfc3339;
     time::OffsetDateTime::from(SystemTime::now())
         .replace_nanosecond(0)

@@ -6,10 +6,11 @@
 use std::collections::HashMap;
 
 use uimgacc_erofs::Tree;
-use uimgacc_erofs::tree::{Contents, InodeId, Kind};
+use uimgacc_erofs::tree::{ChunkAddress, Contents, InodeId, Kind};
 use uimgacc_profile::{MAX_ENCODED_BYTES, Profile};
 use uimgacc_types::{ChainId, ContentHash, PackId};
 
+use crate::format::BLOCK_BYTES;
 use crate::index_file::{read_index, toc_of};
 use crate::reader::{ReadError, StoreReader, there, unreadable};
 use crate::session::{Session, SessionError, pack_of};
@@ -66,15 +67,16 @@ impl Session {
     }
 
     /// Adds to the files of the profile what the store knows of their contents. Files that the image
-    /// does not have (or not in a pack) go: nothing could be read ahead of them.
+    /// does not have (or not in a pack) go: nothing is to be read ahead of them.
     ///
     /// # Errors
     /// The chain's index or a table of its packs cannot be read.
     pub fn with_contents(&self, mut profile: Profile) -> Result<Profile, SessionError> {
         let contents = self.contents(profile.chain_id)?;
         profile.files.retain_mut(|file| {
-            file.content = contents.get(file.path.as_bytes());
-            file.content.is_some()
+            let found = contents.get(file.path.as_bytes());
+            file.content = found.flatten();
+            found.is_some()
         });
         Ok(profile)
     }
@@ -90,7 +92,7 @@ impl Session {
     ) -> Result<Option<Profile>, SessionError> {
         let contents = self.contents(chain_id)?;
         let kept = profile.carried_over(|file| {
-            file.content.is_some() && contents.get(file.path.as_bytes()) == file.content
+            file.content.is_some() && contents.get(file.path.as_bytes()).flatten() == file.content
         });
         Ok(kept.map(|profile| Profile {
             chain_id,
@@ -125,7 +127,9 @@ struct ContentsOf {
 }
 
 impl ContentsOf {
-    fn get(&self, path: &[u8]) -> Option<ContentHash> {
+    /// `None` where the image has no such file in a pack; no hash where the file has several contents
+    /// (it is sparse).
+    fn get(&self, path: &[u8]) -> Option<Option<ContentHash>> {
         let mut inode: InodeId = Tree::ROOT;
         for name in path.split(|byte| *byte == b'/') {
             inode = *self.tree.inode(inode).entries()?.get(name)?;
@@ -133,9 +137,16 @@ impl ContentsOf {
         let Kind::Regular(Contents::Chunks(contents)) = &self.tree.inode(inode).kind else {
             return None;
         };
-        let start = contents.chunks.first().copied().flatten()?;
+        let start = contents.chunks.first().copied().flatten();
+        if contents.chunks.iter().any(Option::is_none) {
+            return Some(None);
+        }
+        Some(start.and_then(|start| self.content_at(start)))
+    }
+
+    fn content_at(&self, start: ChunkAddress) -> Option<ContentHash> {
         let pack = pack_of(self.tree.devices.get(usize::from(start.device))?)?;
-        let offset = u64::from(start.start_block) * crate::format::BLOCK_BYTES;
+        let offset = u64::from(start.start_block) * BLOCK_BYTES;
         self.packs.get(&pack)?.get(&offset).copied()
     }
 }

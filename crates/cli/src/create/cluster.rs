@@ -14,12 +14,12 @@ impl Create {
     pub(super) fn run_cluster(&self, connect: &Connect, printer: Printer) -> anyhow::Result<()> {
         let local = &self.local;
         ensure!(
-            local.username.is_none(),
+            local.registry.username.is_none(),
             "--username is for local stores: on a cluster `uimgacc enable --username` stores the password, \
              or --pull-secret names a Secret"
         );
         ensure!(
-            !local.plain_http && local.plain_http_registry.is_empty(),
+            !local.registry.plain_http && local.registry.plain_http_registry.is_empty(),
             "--plain-http and --plain-http-registry are for local stores: on a cluster `uimgacc enable --plain-http-registry` names such registries"
         );
         ensure!(

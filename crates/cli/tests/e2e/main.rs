@@ -16,6 +16,7 @@ mod memory;
 mod mounting;
 mod node;
 mod possession;
+mod profiles;
 mod run;
 mod sharing;
 mod snapshotter;

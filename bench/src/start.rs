@@ -1,0 +1,212 @@
+//! The first start of a large image on a node, by the link to the store.
+
+mod node;
+mod slow;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use uimgacc_console::Printer;
+use uimgacc_testkit::{Registry, parts};
+
+use crate::interrupt::Interrupt;
+use node::{Image, Measured, Node, Side};
+use slow::Link;
+
+/// What is measured.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// An OCI layout of the image
+    #[arg(long, value_name = "DIR")]
+    image: PathBuf,
+    /// What is started; the first line that it prints ends the measurement
+    #[arg(
+        long,
+        default_value = "import torch; print(torch.__version__)",
+        value_name = "PYTHON"
+    )]
+    program: String,
+    /// Another program, which no profile was recorded with: measured with and without the profile
+    #[arg(long, value_name = "PYTHON")]
+    other: Vec<String>,
+    /// Links to measure, by name
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "local,1ms,5ms,100MB,15MB"
+    )]
+    links: Vec<String>,
+    /// Sides to measure, by name
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "overlayfs,pull,none,coarse,fine"
+    )]
+    sides: Vec<String>,
+    /// More arguments for the snapshotter
+    #[arg(long, allow_hyphen_values = true, value_name = "ARGUMENT")]
+    daemon: Vec<String>,
+}
+
+fn link(name: &str) -> anyhow::Result<Option<Link>> {
+    let delay = |milliseconds| {
+        Some(Link {
+            delay: Duration::from_millis(milliseconds),
+            rate: None,
+        })
+    };
+    let rate = |mb: u64| {
+        Some(Link {
+            delay: Duration::ZERO,
+            rate: Some(mb * 1_000_000),
+        })
+    };
+    Ok(match name {
+        "local" => None,
+        "fuse" => Some(Link::default()),
+        "1ms" => delay(1),
+        "5ms" => delay(5),
+        "100MB" => rate(100),
+        "15MB" => rate(15),
+        other => bail!("no link {other}: known are local, fuse, 1ms, 5ms, 100MB and 15MB"),
+    })
+}
+
+pub(crate) fn run(
+    options: &Options,
+    programs: &Path,
+    rounds: u32,
+    interrupt: &Interrupt,
+    printer: Printer,
+) -> anyhow::Result<()> {
+    let folder = tempfile::Builder::new()
+        .prefix("uimgacc-bench-")
+        .tempdir_in("/var/tmp")?;
+    let registry = Registry::start();
+    printer.say("pushing the image to a registry on loopback");
+    let original = registry.reference("app:1");
+    run_program(
+        Command::new(parts::program("skopeo"))
+            .args([
+                "--insecure-policy",
+                "copy",
+                "--quiet",
+                "--dest-tls-verify=false",
+            ])
+            .arg(format!("oci:{}", options.image.display()))
+            .arg(format!("docker://{original}")),
+    )?;
+    let target = registry.reference("app:fast");
+    let store = folder.path().join("store");
+    let uimgacc = |arguments: &[&str]| -> anyhow::Result<String> {
+        run_program(
+            Command::new(programs.join("uimgacc"))
+                .args(arguments)
+                .env("UIMGACC_STORE", &store),
+        )
+    };
+    printer.say("creating the accelerated image");
+    uimgacc(&["store", "init"])?;
+    uimgacc(&["create", &original, &target, "--plain-http"])?;
+    let mut profiles = Vec::new();
+    let runc = parts::program("runc");
+    let runc = runc.to_str().context("a path of UTF-8")?;
+    for (name, read_ahead) in [("fine", "16"), ("coarse", "128")] {
+        if !options.sides.iter().any(|side| side == name) {
+            continue;
+        }
+        printer.say(&format!("recording the {name} profile"));
+        let said = uimgacc(&[
+            "profile",
+            "record",
+            &target,
+            "--plain-http",
+            "--replace",
+            "--read-ahead-kb",
+            read_ahead,
+            "--runc",
+            runc,
+            "--",
+            "python3",
+            "-c",
+            &options.program,
+        ])?;
+        printer.say(&said);
+        let file = folder.path().join(name);
+        std::fs::write(&file, uimgacc(&["profile", "export", &target])?)?;
+        profiles.push((name, file));
+    }
+    let image = Image {
+        registry: &registry,
+        original,
+        target: target.clone(),
+    };
+    printer.data(&format!(
+        "{:<10} {:<10} {:<28} {:>8} {:>8} {:>8} {:>9} {:>9} {:>7} {:>8}",
+        "link",
+        "side",
+        "program",
+        "seconds",
+        "pull",
+        "run",
+        "MB read",
+        "reads",
+        "CPU s",
+        "cache MB"
+    ))?;
+    let programs_to_run = std::iter::once(&options.program).chain(&options.other);
+    for program in programs_to_run {
+        for name in &options.links {
+            let link = link(name)?;
+            for side in &options.sides {
+                let kind = match side.as_str() {
+                    "overlayfs" | "pull" if link.is_some() => continue,
+                    "overlayfs" => Side::OverlayLocal,
+                    "pull" => Side::OverlayPull,
+                    _ => Side::Store,
+                };
+                if kind == Side::Store {
+                    uimgacc(&["profile", "drop", &target])?;
+                    if let Some((_, file)) = profiles.iter().find(|(known, _)| known == side) {
+                        let file = file.to_str().context("a path of UTF-8")?;
+                        uimgacc(&["profile", "import", &target, file])?;
+                    }
+                }
+                let mut all: Vec<Measured> = Vec::new();
+                let node = Node {
+                    programs,
+                    store: &store,
+                    link,
+                    side: kind,
+                    daemon: &options.daemon,
+                };
+                for _ in 0..rounds {
+                    interrupt.check()?;
+                    all.push(node.measure(&image, program)?);
+                }
+                all.sort_by_key(Measured::total);
+                let Some(median) = all.get(all.len() / 2) else {
+                    continue;
+                };
+                let short: String = program.chars().take(28).collect();
+                printer.data(&format!(
+                    "{name:<10} {side:<10} {short:<28} {}",
+                    median.text()
+                ))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn run_program(command: &mut Command) -> anyhow::Result<String> {
+    let output = command
+        .output()
+        .with_context(|| format!("cannot start {:?}", command.get_program()))?;
+    if !output.status.success() {
+        bail!("{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}

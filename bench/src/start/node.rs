@@ -1,0 +1,219 @@
+//! One start on a node that has nothing.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use uimgacc_testkit::Registry;
+use uimgacc_testkit::containerd::{Containerd, ContainerdVersion, Options};
+use uimgacc_testkit::process::Daemon;
+
+use super::slow::{Link, SlowFolder};
+use crate::warm_true::Mounts;
+
+/// The image under both of its names.
+pub(crate) struct Image<'a> {
+    pub(crate) registry: &'a Registry,
+    pub(crate) original: String,
+    pub(crate) target: String,
+}
+
+/// What starts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// containerd's overlayfs, with the image on the node and nothing in the caches.
+    OverlayLocal,
+    /// containerd's overlayfs, with nothing on the node.
+    OverlayPull,
+    /// The store, with nothing on the node.
+    Store,
+}
+
+/// A node to measure on.
+pub(crate) struct Node<'a> {
+    pub(crate) programs: &'a Path,
+    pub(crate) store: &'a Path,
+    pub(crate) link: Option<Link>,
+    pub(crate) side: Side,
+    pub(crate) daemon: &'a [String],
+}
+
+/// What one start took.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Measured {
+    pull: Duration,
+    run: Duration,
+    read_bytes: u64,
+    reads: u64,
+    cpu: Duration,
+    cached_bytes: u64,
+}
+
+impl Measured {
+    pub(crate) fn total(&self) -> Duration {
+        self.pull + self.run
+    }
+
+    pub(crate) fn text(&self) -> String {
+        let mb = |bytes: u64| bytes / 1_000_000;
+        format!(
+            "{:8.2} {:8.2} {:8.2} {:9} {:9} {:7.1} {:8}",
+            self.total().as_secs_f64(),
+            self.pull.as_secs_f64(),
+            self.run.as_secs_f64(),
+            mb(self.read_bytes),
+            self.reads,
+            self.cpu.as_secs_f64(),
+            mb(self.cached_bytes),
+        )
+    }
+}
+
+impl Node<'_> {
+    /// A new node, one start, and all gone again.
+    pub(crate) fn measure(&self, image: &Image<'_>, program: &str) -> anyhow::Result<Measured> {
+        let folder = tempfile::Builder::new()
+            .prefix("uimgacc-bench-node-")
+            .tempdir_in("/var/tmp")?;
+        let path = |name: &str| folder.path().join(name);
+        let mut slow = None;
+        let mut store = self.store.to_owned();
+        if let Some(link) = self.link {
+            store = path("slow");
+            std::fs::create_dir(&store)?;
+            slow = Some(SlowFolder::mount(self.store, &store, link)?);
+        }
+        let _mounts = Mounts(path("node"));
+        let mut daemon = None;
+        let socket = path("snapshotter.sock");
+        let options = if self.side == Side::Store {
+            let started = daemon.insert(Daemon::spawn(
+                "uimgacc-snapshotter",
+                Command::new(self.programs.join("uimgacc-snapshotter"))
+                    .arg("--store")
+                    .arg(&store)
+                    .arg("--root")
+                    .arg(path("node"))
+                    .arg("--address")
+                    .arg(&socket)
+                    .args(self.daemon),
+                &path("snapshotter.log"),
+            ));
+            let is_up = || std::os::unix::net::UnixStream::connect(&socket).is_ok();
+            if !started.wait_ready(is_up) {
+                bail!("the snapshotter does not start: {}", started.log_tail());
+            }
+            Options::proxy(&socket)
+        } else {
+            Options::default()
+        };
+        let containerd = Containerd::start(ContainerdVersion::V2_4, &options);
+        containerd.trust(image.registry);
+        let hosts = containerd.hosts_dir();
+        let hosts = hosts.to_str().context("a path of UTF-8")?;
+        let (snapshotter, reference) = match self.side {
+            Side::Store => ("uimgacc", &image.target),
+            _ => ("overlayfs", &image.original),
+        };
+        let pull = [
+            "images",
+            "pull",
+            "--snapshotter",
+            snapshotter,
+            "--hosts-dir",
+            hosts,
+            reference,
+        ];
+        if self.side == Side::OverlayLocal {
+            containerd.ctr_ok(&pull);
+        }
+        drop_caches()?;
+        let before = Counted::now(slow.as_ref())?;
+        let started = Instant::now();
+        if self.side != Side::OverlayLocal {
+            containerd.ctr_ok(&pull);
+        }
+        let pulled = started.elapsed();
+        let mut run = containerd
+            .ctr_command()
+            .args([
+                "run",
+                "--rm",
+                "--snapshotter",
+                snapshotter,
+                reference,
+                "one",
+            ])
+            .args(["python3", "-c", program])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .context("cannot start ctr")?;
+        let mut line = String::new();
+        let output = run.stdout.take().context("a pipe")?;
+        BufReader::new(output).read_line(&mut line)?;
+        let took = started.elapsed();
+        let after = Counted::now(slow.as_ref())?;
+        let status = run.wait()?;
+        if !status.success() || line.trim().is_empty() {
+            bail!("{program:?} failed ({status}); {}", containerd.log_tail());
+        }
+        drop(containerd);
+        drop(daemon);
+        Ok(Measured {
+            pull: pulled,
+            run: took.saturating_sub(pulled),
+            read_bytes: after.bytes - before.bytes,
+            reads: after.reads - before.reads,
+            cpu: after.cpu.saturating_sub(before.cpu),
+            cached_bytes: after.cached.saturating_sub(before.cached),
+        })
+    }
+}
+
+/// Counters of the machine and of the link.
+struct Counted {
+    bytes: u64,
+    reads: u64,
+    cpu: Duration,
+    cached: u64,
+}
+
+impl Counted {
+    fn now(slow: Option<&SlowFolder>) -> anyhow::Result<Self> {
+        let of = |get: fn(&SlowFolder) -> u64| slow.map_or(0, get);
+        let stat = std::fs::read_to_string("/proc/stat")?;
+        // proc_stat(5): user nice system idle iowait irq softirq, in hundredths of a second.
+        let ticks: Vec<u64> = stat
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .skip(1)
+            .filter_map(|field| field.parse().ok())
+            .collect();
+        let busy: u64 = [0, 1, 2, 5, 6].iter().filter_map(|at| ticks.get(*at)).sum();
+        let memory = std::fs::read_to_string("/proc/meminfo")?;
+        let cached = memory
+            .lines()
+            .find_map(|line| line.strip_prefix("Cached:")?.trim().strip_suffix(" kB"))
+            .and_then(|kb| kb.trim().parse::<u64>().ok())
+            .unwrap_or_default();
+        Ok(Self {
+            bytes: of(|slow| slow.counters.bytes.load(Ordering::Relaxed)),
+            reads: of(|slow| slow.counters.reads.load(Ordering::Relaxed)),
+            cpu: Duration::from_millis(busy * 10),
+            cached: cached << 10,
+        })
+    }
+}
+
+/// Nothing is in the caches afterwards.
+fn drop_caches() -> anyhow::Result<()> {
+    let status = Command::new("sync").status()?;
+    anyhow::ensure!(status.success(), "sync failed");
+    std::fs::write("/proc/sys/vm/drop_caches", "3").context("cannot drop the caches")
+}

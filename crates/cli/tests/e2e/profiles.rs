@@ -1,0 +1,340 @@
+//! What starts read: recorded, kept in the store, read ahead on a node.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use uimgacc_testkit::containerd::{Containerd, ContainerdVersion, Options};
+use uimgacc_testkit::image::{Compression, ImageBuilder, busybox_layer};
+use uimgacc_testkit::parts;
+use uimgacc_testkit::tar::TarBuilder;
+
+use crate::snapshotter::Snapshotter;
+use crate::support::{World, failed, ok, ready, text, uimgacc};
+
+/// Length of the large files.
+const LARGE_BYTES: usize = 8 << 20;
+
+fn large(seed: u32) -> Vec<u8> {
+    (0..u32::try_from(LARGE_BYTES).unwrap())
+        .map(|at| (at ^ seed).wrapping_mul(2_654_435_761).to_be_bytes()[0])
+        .collect()
+}
+
+/// An image with files that its own command reads, and files that it does not.
+fn push(world: &World, name: &str, version: u32) {
+    let second = TarBuilder::new()
+        .file("data/read", 0o644, large(1))
+        .file("data/built-anew", 0o644, large(version))
+        .file("data/not-read", 0o644, large(9));
+    let script = "head -c 4096 /data/read; dd if=/data/built-anew bs=65536 skip=64 count=16; true";
+    ImageBuilder::new()
+        .layer(busybox_layer(), Compression::Gzip)
+        .layer(second.finish(), Compression::Gzip)
+        .cmd(&["/bin/busybox", "sh", "-c", script])
+        .push(&world.registry, name);
+}
+
+/// `profile VERB IMAGE` with more arguments.
+fn profile(world: &World, verb: &str, image: &str, more: &[&str]) -> std::process::Output {
+    let (image, store) = (world.registry.reference(image), world.store());
+    let words = ["profile", verb, &image, "--store", &store];
+    uimgacc(&[&words[..], more].concat())
+}
+
+fn record(world: &World, image: &str, more: &[&str]) -> std::process::Output {
+    let runc = text(&parts::program("runc"));
+    let how = ["--plain-http", "--runc", &runc, "--silence", "2s"];
+    profile(world, "record", image, &[&how[..], more].concat())
+}
+
+fn export(world: &World, image: &str) -> Value {
+    serde_json::from_str(&ok(&profile(world, "export", image, &[]))).unwrap()
+}
+
+fn paths(profile: &Value) -> Vec<String> {
+    let files = profile["files"].as_array().unwrap();
+    let path = |file: &Value| file["path"].as_str().unwrap().to_owned();
+    files.iter().map(path).collect()
+}
+
+fn pages(profile: &Value, path: &str) -> Vec<u64> {
+    let files = profile["files"].as_array().unwrap();
+    let file = files.iter().find(|file| file["path"] == path).unwrap();
+    let runs = file["runs"].as_array().unwrap();
+    let pages = |run: &Value| {
+        let first = run[0].as_u64().unwrap();
+        first..first + run[1].as_u64().unwrap()
+    };
+    runs.iter().flat_map(pages).collect()
+}
+
+#[test]
+fn a_start_is_recorded() {
+    if !ready() {
+        return;
+    }
+    let world = World::new();
+    push(&world, "app:1", 2);
+    ok(&world.create("app:1", "app:fast", &[]));
+    let none = failed(&profile(&world, "show", "app:fast", &[]), 1);
+    assert!(none.contains("profile record"), "{none}");
+    // A container runs the image's own command.
+    ok(&record(&world, "app:fast", &[]));
+    let first = export(&world, "app:fast");
+    let found = paths(&first);
+    assert!(found.contains(&"bin/busybox".to_owned()), "{found:?}");
+    assert!(!found.contains(&"data/not-read".to_owned()), "{found:?}");
+    assert_eq!(found[0], "bin/busybox");
+    let read = pages(&first, "data/built-anew");
+    assert!((1024..1280).all(|page| read.contains(&page)), "{read:?}");
+    assert!(read.len() < 300, "{read:?}");
+    assert!(first["files"][0]["content"].is_string());
+    // Another command adds what it reads, unless it is to take the place of the first.
+    let cat = ["--", "/bin/busybox", "cat", "/data/not-read"];
+    ok(&record(&world, "app:fast", &cat));
+    let both = export(&world, "app:fast");
+    assert_eq!(both["starts"], 2);
+    assert_eq!(pages(&both, "data/not-read").len(), LARGE_BYTES / 4096);
+    assert_eq!(pages(&both, "data/built-anew"), read);
+    ok(&record(
+        &world,
+        "app:fast",
+        &[&["--replace"], &cat[..]].concat(),
+    ));
+    let last = export(&world, "app:fast");
+    assert!(!paths(&last).contains(&"data/read".to_owned()));
+    // A command that goes on is ended.
+    let started = Instant::now();
+    ok(&record(
+        &world,
+        "app:fast",
+        &["--", "/bin/busybox", "sleep", "600"],
+    ));
+    assert!(started.elapsed() < Duration::from_secs(30));
+    let lost = failed(&record(&world, "app:fast", &["--", "/no/such"]), 1);
+    assert!(lost.contains("/no/such"), "{lost}");
+    let shown = world.json(&["profile", "show", &world.registry.reference("app:fast")]);
+    assert_eq!(shown["Starts"], 2);
+    assert!(shown["Bytes"].as_u64().unwrap() > 8 << 20, "{shown}");
+    // Nothing of it stays but the profile.
+    let left = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!left.contains("uimgacc-record-"), "{left}");
+    world.assert_clean();
+    ok(&profile(&world, "drop", "app:fast", &[]));
+    failed(&profile(&world, "export", "app:fast", &[]), 1);
+}
+
+#[test]
+fn a_new_build_takes_the_profile_over() {
+    if !ready() {
+        return;
+    }
+    let world = World::new();
+    push(&world, "app:1", 2);
+    let runc = parts::program("runc");
+    let bin = text(runc.parent().unwrap());
+    let path = format!("{bin}:{}", std::env::var("PATH").unwrap());
+    let (original, target) = ("app:1", "app:fast");
+    let created = std::process::Command::new(env!("CARGO_BIN_EXE_uimgacc"))
+        .args(["create", &world.registry.reference(original)])
+        .args([&world.registry.reference(target), "--plain-http"])
+        .args(["--store", &world.store(), "--profile", ""])
+        .env("PATH", path)
+        .output()
+        .unwrap();
+    ok(&created);
+    let first = export(&world, "app:fast");
+    assert!(paths(&first).contains(&"data/built-anew".to_owned()));
+    let file = world.path("profile.json");
+    fs::write(&file, first.to_string()).unwrap();
+    push(&world, "app:2", 3);
+    ok(&world.create("app:2", "app:fast", &[]));
+    let second = export(&world, "app:fast");
+    assert_ne!(second["chainId"], first["chainId"]);
+    let files = paths(&second);
+    assert!(files.contains(&"data/read".to_owned()), "{files:?}");
+    assert!(!files.contains(&"data/built-anew".to_owned()), "{files:?}");
+    // The same by a file, for an image of another name; and one that has nothing in common.
+    ok(&profile(&world, "drop", "app:fast", &[]));
+    ok(&profile(&world, "import", "app:fast", &[&text(&file)]));
+    assert_eq!(paths(&export(&world, "app:fast")), files);
+    let alone = TarBuilder::new().file("alone", 0o644, large(77));
+    ImageBuilder::new()
+        .layer(alone.finish(), Compression::Gzip)
+        .push(&world.registry, "other:1");
+    ok(&world.create("other:1", "other:fast", &[]));
+    let refused = profile(&world, "import", "other:fast", &[&text(&file)]);
+    let refused = failed(&refused, 1);
+    assert!(refused.contains("another image"), "{refused}");
+    let from = ["--profile-from", &text(&file)];
+    ok(&world.create("app:1", "again:fast", &from));
+    assert_eq!(paths(&export(&world, "again:fast")), paths(&first));
+    // Hostile files are refused.
+    for (old, new) in [("data/read", "../../etc/shadow"), ("[[", "[[0,0],[")] {
+        fs::write(&file, first.to_string().replace(old, new)).unwrap();
+        let refused = profile(&world, "import", "app:fast", &[&text(&file)]);
+        let refused = failed(&refused, 1);
+        assert!(refused.contains("profile.json"), "{refused}");
+    }
+    // It goes with its image.
+    for image in ["again:fast", "app:fast", "other:fast"] {
+        ok(&uimgacc(&[
+            "delete",
+            &world.registry.reference(image),
+            "--store",
+            &world.store(),
+        ]));
+    }
+    ok(&uimgacc(&[
+        "store",
+        "gc",
+        "--store",
+        &world.store(),
+        "--grace",
+        "0",
+    ]));
+    let left = uimgacc_testkit::process::run(
+        std::process::Command::new("find")
+            .arg(Path::new(&world.store()).join("profiles"))
+            .args(["-type", "f"]),
+    );
+    assert!(left.stdout.is_empty(), "{left:?}");
+}
+
+/// A part of what the daemon says of itself.
+fn start_of(snapshotter: &Snapshotter) -> Value {
+    let socket = snapshotter.socket().with_file_name("status.sock");
+    let mut stream = UnixStream::connect(socket).unwrap();
+    stream.write_all(b"GET /status HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let body = answer.split("\r\n\r\n").nth(1).unwrap();
+    let status: Value = serde_json::from_str(body).unwrap();
+    let chains = status["chains"].as_array().unwrap();
+    let started = chains.iter().find(|chain| !chain["start"].is_null());
+    started.map_or(Value::Null, |chain| chain["start"].clone())
+}
+
+fn wait_for(snapshotter: &Snapshotter, what: &str) -> Value {
+    let began = Instant::now();
+    loop {
+        let start = start_of(snapshotter);
+        if !start[what].is_null() {
+            return start;
+        }
+        assert!(began.elapsed() < Duration::from_secs(40), "{start}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_node_reads_ahead_what_is_listed() {
+    if !ready() {
+        return;
+    }
+    let world = World::new();
+    push(&world, "app:1", 2);
+    ok(&world.create("app:1", "app:fast", &[]));
+    ok(&record(&world, "app:fast", &[]));
+    let shown = world.json(&["profile", "show", &world.registry.reference("app:fast")]);
+    let snapshotter = Snapshotter::start(&world);
+    let containerd = Containerd::start(
+        ContainerdVersion::V2_1,
+        &Options::proxy(&snapshotter.socket()),
+    );
+    containerd.trust(&world.registry);
+    let image = world.registry.reference("app:fast");
+    ok(&containerd.pull(&image));
+    // Reads nothing of what is listed but its own program.
+    let script = "test -e /data/read";
+    containerd.run_script(&["--snapshotter", "uimgacc"], &image, "one", script);
+    let start = wait_for(&snapshotter, "fetchedMs");
+    assert_eq!(start["profile"], true);
+    assert_eq!(start["listedBytes"], shown["Bytes"]);
+    assert_eq!(start["fetchedBytes"], shown["Bytes"], "{start}");
+    let mounted = fs::read_dir(world.path("node/chains"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path().join("mnt"))
+        .find(|path| path.join("data/built-anew").exists())
+        .unwrap();
+    let file = fs::File::open(mounted.join("data/built-anew")).unwrap();
+    let cached = uimgacc_sys::resident(&file).unwrap();
+    assert!(
+        cached
+            .iter()
+            .any(|range| range.start <= 1024 * 4096 && range.end >= 1280 * 4096),
+        "{cached:?}"
+    );
+    drop(file);
+    // The start ends by itself, and then files are read in large steps.
+    let start = wait_for(&snapshotter, "servingMs");
+    assert!(start["filesOpened"].as_u64().unwrap() >= 1, "{start}");
+    let kept = fs::read(mounted.with_file_name("read-ahead.json")).unwrap();
+    let kept: Value = serde_json::from_slice(&kept).unwrap();
+    let bdi = kept["readAhead"].as_str().unwrap().to_owned();
+    let setting = format!("/sys/class/bdi/{bdi}/read_ahead_kb");
+    assert_eq!(fs::read_to_string(&setting).unwrap().trim(), "1024");
+    // A second container finds the mount as it is.
+    containerd.run_script(&["--snapshotter", "uimgacc"], &image, "two", script);
+    assert_eq!(start_of(&snapshotter), start);
+    assert_eq!(fs::read_to_string(&setting).unwrap().trim(), "1024");
+    // Nothing of it keeps the image on the node.
+    containerd.ctr_ok(&["images", "rm", "--sync", &image]);
+    let began = Instant::now();
+    while snapshotter.mounts() > 0 {
+        assert!(began.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn an_image_starts_whatever_its_profile_is() {
+    if !ready() {
+        return;
+    }
+    let world = World::new();
+    push(&world, "app:1", 2);
+    ok(&world.create("app:1", "app:fast", &[]));
+    ok(&record(&world, "app:fast", &[]));
+    let find = uimgacc_testkit::process::run(
+        std::process::Command::new("find")
+            .arg(Path::new(&world.store()).join("profiles"))
+            .args(["-name", "*.json.zst"]),
+    );
+    let path = String::from_utf8(find.stdout).unwrap().trim().to_owned();
+    let good = fs::read(&path).unwrap();
+    let image = world.registry.reference("app:fast");
+    for (number, bad) in [
+        Vec::new(),
+        b"no profile".to_vec(),
+        good[..good.len() / 2].to_vec(),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        fs::write(&path, bad).unwrap();
+        let verify = uimgacc(&["store", "verify", "--store", &world.store()]);
+        assert_eq!(verify.status.code(), Some(3));
+        let snapshotter = Snapshotter::start(&world);
+        let containerd = Containerd::start(
+            ContainerdVersion::V2_1,
+            &Options::proxy(&snapshotter.socket()),
+        );
+        containerd.trust(&world.registry);
+        ok(&containerd.pull(&image));
+        let id = format!("one-{number}");
+        let options = ["--snapshotter", "uimgacc"];
+        let said = containerd.run_script(&options, &image, &id, "echo started");
+        assert_eq!(said, "started\n");
+        let log = fs::read_to_string(world.path("snapshotter.log")).unwrap();
+        assert!(log.contains("its profile is not used"), "{log}");
+        containerd.ctr_ok(&["images", "rm", "--sync", &image]);
+    }
+    // A damaged one is no reason to have none.
+    ok(&record(&world, "app:fast", &[]));
+    world.assert_clean();
+}

@@ -1,0 +1,406 @@
+//! Starts of images: from the mount until nothing more is read for the first time.
+//!
+//! A mount has a state. While it is *starting* what the image's profile lists is read ahead, by large
+//! parallel reads, and the kernel's own read-ahead is small, so that next to nothing but what is
+//! touched comes on top. Then it is *serving*: read-ahead is large, for weights and data that are
+//! opened from then on. The start is over when nothing was opened for a while and the list is done, at
+//! the latest after a minute. It is that of the first container; others find the mount as it is.
+//!
+//! Nothing here is needed to read: whatever fails, or is cut short by the end of this process, the
+//! mount serves as the kernel does by itself. A process that comes after another one sets what it
+//! finds mounted to serving.
+//!
+//! Owns `chains/<chain>/read-ahead.json`: where the setting of the mount is, and since which boot.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use uimgacc_mount::{Fetch, FetchSettings, Fetched, Opens, ReadAhead};
+use uimgacc_profile::Profile;
+use uimgacc_types::ChainId;
+
+use crate::error::{Error, chain_text};
+use crate::metrics::Metrics;
+
+/// The name of the file in a chain's folder.
+const FILE: &str = "read-ahead.json";
+/// A start is over when nothing was opened for so long.
+const SILENCE: Duration = Duration::from_secs(5);
+/// It is over then in any case.
+const LIMIT: Duration = Duration::from_secs(60);
+/// How often a start looks at its end.
+const STEP: Duration = Duration::from_millis(200);
+/// How long whoever unmounts waits for a start to let go of the mount.
+const LETTING_GO: Duration = Duration::from_secs(1);
+/// Of the memory that is free, this part may be filled with what is read ahead.
+const MEMORY_SHARE: u64 = 4;
+/// How many starts are remembered.
+const MAX_REMEMBERED: usize = 1024;
+
+/// How starts go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StartSettings {
+    /// Read-ahead in KiB while an image with a profile starts.
+    pub starting_kb: u32,
+    /// Read-ahead in KiB afterwards.
+    pub serving_kb: u32,
+    /// Reads at the same time.
+    pub readers: usize,
+    /// Bytes a second that are read ahead, all of a start together; `None` for no limit.
+    pub bytes_per_second: Option<u64>,
+}
+
+/// How an image was started, as far as it has come.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StartReport {
+    /// Milliseconds from the first request to the mount.
+    pub mounted_ms: u64,
+    /// Whether the image has a profile.
+    pub profile: bool,
+    /// Bytes that the profile lists.
+    pub listed_bytes: u64,
+    /// Bytes that were read ahead.
+    pub fetched_bytes: u64,
+    /// How many milliseconds that took; `None` while it is under way.
+    pub fetched_ms: Option<u64>,
+    /// Milliseconds from the mount to the first file that was opened.
+    pub first_open_ms: Option<u64>,
+    /// Milliseconds from the mount until it was serving.
+    pub serving_ms: Option<u64>,
+    /// Files that were opened meanwhile.
+    pub files_opened: usize,
+}
+
+/// The starts of a node.
+#[derive(Debug)]
+pub struct Starts {
+    settings: StartSettings,
+    boot_id: String,
+    metrics: Arc<Metrics>,
+    running: Mutex<HashMap<ChainId, Arc<Start>>>,
+    reports: Mutex<HashMap<ChainId, StartReport>>,
+}
+
+/// A mount that was just made.
+#[derive(Debug)]
+pub struct NewMount<'a> {
+    /// Of which image.
+    pub chain: ChainId,
+    /// The chain's own folder.
+    pub folder: &'a Path,
+    /// Where it is mounted.
+    pub target: PathBuf,
+    /// Where its read-ahead is set, where that was found.
+    pub read_ahead: Option<ReadAhead>,
+    /// What its starts read.
+    pub profile: Option<Profile>,
+    /// When it was asked for.
+    pub asked: Instant,
+}
+
+/// A start under way.
+#[derive(Debug, Default)]
+struct Start {
+    stop: AtomicBool,
+    /// How many threads have the mount open.
+    holding: Mutex<usize>,
+    let_go: Condvar,
+}
+
+/// What stands in [`FILE`].
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Kept {
+    boot_id: String,
+    read_ahead: ReadAhead,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is inside is changed in single steps, so a panic elsewhere leaves it sound.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Starts {
+    /// None yet.
+    #[must_use]
+    pub fn new(settings: StartSettings, metrics: Arc<Metrics>) -> Self {
+        let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id");
+        Self {
+            settings,
+            boot_id: boot_id.unwrap_or_default().trim().to_owned(),
+            metrics,
+            running: Mutex::default(),
+            reports: Mutex::default(),
+        }
+    }
+
+    /// How the chain was started, where this process did it.
+    #[must_use]
+    pub fn report(&self, chain: ChainId) -> Option<StartReport> {
+        lock(&self.reports).get(&chain).cloned()
+    }
+
+    /// Starts what a new mount needs, in threads of its own. Only opens some files itself.
+    pub fn begin(self: &Arc<Self>, mount: NewMount<'_>) {
+        let mounted = Instant::now();
+        let has_profile = mount.profile.is_some();
+        let mut report = StartReport {
+            mounted_ms: milliseconds(mount.asked.elapsed()),
+            profile: has_profile,
+            ..StartReport::default()
+        };
+        if let Some(read_ahead) = &mount.read_ahead {
+            self.keep(mount.folder, read_ahead);
+            self.set(mount.chain, read_ahead, self.settings.serving_kb);
+        } else {
+            self.metrics.read_ahead_not_found();
+            tracing::debug!(chain = %mount.chain, "where its read-ahead is set was not found");
+        }
+        // What is opened now reads in large steps.
+        let fetch = mount.profile.as_ref().and_then(|profile| {
+            Fetch::prepare(&mount.target, profile, may_take())
+                .inspect_err(
+                    |error| tracing::warn!(chain = %mount.chain, %error, "cannot read ahead"),
+                )
+                .ok()
+        });
+        report.listed_bytes = mount.profile.as_ref().map_or(0, Profile::len_bytes);
+        if let Some(read_ahead) = &mount.read_ahead
+            && has_profile
+        {
+            self.set(mount.chain, read_ahead, self.settings.starting_kb);
+        }
+        let opens = Opens::listen(&mount.target)
+            .inspect_err(
+                |error| tracing::debug!(chain = %mount.chain, %error, "cannot see what is opened"),
+            )
+            .ok();
+        self.metrics.started(has_profile);
+        self.remember(mount.chain, report);
+        let start = Arc::new(Start::default());
+        lock(&self.running).insert(mount.chain, start.clone());
+        let (this, chain) = (self.clone(), mount.chain);
+        let read_ahead = mount.read_ahead;
+        if let Some(fetch) = fetch {
+            let (this, start) = (this.clone(), start.clone());
+            self.spawn("fetch", &start.clone(), move || {
+                this.fetch(chain, &start, fetch, mounted)
+            });
+        }
+        self.spawn("start", &start.clone(), move || {
+            this.follow(chain, &start, opens, mounted);
+            if let Some(read_ahead) = &read_ahead {
+                this.set(chain, read_ahead, this.settings.serving_kb);
+            }
+            this.serving(chain, &start, mounted);
+        });
+    }
+
+    fn spawn(&self, name: &str, start: &Arc<Start>, work: impl FnOnce() + Send + 'static) {
+        *lock(&start.holding) += 1;
+        let guard = Holding(start.clone());
+        let spawned = thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let _guard = guard;
+            work();
+        });
+        if let Err(error) = spawned {
+            tracing::warn!(%error, "cannot start a thread; the image serves without");
+        }
+    }
+
+    fn fetch(&self, chain: ChainId, start: &Start, fetch: Fetch, mounted: Instant) {
+        let settings = FetchSettings {
+            readers: self.settings.readers,
+            bytes_per_second: self.settings.bytes_per_second,
+            deadline: LIMIT,
+        };
+        let fetched = fetch.run(&settings, &start.stop);
+        self.metrics.fetched(&fetched);
+        self.change(chain, |report| {
+            report.fetched_bytes = fetched.bytes;
+            report.fetched_ms = Some(milliseconds(mounted.elapsed()));
+        });
+        let Fetched {
+            bytes,
+            failed,
+            is_whole,
+            took,
+        } = fetched;
+        tracing::debug!(%chain, bytes, failed, is_whole, ?took, "read ahead");
+    }
+
+    /// Waits until the start is over.
+    fn follow(&self, chain: ChainId, start: &Start, opens: Option<Opens>, mounted: Instant) {
+        let mut opens = opens;
+        let mut last = mounted;
+        while mounted.elapsed() < LIMIT && !start.stop.load(Ordering::Relaxed) {
+            let heard = match &mut opens {
+                Some(opens) => opens.wait(STEP),
+                None => {
+                    thread::sleep(STEP);
+                    Ok(false)
+                }
+            };
+            match heard {
+                Ok(true) => {
+                    last = Instant::now();
+                    let files = opens.as_ref().map_or(0, Opens::len);
+                    self.change(chain, |report| {
+                        report.files_opened = files;
+                        report
+                            .first_open_ms
+                            .get_or_insert_with(|| milliseconds(mounted.elapsed()));
+                    });
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::debug!(%chain, %error, "cannot see what is opened");
+                    opens = None;
+                }
+            }
+            // Without listening only the limit ends it; the other thread is that of the list.
+            let is_silent = opens.is_some() && last.elapsed() >= SILENCE;
+            if is_silent && *lock(&start.holding) <= 1 {
+                return;
+            }
+        }
+    }
+
+    fn serving(&self, chain: ChainId, start: &Arc<Start>, mounted: Instant) {
+        self.change(chain, |report| {
+            report.serving_ms = Some(milliseconds(mounted.elapsed()));
+        });
+        if let Some(report) = self.report(chain) {
+            tracing::info!(
+                %chain,
+                profile = report.profile,
+                mounted_ms = report.mounted_ms,
+                first_open_ms = report.first_open_ms,
+                fetched_ms = report.fetched_ms,
+                serving_ms = report.serving_ms,
+                listed_bytes = report.listed_bytes,
+                fetched_bytes = report.fetched_bytes,
+                files_opened = report.files_opened,
+                "started"
+            );
+        }
+        let mut running = lock(&self.running);
+        if running
+            .get(&chain)
+            .is_some_and(|known| Arc::ptr_eq(known, start))
+        {
+            running.remove(&chain);
+        }
+    }
+
+    /// Ends the start of a chain that is to be unmounted, and waits a moment until it has let go of
+    /// the mount. A reader that hangs in a dead store keeps it: then the unmount says that it is busy.
+    pub fn stop(&self, chain: ChainId) {
+        lock(&self.reports).remove(&chain);
+        let Some(start) = lock(&self.running).remove(&chain) else {
+            return;
+        };
+        start.stop.store(true, Ordering::Relaxed);
+        let holding = lock(&start.holding);
+        drop(
+            start
+                .let_go
+                .wait_timeout_while(holding, LETTING_GO, |holding| *holding > 0),
+        );
+    }
+
+    /// Takes over a mount of an earlier process: whatever that was about, it serves from now on.
+    pub fn take_over(&self, folder: &Path) {
+        let Ok(text) = fs::read(folder.join(FILE)) else {
+            return;
+        };
+        match serde_json::from_slice::<Kept>(&text) {
+            Ok(kept) if kept.boot_id == self.boot_id && !self.boot_id.is_empty() => {
+                // Not found where it is unmounted: no matter.
+                let _ = kept.read_ahead.set(self.settings.serving_kb);
+            }
+            _ => {}
+        }
+    }
+
+    /// Removes what is kept in the chain's folder.
+    ///
+    /// # Errors
+    /// The file system's error.
+    pub fn forget(&self, folder: &Path) -> Result<(), Error> {
+        let path = folder.join(FILE);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io("remove", &path)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Best effort, and so not synced: after a crash of the machine it is another boot.
+    fn keep(&self, folder: &Path, read_ahead: &ReadAhead) {
+        let kept = Kept {
+            boot_id: self.boot_id.clone(),
+            read_ahead: read_ahead.clone(),
+        };
+        let path = folder.join(FILE);
+        let written = serde_json::to_vec(&kept)
+            .map_err(std::io::Error::other)
+            .and_then(|text| fs::write(&path, text));
+        if let Err(error) = written.map_err(Error::io("write", &path)) {
+            tracing::debug!(error = chain_text(&error), "not kept");
+        }
+    }
+
+    fn set(&self, chain: ChainId, read_ahead: &ReadAhead, kb: u32) {
+        if let Err(error) = read_ahead.set(kb) {
+            tracing::debug!(%chain, %error, kb, "read-ahead not set");
+        }
+    }
+
+    fn remember(&self, chain: ChainId, report: StartReport) {
+        let mut reports = lock(&self.reports);
+        if reports.len() < MAX_REMEMBERED || reports.contains_key(&chain) {
+            reports.insert(chain, report);
+        }
+    }
+
+    fn change(&self, chain: ChainId, change: impl FnOnce(&mut StartReport)) {
+        if let Some(report) = lock(&self.reports).get_mut(&chain) {
+            change(report);
+        }
+    }
+}
+
+/// Says when a thread has let go of the mount, also by a panic.
+struct Holding(Arc<Start>);
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        *lock(&self.0.holding) -= 1;
+        self.0.let_go.notify_all();
+    }
+}
+
+/// How many bytes may be read ahead: a part of the memory that is free.
+fn may_take() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let available = text.lines().find_map(|line| {
+        line.strip_prefix("MemAvailable:")?
+            .trim()
+            .strip_suffix(" kB")
+    });
+    let kb: Option<u64> = available.and_then(|kb| kb.trim().parse().ok());
+    kb.map_or(u64::MAX, |kb| (kb << 10) / MEMORY_SHARE)
+}
