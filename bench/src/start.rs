@@ -144,7 +144,7 @@ pub(crate) fn run(
         target: target.clone(),
     };
     printer.data(&format!(
-        "{:<10} {:<10} {:<28} {:>8} {:>8} {:>8} {:>9} {:>9} {:>7} {:>8}",
+        "{:<10} {:<10} {:<28} {:>8} {:>8} {:>8} {:>9} {:>9} {:>7} {:>8} {:>7}",
         "link",
         "side",
         "program",
@@ -154,7 +154,8 @@ pub(crate) fn run(
         "MB read",
         "reads",
         "CPU s",
-        "cache MB"
+        "cache MB",
+        "list s"
     ))?;
     let programs_to_run = std::iter::once(&options.program).chain(&options.other);
     for program in programs_to_run {

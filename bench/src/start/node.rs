@@ -1,6 +1,7 @@
 //! One start on a node that has nothing.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
@@ -50,6 +51,8 @@ pub(crate) struct Measured {
     reads: u64,
     cpu: Duration,
     cached_bytes: u64,
+    /// From the mount until the list was fetched.
+    fetched: Option<Duration>,
 }
 
 impl Measured {
@@ -60,7 +63,7 @@ impl Measured {
     pub(crate) fn text(&self) -> String {
         let mb = |bytes: u64| bytes / 1_000_000;
         format!(
-            "{:8.2} {:8.2} {:8.2} {:9} {:9} {:7.1} {:8}",
+            "{:8.2} {:8.2} {:8.2} {:9} {:9} {:7.1} {:8} {:>7}",
             self.total().as_secs_f64(),
             self.pull.as_secs_f64(),
             self.run.as_secs_f64(),
@@ -68,6 +71,10 @@ impl Measured {
             self.reads,
             self.cpu.as_secs_f64(),
             mb(self.cached_bytes),
+            self.fetched.map_or_else(
+                || "-".to_owned(),
+                |took| format!("{:.2}", took.as_secs_f64())
+            ),
         )
     }
 }
@@ -102,7 +109,7 @@ impl Node<'_> {
                     .args(self.daemon),
                 &path("snapshotter.log"),
             ));
-            let is_up = || std::os::unix::net::UnixStream::connect(&socket).is_ok();
+            let is_up = || UnixStream::connect(&socket).is_ok();
             if !started.wait_ready(is_up) {
                 bail!("the snapshotter does not start: {}", started.log_tail());
             }
@@ -158,6 +165,10 @@ impl Node<'_> {
         let took = started.elapsed();
         let after = Counted::now(slow.as_ref())?;
         let status = run.wait()?;
+        let fetched = match &daemon {
+            Some(_) => fetched(&socket.with_file_name("status.sock"))?,
+            None => None,
+        };
         if !status.success() || line.trim().is_empty() {
             bail!("{program:?} failed ({status}); {}", containerd.log_tail());
         }
@@ -170,6 +181,7 @@ impl Node<'_> {
             reads: after.reads - before.reads,
             cpu: after.cpu.saturating_sub(before.cpu),
             cached_bytes: after.cached.saturating_sub(before.cached),
+            fetched,
         })
     }
 }
@@ -209,6 +221,21 @@ impl Counted {
             cached: cached << 10,
         })
     }
+}
+
+/// When the list of the image's profile was fetched, by the daemon's status.
+fn fetched(socket: &Path) -> anyhow::Result<Option<Duration>> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.write_all(b"GET /status HTTP/1.0\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let body = answer.split("\r\n\r\n").nth(1).unwrap_or_default();
+    let status: serde_json::Value = serde_json::from_str(body)?;
+    let chains = status["chains"].as_array().context("no chains")?;
+    let milliseconds = chains
+        .iter()
+        .find_map(|chain| chain["start"]["fetchedMs"].as_u64());
+    Ok(milliseconds.map(Duration::from_millis))
 }
 
 /// Nothing is in the caches afterwards.

@@ -221,6 +221,7 @@ pub fn fetch(
             let source = store.layout().index(chain.chain_id);
             let from_path = source.on_host();
             let from = source.open().map_err(failed("open", &from_path))?;
+            ask_ahead(&from, record.size);
             copy_checked(from, &from_path, &mut file, &new, record)?;
             record.clone()
         }
@@ -366,6 +367,20 @@ fn copy_checked(
         });
     }
     Ok(())
+}
+
+/// Asks for all of a file before the first byte is waited for: a slow store answers many reads at
+/// once, and the kernel would ask for two. Only advice.
+fn ask_ahead(file: &File, len_bytes: u64) {
+    /// What the kernel takes at most of one piece of advice.
+    const STEP_BYTES: u64 = 128 << 10;
+    let step = std::num::NonZeroU64::new(STEP_BYTES);
+    for number in 0..len_bytes.min(MAX_INDEX_BYTES).div_ceil(STEP_BYTES) {
+        let start = number * STEP_BYTES;
+        if rustix::fs::fadvise(file, start, step, rustix::fs::Advice::WillNeed).is_err() {
+            return;
+        }
+    }
 }
 
 fn digest_of(path: &Path) -> Result<Digest, IndexError> {
