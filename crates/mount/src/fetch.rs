@@ -108,6 +108,7 @@ impl Fetch {
         let started = Instant::now();
         let work = Work {
             next: AtomicUsize::new(0),
+            tried: AtomicUsize::new(0),
             bytes: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             pace: Pace::new(settings.bytes_per_second),
@@ -128,7 +129,7 @@ impl Fetch {
         Fetched {
             bytes: work.bytes.into_inner(),
             failed: work.failed.into_inner(),
-            is_whole: work.next.into_inner() >= self.pieces.len(),
+            is_whole: work.tried.into_inner() == self.pieces.len(),
             took: started.elapsed(),
         }
     }
@@ -166,6 +167,7 @@ fn pieces(profile: &Profile, max_bytes: u64) -> Vec<Piece> {
 /// What the readers share.
 struct Work<'a> {
     next: AtomicUsize,
+    tried: AtomicUsize,
     bytes: AtomicU64,
     failed: AtomicU64,
     pace: Pace,
@@ -188,6 +190,7 @@ impl Work<'_> {
                 Ok(bytes) => self.bytes.fetch_add(bytes, Ordering::Relaxed),
                 Err(_) => self.failed.fetch_add(1, Ordering::Relaxed),
             };
+            self.tried.fetch_add(1, Ordering::Relaxed);
         }
         // One was taken perhaps and not read: the list is not done.
     }

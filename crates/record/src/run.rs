@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -60,8 +60,7 @@ pub(crate) fn run(
     // What it opened right before its end.
     let _ = opens.wait(Duration::ZERO);
     let output = tail(&output).unwrap_or_default();
-    // runc itself opens nothing of the image: without an open nothing of it ever ran.
-    if status.is_some_and(|status| status != 0) && opens.is_empty() {
+    if status.is_some_and(|status| status != 0) && !container.has_run() {
         return Err(RecordError::NotStarted { output });
     }
     Ok(Ended {
@@ -83,7 +82,8 @@ fn tail(path: &Path) -> std::io::Result<String> {
 /// A container in the foreground of runc. It goes with this.
 struct Container<'a> {
     settings: &'a Settings,
-    state: std::path::PathBuf,
+    state: PathBuf,
+    pid_file: PathBuf,
     id: String,
     child: Child,
 }
@@ -96,6 +96,7 @@ impl<'a> Container<'a> {
         errors: File,
     ) -> Result<Self, RecordError> {
         let state = bundle.join("state");
+        let pid_file = bundle.join("pid");
         // The folder's name is random.
         let id = bundle.parent().and_then(Path::file_name).map_or_else(
             || "uimgacc-record".to_owned(),
@@ -106,6 +107,8 @@ impl<'a> Container<'a> {
             .arg(&state)
             .args(["run", "--bundle"])
             .arg(bundle)
+            .arg("--pid-file")
+            .arg(&pid_file)
             .arg(&id)
             .stdin(Stdio::null())
             .stdout(output)
@@ -118,9 +121,15 @@ impl<'a> Container<'a> {
         Ok(Self {
             settings,
             state,
+            pid_file,
             id,
             child,
         })
+    }
+
+    /// runc writes the file once the command runs.
+    fn has_run(&self) -> bool {
+        self.pid_file.exists()
     }
 }
 

@@ -255,7 +255,10 @@ fn a_node_reads_ahead_what_is_listed() {
     let start = wait_for(&snapshotter, "fetchedMs");
     assert_eq!(start["profile"], true);
     assert_eq!(start["listedBytes"], shown["Bytes"]);
-    assert_eq!(start["fetchedBytes"], shown["Bytes"], "{start}");
+    // Files end within their last pages.
+    let (listed, fetched) = (shown["Bytes"].as_u64(), start["fetchedBytes"].as_u64());
+    let missing = listed.unwrap() - fetched.unwrap();
+    assert!(missing < 4096 * shown["Files"].as_u64().unwrap(), "{start}");
     let mounted = fs::read_dir(world.path("node/chains"))
         .unwrap()
         .map(|entry| entry.unwrap().path().join("mnt"))
