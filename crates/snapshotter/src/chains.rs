@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, watch};
-use uimgacc_mount::index_cache::{self, CachedIndex, IndexedPack};
+use uimgacc_mount::index_cache::{self, CachedIndex, IndexedPack, Seen};
 use uimgacc_mount::{Method, Methods, MountRequest, is_mounted, mount_image, unmount};
 use uimgacc_profile::Profile;
 use uimgacc_store::{Layout, StoreReader};
@@ -60,6 +60,7 @@ pub struct Chains {
     attempts: Mutex<HashMap<ChainId, Attempt>>,
     last_method: Mutex<Option<Method>>,
     starts: Arc<Starts>,
+    seen: Arc<Seen>,
     metrics: Arc<Metrics>,
 }
 
@@ -93,6 +94,7 @@ impl Chains {
             store,
             starts: Arc::new(Starts::new(settings.start, metrics.clone())),
             settings,
+            seen: Arc::default(),
             locks: Mutex::new(HashMap::new()),
             attempts: Mutex::new(HashMap::new()),
             last_method: Mutex::new(None),
@@ -102,6 +104,12 @@ impl Chains {
             chains.starts.take_over(&chains.folder(chain));
         }
         Ok(chains)
+    }
+
+    /// What was found in the store a moment ago; forgotten where a mount fails.
+    #[must_use]
+    pub fn seen(&self) -> &Arc<Seen> {
+        &self.seen
     }
 
     /// How the images were started.
@@ -233,7 +241,14 @@ impl Chains {
                 other => Ok(other),
             }
         });
-        done.await.map_err(Error::store(chain))?
+        let mounted = done
+            .await
+            .map_err(Error::store(chain))
+            .and_then(|done| done);
+        if mounted.is_err() {
+            self.seen.forget();
+        }
+        mounted
     }
 
     fn mount_from(

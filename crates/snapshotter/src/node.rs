@@ -19,7 +19,6 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, watch};
-use uimgacc_mount::index_cache::Seen;
 use uimgacc_types::{ChainId, StoreSource};
 
 use crate::api::types::Mount;
@@ -118,7 +117,6 @@ pub struct Node {
     chains: Arc<Chains>,
     mounts: MountSettings,
     trial: Trial,
-    seen: Arc<Seen>,
     leases: Leases,
     overlay_options: Vec<String>,
     original_images: OriginalImages,
@@ -156,7 +154,6 @@ impl Node {
             chains: Arc::new(chains),
             mounts: settings.mounts,
             trial: Trial::default(),
-            seen: Arc::default(),
             leases: Leases::new(&settings.root),
             overlay_options: overlay_options(),
             original_images: settings.original_images,

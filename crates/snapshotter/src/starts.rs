@@ -2,7 +2,7 @@
 //!
 //! A mount has a state. While it is *starting* what the image's profile lists is read ahead, by large
 //! parallel reads, and the kernel's own read-ahead is small, so that next to nothing but what is
-//! touched comes on top. Then it is *serving*: read-ahead is large, for weights and data that are
+//! touched comes on top; without a profile it is the kernel's own. Then it is *serving*: read-ahead is large, for weights and data that are
 //! opened from then on. The start is over when nothing was opened for a while and the list is done, at
 //! the latest after a minute. It is that of the first container; others find the mount as it is.
 //!
@@ -160,14 +160,19 @@ impl Starts {
             profile: has_profile,
             ..StartReport::default()
         };
-        if let Some(read_ahead) = &mount.read_ahead {
-            self.keep(mount.folder, read_ahead);
-            self.set(mount.chain, read_ahead, self.settings.serving_kb);
-        } else {
-            self.metrics.read_ahead_not_found();
-            tracing::debug!(chain = %mount.chain, "where its read-ahead is set was not found");
+        match &mount.read_ahead {
+            Some(read_ahead) => {
+                self.keep(mount.folder, read_ahead);
+                if has_profile {
+                    // What is opened now reads in large steps.
+                    self.set(mount.chain, read_ahead, self.settings.serving_kb);
+                }
+            }
+            None => {
+                self.metrics.read_ahead_not_found();
+                tracing::debug!(chain = %mount.chain, "where its read-ahead is set was not found");
+            }
         }
-        // What is opened now reads in large steps.
         let fetch = mount.profile.as_ref().and_then(|profile| {
             Fetch::prepare(&mount.target, profile, may_take())
                 .inspect_err(

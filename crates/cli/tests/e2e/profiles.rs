@@ -295,6 +295,67 @@ fn a_node_reads_ahead_what_is_listed() {
 }
 
 #[test]
+fn a_daemon_that_is_killed_meanwhile_leaves_a_mount_that_serves() {
+    if !ready() {
+        return;
+    }
+    let world = World::new();
+    push(&world, "app:1", 2);
+    ok(&world.create("app:1", "app:fast", &[]));
+    ok(&record(&world, "app:fast", &[]));
+    let image = world.registry.reference("app:fast");
+    // So slow that it is killed in the middle.
+    let mut snapshotter = Snapshotter::start_with(&world, &["--fetch-rate-mb", "1"]);
+    let containerd = Containerd::start(
+        ContainerdVersion::V2_1,
+        &Options::proxy(&snapshotter.socket()),
+    );
+    containerd.trust(&world.registry);
+    let options = ["--snapshotter", "uimgacc"];
+    let script = "cksum < /data/built-anew";
+    for delay in [0, 30, 300] {
+        ok(&containerd.pull(&image));
+        let id = format!("first-{delay}");
+        let first = containerd.run_script(&options, &image, &id, script);
+        std::thread::sleep(Duration::from_millis(delay));
+        assert!(start_of(&snapshotter)["fetchedMs"].is_null());
+        snapshotter.kill();
+        snapshotter.resume();
+        let began = Instant::now();
+        // containerd's client connects again after a pause that grows.
+        while !containerd
+            .ctr(&["snapshots", "--snapshotter", "uimgacc", "ls"])
+            .status
+            .success()
+        {
+            assert!(began.elapsed() < Duration::from_secs(30));
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        let settings: Vec<String> = fs::read_dir(world.path("node/chains"))
+            .unwrap()
+            .filter_map(|entry| fs::read(entry.unwrap().path().join("read-ahead.json")).ok())
+            .map(|kept| serde_json::from_slice::<Value>(&kept).unwrap())
+            .map(|kept| {
+                format!(
+                    "/sys/class/bdi/{}/read_ahead_kb",
+                    kept["readAhead"].as_str().unwrap()
+                )
+            })
+            .map(|path| fs::read_to_string(path).unwrap())
+            .collect();
+        assert_eq!(settings, ["1024\n"]);
+        let id = format!("second-{delay}");
+        assert_eq!(containerd.run_script(&options, &image, &id, script), first);
+        containerd.ctr_ok(&["images", "rm", "--sync", &image]);
+        let began = Instant::now();
+        while snapshotter.mounts() > 0 {
+            assert!(began.elapsed() < Duration::from_secs(20));
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+#[test]
 fn an_image_starts_whatever_its_profile_is() {
     if !ready() {
         return;

@@ -115,7 +115,7 @@ const CONFIG: &str = "crates/cli/tests/remote/config.rs";
 const SDK: &str = "crates/testkit/src/ucloud_sdk.rs";
 const PLAYGROUND: &str = "crates/playground/src/main.rs";
 
-const ELSEWHERE: [(&str, &str, By); 26] = [
+const ELSEWHERE: [(&str, &str, By); 28] = [
     (
         "README.md",
         "scripts/demo.sh",
@@ -221,6 +221,19 @@ const ELSEWHERE: [(&str, &str, By); 26] = [
         "storage.md",
         "uimgacc enable --nfs 10.9.0.1",
         Test("crates/cli/tests/cluster/manifests.rs", "nfs://10.0.0.1"),
+    ),
+    (
+        "read-ahead.md",
+        "uimgacc create pytorch",
+        Test("crates/cli/tests/e2e/profiles.rs", "\"--profile\", \"\""),
+    ),
+    (
+        "read-ahead.md",
+        "uimgacc profile record",
+        Test(
+            "crates/cli/tests/e2e/profiles.rs",
+            "profile(&world, \"drop\"",
+        ),
     ),
     (
         "storage.md",

@@ -44,6 +44,11 @@ impl Seen {
         })))
     }
 
+    /// Believes nothing any more: something was not as it had been seen.
+    pub fn forget(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// The packs that a layer names.
     pub(super) fn layer(
         &self,

@@ -34,6 +34,14 @@ pub(super) fn findings(settings: &Settings) -> Vec<Finding> {
     if method == Some(Method::Loop) {
         findings.push(loop_devices(release));
     }
+    if may_lack_directio_fix(release) {
+        findings.push(Finding::new(
+            "directio",
+            Level::Warn,
+            format!("Linux {release} may lack the fix of CVE-2026-23224, a use after free with file-directio"),
+            "use a later kernel (6.18.14, 6.19.4, 7.0), or set methods = [\"file\", \"loop\"]",
+        ));
+    }
     findings.push(space(&settings.root));
     findings.push(clock());
     findings
@@ -57,6 +65,21 @@ fn best_method(version: (u32, u32)) -> Option<Method> {
         (6, 12..) => Some(Method::File),
         (5, 16..) | (6, _) => Some(Method::Loop),
         _ => None,
+    }
+}
+
+/// Whether a kernel has the mount method file-directio but, by its version, perhaps not the fix of
+/// CVE-2026-23224 (upstream in February 2026). Distributions fix older ones too; that shows nowhere.
+fn may_lack_directio_fix(release: &str) -> bool {
+    let patch = release
+        .split(|c: char| !c.is_ascii_digit())
+        .nth(2)
+        .and_then(|patch| patch.parse::<u32>().ok());
+    match (kernel_version(release), patch.unwrap_or_default()) {
+        ((6, 15..=17), _) => true,
+        ((6, 18), patch) => patch < 14,
+        ((6, 19), patch) => patch < 4,
+        _ => false,
     }
 }
 
@@ -176,6 +199,23 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(best_method(kernel_version(release)), method, "{release}");
+        }
+    }
+
+    #[test]
+    fn kernels_that_may_lack_a_fix() {
+        for (release, may_lack) in [
+            ("6.12.9-amd64", false),
+            ("6.15.0", true),
+            ("6.17.13-generic", true),
+            ("6.18", true),
+            ("6.18.9-amd64", true),
+            ("6.18.44-fc", false),
+            ("6.19.3", true),
+            ("6.19.4", false),
+            ("7.0.0-rc1", false),
+        ] {
+            assert_eq!(may_lack_directio_fix(release), may_lack, "{release}");
         }
     }
 

@@ -102,7 +102,7 @@ impl Node {
     /// not, or where the store cannot say so in time (which is logged).
     async fn look(&self, chain: ChainId, claim: &Claim) -> Option<Found> {
         let (claim, policy) = (claim.clone(), self.original_images);
-        let seen = self.seen.clone();
+        let seen = self.chains.seen().clone();
         let looked = self.store.run(self.store.deadline(), move |store| {
             let Some(record) = store.chain(chain)? else {
                 return Ok(Ok(None));

@@ -86,7 +86,14 @@ fn the_status_names_method_store_and_chains() {
         },
         "chains": expected_chains,
     });
-    assert_eq!(status(&snapshotter), expected);
+    let mut found = status(&snapshotter);
+    // What was mounted here tells how; times differ.
+    for chain in found["chains"].as_array_mut().unwrap() {
+        let start = chain.as_object_mut().unwrap().remove("start").unwrap();
+        assert_eq!(start.is_null(), chain["containers"] == 0, "{start}");
+        assert!(start.is_null() || start["profile"] == false, "{start}");
+    }
+    assert_eq!(found, expected);
 
     let metrics = get(&socket, "/metrics");
     for line in [
