@@ -2,9 +2,10 @@
 //!
 //! A mount has a state. While it is *starting* what the image's profile lists is read ahead, by large
 //! parallel reads, and the kernel's own read-ahead is small, so that next to nothing but what is
-//! touched comes on top; without a profile it is the kernel's own. Then it is *serving*: read-ahead is large, for weights and data that are
-//! opened from then on. The start is over when nothing was opened for a while and the list is done, at
-//! the latest after a minute. It is that of the first container; others find the mount as it is.
+//! touched comes on top; without a profile it is the kernel's own. Then it is *serving*: read-ahead is
+//! large, for weights and data that are opened from then on. The start is over when nothing was opened
+//! for a while and the list is done, at the latest after a minute. It is that of the first container;
+//! others find the mount as it is.
 //!
 //! Nothing here is needed to read: whatever fails, or is cut short by the end of this process, the
 //! mount serves as the kernel does by itself. A process that comes after another one sets what it
