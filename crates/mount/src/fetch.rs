@@ -192,7 +192,6 @@ impl Work<'_> {
             };
             self.tried.fetch_add(1, Ordering::Relaxed);
         }
-        // One was taken perhaps and not read: the list is not done.
     }
 }
 

@@ -33,7 +33,7 @@ pub enum DecodeError {
     #[error("it is longer than {0} bytes")]
     TooLong(u64),
     /// No JSON of this shape.
-    #[error("it is no profile")]
+    #[error("it is not a profile")]
     Json(#[from] serde_json::Error),
     /// Of another version.
     #[error("it has version {0}, this program understands {VERSION}")]
@@ -227,7 +227,7 @@ impl Profile {
         }
         for file in &self.files {
             if !is_below_root(&file.path) {
-                return wrong(format!("{:?} is no path in an image", file.path));
+                return wrong(format!("{:?} is not a path inside an image", file.path));
             }
             if !are_apart(&file.runs) {
                 return wrong(format!(
