@@ -205,6 +205,25 @@ fn a_new_build_takes_the_profile_over() {
     assert!(left.stdout.is_empty(), "{left:?}");
 }
 
+/// A node: the daemon with these arguments, and a containerd.
+fn node(world: &World, more: &[&str]) -> (Snapshotter, Containerd) {
+    let snapshotter = Snapshotter::start_with(world, more);
+    let containerd = Containerd::start(
+        ContainerdVersion::V2_1,
+        &Options::proxy(&snapshotter.socket()),
+    );
+    containerd.trust(&world.registry);
+    (snapshotter, containerd)
+}
+
+fn is_unmounted(snapshotter: &Snapshotter) {
+    let began = Instant::now();
+    while snapshotter.mounts() > 0 {
+        assert!(began.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 /// A part of what the daemon says of itself.
 fn start_of(snapshotter: &Snapshotter) -> Value {
     let socket = snapshotter.socket().with_file_name("status.sock");
@@ -241,12 +260,7 @@ fn a_node_reads_ahead_what_is_listed() {
     ok(&world.create("app:1", "app:fast", &[]));
     ok(&record(&world, "app:fast", &[]));
     let shown = world.json(&["profile", "show", &world.registry.reference("app:fast")]);
-    let snapshotter = Snapshotter::start(&world);
-    let containerd = Containerd::start(
-        ContainerdVersion::V2_1,
-        &Options::proxy(&snapshotter.socket()),
-    );
-    containerd.trust(&world.registry);
+    let (snapshotter, containerd) = node(&world, &[]);
     let image = world.registry.reference("app:fast");
     ok(&containerd.pull(&image));
     // Reads nothing of what is listed but its own program.
@@ -287,11 +301,7 @@ fn a_node_reads_ahead_what_is_listed() {
     assert_eq!(fs::read_to_string(&setting).unwrap().trim(), "1024");
     // Nothing of it keeps the image on the node.
     containerd.ctr_ok(&["images", "rm", "--sync", &image]);
-    let began = Instant::now();
-    while snapshotter.mounts() > 0 {
-        assert!(began.elapsed() < Duration::from_secs(20));
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    is_unmounted(&snapshotter);
 }
 
 #[test]
@@ -305,12 +315,7 @@ fn a_daemon_that_is_killed_meanwhile_leaves_a_mount_that_serves() {
     ok(&record(&world, "app:fast", &[]));
     let image = world.registry.reference("app:fast");
     // So slow that it is killed in the middle.
-    let mut snapshotter = Snapshotter::start_with(&world, &["--fetch-rate-mb", "1"]);
-    let containerd = Containerd::start(
-        ContainerdVersion::V2_1,
-        &Options::proxy(&snapshotter.socket()),
-    );
-    containerd.trust(&world.registry);
+    let (mut snapshotter, containerd) = node(&world, &["--fetch-rate-mb", "1"]);
     let options = ["--snapshotter", "uimgacc"];
     let script = "md5sum /data/built-anew";
     for delay in [0, 30, 300] {
@@ -347,11 +352,7 @@ fn a_daemon_that_is_killed_meanwhile_leaves_a_mount_that_serves() {
         let id = format!("second-{delay}");
         assert_eq!(containerd.run_script(&options, &image, &id, script), first);
         containerd.ctr_ok(&["images", "rm", "--sync", &image]);
-        let began = Instant::now();
-        while snapshotter.mounts() > 0 {
-            assert!(began.elapsed() < Duration::from_secs(20));
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        is_unmounted(&snapshotter);
     }
 }
 
@@ -383,12 +384,7 @@ fn an_image_starts_whatever_its_profile_is() {
         fs::write(&path, bad).unwrap();
         let verify = uimgacc(&["store", "verify", "--store", &world.store()]);
         assert_eq!(verify.status.code(), Some(3));
-        let snapshotter = Snapshotter::start(&world);
-        let containerd = Containerd::start(
-            ContainerdVersion::V2_1,
-            &Options::proxy(&snapshotter.socket()),
-        );
-        containerd.trust(&world.registry);
+        let (_snapshotter, containerd) = node(&world, &[]);
         ok(&containerd.pull(&image));
         let id = format!("one-{number}");
         let options = ["--snapshotter", "uimgacc"];
