@@ -9,7 +9,7 @@
 //! [`Options`], a grace period of 90 s (a restart of containerd is waited for), and where a claim is
 //! the store, its volume. The host's files are reached by way of `/proc/1/root`, so no mount of the
 //! host is needed, nor kept busy by the Pod. What its service account may do: `nodes` get, list,
-//! watch, patch; `accelerationnodes` get, list, watch, create; `accelerationnodes/status` patch.
+//! watch, patch; `accelerationnodes` get, list, watch, create; `accelerationnodes/status` patch; `startrecords` create.
 //!
 //! Flow, one piece of work at a time ([`decide`] says which):
 //! 1. everything is installed but what needs a restart of containerd; where one is needed, the
@@ -18,8 +18,9 @@
 //!    it does not come back, it gets its former configuration, and this is not tried again
 //! 3. the snapshotter is asked every other second; the node has its labels while it can run
 //!    accelerated images, and what lasts less than `--patience` does not count
-//! 4. `spec.release`: images on these chains that no container uses are removed
-//! 5. `spec.leaving`: the labels go; `spec.uninstall`: then everything else, last the label that
+//! 4. what the first start of an image read is sent as a StartRecord
+//! 5. `spec.release`: images on these chains that no container uses are removed
+//! 6. `spec.leaving`: the labels go; `spec.uninstall`: then everything else, last the label that
 //!    keeps this Pod on a node that is not selected any more
 //!
 //! Guarantees: chains that were told as held stay so until the snapshotter itself says otherwise.
@@ -35,9 +36,11 @@ mod host;
 mod installer;
 pub mod on_host;
 pub mod options;
+mod records;
 mod release;
 mod status;
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -59,6 +62,7 @@ use decide::{Fitness, Outcome, Seen, Work};
 use host::Host;
 use installer::Installer;
 pub use options::Options;
+use records::Records;
 
 /// Between two looks.
 const TICK: Duration = Duration::from_secs(2);
@@ -96,6 +100,7 @@ struct Agent {
     host: Host,
     installer: Installer,
     objects: Objects,
+    records: Records,
     start: Instant,
     /// The work of the moment.
     work: Option<(Work, JoinHandle<Outcome>)>,
@@ -114,6 +119,7 @@ impl Agent {
         Ok(Self {
             installer: Installer::new(&options, &host).context("cannot find our own program")?,
             objects: Objects::watch(client, &options.node_name),
+            records: Records::new(client, &options.node_name),
             host,
             options,
             start: Instant::now(),
@@ -164,14 +170,37 @@ impl Agent {
     }
 
     async fn ask_daemon(&mut self) {
-        let path = Path::new(&self.options.paths.run_dir).join("status.sock");
-        self.daemon = daemon::ask(self.host.socket(&path)).await;
+        self.daemon = daemon::ask(self.daemon_socket()).await;
         match self.daemon {
             Ok(_) => self.silent_since = None,
             Err(_) => {
                 self.silent_since.get_or_insert(self.start.elapsed());
             }
         }
+    }
+
+    fn daemon_socket(&self) -> std::io::Result<OwnedFd> {
+        let path = Path::new(&self.options.paths.run_dir).join("status.sock");
+        self.host.socket(&path)
+    }
+
+    /// Sends what a first start read. Lost records are no matter.
+    async fn send_record(&mut self) -> anyhow::Result<()> {
+        let chain = self.daemon.iter().flat_map(|one| &one.recorded).next();
+        let Some(chain) = chain.copied().filter(|_| self.records.may_send()) else {
+            return Ok(());
+        };
+        let failed = |error: String| anyhow::anyhow!("the snapshotter gives no record: {error}");
+        if let Some(record) = daemon::record(self.daemon_socket(), chain)
+            .await
+            .map_err(failed)?
+        {
+            let sent = self.records.send(chain, &record).await;
+            sent.context("what a first start read cannot be sent")?;
+        }
+        daemon::drop_record(self.daemon_socket(), chain)
+            .await
+            .map_err(failed)
     }
 
     fn take(&mut self, outcome: Outcome) {
@@ -233,7 +262,8 @@ impl Agent {
             // The last that is done: this Pod may end by it.
             self.objects.label(&[names::INSTALLED_LABEL], false).await?;
         }
-        self.release(&seen).await
+        self.release(&seen).await?;
+        self.send_record().await
     }
 
     /// Labels and status.

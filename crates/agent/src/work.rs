@@ -14,6 +14,7 @@ mod init;
 mod leases;
 mod patience;
 mod presence;
+mod profiles;
 mod progress;
 mod report;
 mod sweep;
@@ -62,6 +63,8 @@ enum Work {
     Delete(delete::Options),
     /// Free the space of what nothing refers to, and count the store
     Sweep(sweep::Options),
+    /// Take what nodes recorded of first starts, and write the profiles of their images
+    Profiles,
     /// Make the store, and prove that it can be written
     Init,
 }
@@ -104,6 +107,7 @@ async fn work(options: &Options) -> Result<(), Failure> {
             Work::Convert(options) => convert::run(&client, &store, options).await,
             Work::Delete(options) => delete::run(&client, &store, options).await,
             Work::Sweep(options) => sweep::run(&client, &store, options).await,
+            Work::Profiles => profiles::run(&client, &store).await,
             Work::Init => Ok(()),
         }
     };

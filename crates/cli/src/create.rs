@@ -49,6 +49,10 @@ pub(crate) struct Create {
     /// must carry the label uimgacc.io/pull-secret=true.
     #[arg(long, value_name = "NAME", help_heading = "On a cluster")]
     pull_secret: Option<String>,
+    /// Run the image once with this command (with an empty one: its own), so that nodes read ahead what
+    /// its start reads. Here by runc; on a cluster in a Pod, unless the image has a profile already.
+    #[arg(long, value_name = "COMMAND", conflicts_with = "profile_from")]
+    profile: Option<String>,
     #[command(flatten)]
     wait: WaitArguments,
     /// Output format.
@@ -69,10 +73,6 @@ struct LocalArguments {
     /// Only fill the store; do not push the target image.
     #[arg(long)]
     no_push: bool,
-    /// Run the image once with this command (with an empty one: its own), so that nodes read ahead what
-    /// its start reads; see `profile record`.
-    #[arg(long, value_name = "COMMAND", conflicts_with = "profile_from")]
-    profile: Option<String>,
     /// Give the image the profile that `profile export` wrote.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     profile_from: Option<PathBuf>,
@@ -94,14 +94,13 @@ impl LocalArguments {
     fn is_given(&self) -> bool {
         self.registry.is_given()
             || self.no_push
-            || self.profile.is_some()
             || self.profile_from.is_some()
             || self.jobs.is_some()
             || self.max_expansion.is_some()
     }
 }
 
-impl LocalArguments {
+impl Create {
     /// The words of `--profile`.
     fn command(&self) -> anyhow::Result<Option<Vec<String>>> {
         let split = |text: &String| {
@@ -110,9 +109,7 @@ impl LocalArguments {
         };
         self.profile.as_ref().map(split).transpose()
     }
-}
 
-impl Create {
     pub(crate) fn run(self, printer: Printer) -> anyhow::Result<()> {
         match self.place.place()? {
             Place::Local(store) => self.run_local(&store, printer),
@@ -124,7 +121,7 @@ impl Create {
     fn run_local(&self, store: &StoreArgument, printer: Printer) -> anyhow::Result<()> {
         let store = store.open()?;
         let request = self.request()?;
-        let command = self.local.command()?;
+        let command = self.command()?;
         let client = Client::new(ClientOptions {
             plain_http: self
                 .local
@@ -154,7 +151,7 @@ impl Create {
         // Workers notice by themselves that nobody waits for them; the store is clean by then.
         runtime.shutdown_timeout(Duration::from_secs(5));
         let created = created?;
-        self.profile(&store, &created, command, printer)?;
+        self.record(&store, &created, command, printer)?;
         let view = ImageView::new(&store, &created.record)?;
         print(printer, self.output, &view, || {
             summary(&created, started.elapsed())
@@ -162,7 +159,7 @@ impl Create {
     }
 
     /// What the image's profile is to come from.
-    fn profile(
+    fn record(
         &self,
         store: &StoreReader,
         created: &Created,

@@ -318,7 +318,7 @@ mod tests {
             definition_problems(&old).unwrap(),
             [
                 "imageaccelerations.uimgacc.io is of another version",
-                "accelerationnodes.uimgacc.io is missing"
+                "startrecords.uimgacc.io is missing"
             ]
         );
     }

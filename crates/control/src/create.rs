@@ -6,7 +6,9 @@ use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 use uimgacc_objects::access::access;
-use uimgacc_objects::{AcceleratedImage, AcceleratedImageSpec, Phase, SecretReference, names};
+use uimgacc_objects::{
+    AcceleratedImage, AcceleratedImageSpec, Phase, ProfileSpec, SecretReference, names,
+};
 use uimgacc_types::ImageReference;
 
 use crate::error::Error;
@@ -24,6 +26,8 @@ pub struct CreateRequest {
     pub platform: String,
     /// Secret in kube-system with the credentials for both; without it the cluster's.
     pub pull_secret: Option<String>,
+    /// Start it once with this command (empty: its own), so that what its start reads is known.
+    pub profile: Option<Vec<String>>,
 }
 
 /// What came of it.
@@ -61,6 +65,10 @@ fn object(request: &CreateRequest) -> Result<AcceleratedImage, Error> {
                 .pull_secret
                 .clone()
                 .map(|name| SecretReference { name }),
+            profile: request
+                .profile
+                .clone()
+                .map(|command| ProfileSpec { command }),
         },
     ))
 }
@@ -102,6 +110,13 @@ fn compare(new: &AcceleratedImageSpec, old: &AcceleratedImage) -> Result<(), Err
                 None => format!("{target} was made without a Secret of its own"),
             },
             hint: "delete it first, or choose another target".to_owned(),
+        });
+    }
+    if new.profile.is_some() && new.profile != old.spec.profile {
+        let name = old.name_any();
+        return Err(Error::Invalid {
+            message: format!("{target} exists, and was not made with this --profile"),
+            hint: format!("set spec.profile by `kubectl edit acceleratedimage {name}`"),
         });
     }
     Ok(())
@@ -294,6 +309,13 @@ mod tests {
         let with = object(&secret).unwrap();
         let error = compare(&with.spec, &old).unwrap_err();
         assert!(error.to_string().contains("without a Secret"), "{error}");
+        compare(&old.spec, &with).unwrap();
+        let mut profile = request("nginx", "r.io/x:1");
+        profile.profile = Some(Vec::new());
+        let with = object(&profile).unwrap();
+        let error = compare(&with.spec, &old).unwrap_err();
+        assert!(error.to_string().contains("--profile"), "{error}");
+        compare(&with.spec, &with).unwrap();
         compare(&old.spec, &with).unwrap();
     }
 }

@@ -39,12 +39,33 @@ pub struct ImageView {
     pub platform: String,
     /// When it was asked for, RFC 3339.
     pub created: String,
+    /// What is known of its starts, so that nodes read it ahead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<ImageProfile>,
     /// Digest of the original's manifest when it was made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub original_digest: Option<String>,
     /// Digest of the target's manifest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_digest: Option<String>,
+}
+
+/// An image's profile, in short.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ImageProfile {
+    /// When the newest of its starts was recorded, RFC 3339.
+    pub recorded: String,
+    /// Which start that was.
+    pub origin: String,
+    /// How many starts it merges.
+    pub starts: u32,
+    /// Read-ahead in KiB when it was recorded.
+    pub read_ahead_kb: u32,
+    /// Files of which something is read.
+    pub files: u64,
+    /// Bytes that are read of them.
+    pub bytes: u64,
 }
 
 /// How far a conversion is.
@@ -131,6 +152,14 @@ impl ImageView {
                 .as_ref()
                 .map(|time| time.0.to_string())
                 .unwrap_or_default(),
+            profile: status.profile.map(|profile| ImageProfile {
+                recorded: profile.recorded,
+                origin: profile.origin,
+                starts: profile.starts,
+                read_ahead_kb: profile.read_ahead_kb,
+                files: profile.files,
+                bytes: profile.bytes,
+            }),
             original_digest: status.original_digest,
             target_digest: status.target_digest,
         }
@@ -219,6 +248,7 @@ mod tests {
                 target_image: target.to_owned(),
                 platform: String::new(),
                 pull_secret: None,
+                profile: None,
             },
         )
     }

@@ -39,7 +39,7 @@ pub use enable::{
 pub use error::{Error, Kind};
 pub use get::{ClusterImages, ClusterStatus};
 pub use holders::Holder;
-pub use images::{ImageProgress, ImageView};
+pub use images::{ImageProfile, ImageProgress, ImageView};
 pub use manifests::{DEFAULT_IMAGE, yaml};
 pub use mirror::{Mirror, Snapshot};
 pub use status::{ComponentStatus, ImageTotals, NodeStatus, Status};

@@ -16,7 +16,7 @@ pub const DEFAULT_IMAGE: &str = concat!("uimgacc/uimgacc:", env!("CARGO_PKG_VERS
 pub(crate) const PART_OF_LABEL: &str = "app.kubernetes.io/part-of";
 
 /// The definitions, in files of their own.
-pub(crate) const DEFINITIONS: [(&str, &str); 3] = [
+pub(crate) const DEFINITIONS: [(&str, &str); 4] = [
     (
         "imageaccelerations",
         include_str!("../../../deploy/base/crds/imageaccelerations.yaml"),
@@ -28,6 +28,10 @@ pub(crate) const DEFINITIONS: [(&str, &str); 3] = [
     (
         "accelerationnodes",
         include_str!("../../../deploy/base/crds/accelerationnodes.yaml"),
+    ),
+    (
+        "startrecords",
+        include_str!("../../../deploy/base/crds/startrecords.yaml"),
     ),
 ];
 const RBAC: &str = include_str!("../../../deploy/base/rbac.yaml");

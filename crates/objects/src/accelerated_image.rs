@@ -35,6 +35,12 @@ use crate::SecretReference;
     printcolumn(name = "Size", type_ = "integer", json_path = ".status.size"),
     printcolumn(name = "Layers", type_ = "integer", json_path = ".status.layers"),
     printcolumn(
+        name = "Profile",
+        type_ = "integer",
+        json_path = ".status.profile.bytes",
+        priority = 1
+    ),
+    printcolumn(
         name = "Error",
         type_ = "string",
         json_path = ".status.error",
@@ -69,6 +75,21 @@ pub struct AcceleratedImageSpec {
     /// the label `uimgacc.io/pull-secret: "true"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pull_secret: Option<SecretReference>,
+    /// Start the image once when it is ready, on a node that reads it from the store, so that what its
+    /// start reads is known before the first Pod. Nothing is done where that is known already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<ProfileSpec>,
+}
+
+/// How an image is started to be recorded. Its Pod is in the namespace kube-system, without rights at
+/// the API server; the start ends with its command, or after three minutes.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ProfileSpec {
+    /// What is run. Empty: the image's own command.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    pub command: Vec<String>,
 }
 
 /// Where an image stands.
@@ -125,6 +146,9 @@ pub struct AcceleratedImageStatus {
     /// these can be deleted at once, because its space stays needed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub base_chain_tokens: Vec<String>,
+    /// What is known of its starts, so that nodes read it ahead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<ProfileSummary>,
     /// Why it does not go on, and what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -140,6 +164,25 @@ pub struct AcceleratedImageStatus {
     /// As Kubernetes' API conventions have them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
+}
+
+/// An image's profile, in short.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ProfileSummary {
+    /// When the newest of its starts was recorded, RFC 3339.
+    pub recorded: String,
+    /// Which start that was.
+    pub origin: String,
+    /// How many starts it merges.
+    pub starts: u32,
+    /// Files of which something is read.
+    pub files: u64,
+    /// Bytes that are read of them.
+    pub bytes: u64,
+    /// The read-ahead in KiB with which it was recorded: the larger, the more was read around what was
+    /// needed.
+    pub read_ahead_kb: u32,
 }
 
 /// How far a conversion is.

@@ -108,4 +108,28 @@ pub struct HeldChain {
     pub token: String,
     /// Containers (and other active snapshots) that lie on it.
     pub containers: u32,
+    /// How the image was started there, once that is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<ImageStart>,
+}
+
+/// How an image was started on a node. Times are milliseconds since it was mounted, but for the first.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageStart {
+    /// Whether what it reads was known, and read ahead.
+    pub profile: bool,
+    /// Milliseconds from the request to the mount.
+    pub mounted_ms: u64,
+    /// The first file was opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_open_ms: Option<u64>,
+    /// Bytes that were read ahead.
+    pub fetched_bytes: u64,
+    /// They were read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fetched_ms: Option<u64>,
+    /// The start was over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serving_ms: Option<u64>,
 }

@@ -88,6 +88,10 @@ pub struct ImageAccelerationSpec {
     #[serde(default)]
     pub originals: Originals,
 
+    /// How images are read ahead while they start.
+    #[serde(default)]
+    pub starts: StartsSpec,
+
     /// How many conversions run at once.
     #[serde(default = "default_max_conversions")]
     #[schemars(range(min = 1, max = 100))]
@@ -189,6 +193,65 @@ pub enum Originals {
     Accelerate,
     /// Only target images start from the store.
     TargetsOnly,
+}
+
+/// How images are read ahead. What is left out is as the snapshotter has it.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct StartsSpec {
+    /// Whether what the first start of an image reads is recorded, for those that follow.
+    #[serde(default = "yes")]
+    pub record: bool,
+    /// Read-ahead in KiB while an image with a profile starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 65536))]
+    pub start_read_ahead_kb: Option<u32>,
+    /// Read-ahead in KiB afterwards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 65536))]
+    pub read_ahead_kb: Option<u32>,
+    /// How many reads at once fetch what a profile lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 256))]
+    pub fetch_readers: Option<u16>,
+    /// MB a second at which a node fetches what one image's profile lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub fetch_rate_mb: Option<u32>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Default for StartsSpec {
+    fn default() -> Self {
+        Self {
+            record: yes(),
+            start_read_ahead_kb: None,
+            read_ahead_kb: None,
+            fetch_readers: None,
+            fetch_rate_mb: None,
+        }
+    }
+}
+
+impl StartsSpec {
+    /// The snapshotter's keys and their values.
+    #[must_use]
+    pub fn keys(&self) -> Vec<String> {
+        let number = |key: &str, value: Option<u32>| value.map(|value| format!("{key}={value}"));
+        [
+            self.record.then(|| "record_starts=true".to_owned()),
+            number("start_read_ahead_kb", self.start_read_ahead_kb),
+            number("read_ahead_kb", self.read_ahead_kb),
+            number("fetch_readers", self.fetch_readers.map(u32::from)),
+            number("fetch_rate_mb", self.fetch_rate_mb),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
 }
 
 /// When space is freed.

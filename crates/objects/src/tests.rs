@@ -9,6 +9,10 @@ fn definitions_have_what_kubectl_needs() {
     for definition in &definitions {
         assert_eq!(definition.spec.group, names::GROUP);
         assert_eq!(definition.spec.scope, "Cluster");
+        // Its columns are for who looks why one stays.
+        if definition.spec.names.kind == "StartRecord" {
+            continue;
+        }
         let version = &definition.spec.versions[0];
         assert!(version.subresources.as_ref().unwrap().status.is_some());
         assert!(version.additional_printer_columns.as_ref().unwrap().len() >= 4);
@@ -17,6 +21,7 @@ fn definitions_have_what_kubectl_needs() {
     assert!(text.contains("must be named default"));
     assert!(text.contains("exactly one of nfs"));
     assert!(text.contains("images cannot be changed"));
+    assert!(text.contains("records cannot be changed"));
 }
 
 #[test]

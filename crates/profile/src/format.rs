@@ -121,6 +121,14 @@ impl Run {
     pub fn len_bytes(self) -> u64 {
         u64::from(self.pages) * PAGE_BYTES
     }
+
+    /// Drops the pages that a file of that length does not have; says whether any is left.
+    pub fn cut(&mut self, file_bytes: u64) -> bool {
+        let end = self.end().min(file_bytes.div_ceil(PAGE_BYTES));
+        let pages = end.saturating_sub(u64::from(self.first));
+        self.pages = u32::try_from(pages).unwrap_or(self.pages);
+        self.pages > 0
+    }
 }
 
 impl FileReads {
@@ -146,21 +154,11 @@ impl Profile {
 
     /// Drops what is beyond the bounds: of what is read by the fewest starts, the last.
     #[must_use]
-    pub fn within_bounds(mut self) -> Self {
-        let (mut runs, mut bytes) = (MAX_RUNS, MAX_BYTES);
-        let mut is_full = false;
-        self.files.retain_mut(|file| {
-            file.runs.retain(|run| {
-                is_full = is_full || runs == 0 || run.len_bytes() > bytes;
-                if !is_full {
-                    runs -= 1;
-                    bytes -= run.len_bytes();
-                }
-                !is_full
-            });
-            !file.runs.is_empty()
-        });
-        self
+    pub fn within_bounds(self) -> Self {
+        Self {
+            files: within_bounds(self.files),
+            ..self
+        }
     }
 
     /// As it is stored: JSON, compressed by zstd.
@@ -169,12 +167,7 @@ impl Profile {
     /// A bound is passed: see [`Self::within_bounds`].
     pub fn encode(&self) -> Result<Vec<u8>, DecodeError> {
         self.check()?;
-        let text = serde_json::to_vec(self)?;
-        let bytes = zstd::encode_all(text.as_slice(), LEVEL).map_err(DecodeError::Compression)?;
-        if bytes.len() as u64 > MAX_ENCODED_BYTES {
-            return Err(DecodeError::TooLong(MAX_ENCODED_BYTES));
-        }
-        Ok(bytes)
+        compress(self, MAX_ENCODED_BYTES)
     }
 
     /// Reads what [`Self::encode`] made, or somebody else did.
@@ -182,16 +175,7 @@ impl Profile {
     /// # Errors
     /// See [`DecodeError`]. Takes 32 MiB of memory at most for the text, whatever the bytes are.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        if bytes.len() as u64 > MAX_ENCODED_BYTES {
-            return Err(DecodeError::TooLong(MAX_ENCODED_BYTES));
-        }
-        let mut text = Vec::new();
-        zstd::Decoder::with_buffer(bytes)
-            .map_err(DecodeError::Compression)?
-            .take(MAX_TEXT_BYTES + 1)
-            .read_to_end(&mut text)
-            .map_err(DecodeError::Compression)?;
-        Self::from_json(&text)
+        Self::from_json(&decompress(bytes, MAX_ENCODED_BYTES)?)
     }
 
     /// Reads a profile that is not compressed.
@@ -208,36 +192,92 @@ impl Profile {
     }
 
     fn check(&self) -> Result<(), DecodeError> {
-        let wrong = |text: String| Err(DecodeError::Bounds(text));
-        if self.version != VERSION {
-            return Err(DecodeError::Version(self.version));
-        }
-        if self.runs() > MAX_RUNS {
-            return wrong(format!("it has more than {MAX_RUNS} runs"));
-        }
-        if self.len_bytes() > MAX_BYTES {
-            return wrong(format!("its runs have more than {MAX_BYTES} bytes"));
-        }
-        for note in [&self.platform, &self.recorded, &self.origin] {
-            if note.len() > MAX_NOTE_BYTES {
-                return wrong(format!(
-                    "a text in it is longer than {MAX_NOTE_BYTES} bytes"
-                ));
-            }
-        }
-        for file in &self.files {
-            if !is_below_root(&file.path) {
-                return wrong(format!("{:?} is not a path inside an image", file.path));
-            }
-            if !are_apart(&file.runs) {
-                return wrong(format!(
-                    "the runs of {:?} are empty or not ascending",
-                    file.path
-                ));
-            }
-        }
-        Ok(())
+        check(
+            self.version,
+            &[&self.platform, &self.recorded, &self.origin],
+            &self.files,
+        )
     }
+}
+
+/// Drops the last files and runs that are beyond the bounds.
+pub(crate) fn within_bounds(mut files: Vec<FileReads>) -> Vec<FileReads> {
+    let (mut runs, mut bytes) = (MAX_RUNS, MAX_BYTES);
+    let mut is_full = false;
+    files.retain_mut(|file| {
+        file.runs.retain(|run| {
+            is_full = is_full || runs == 0 || run.len_bytes() > bytes;
+            if !is_full {
+                runs -= 1;
+                bytes -= run.len_bytes();
+            }
+            !is_full
+        });
+        !file.runs.is_empty()
+    });
+    files
+}
+
+/// JSON, compressed by zstd.
+pub(crate) fn compress(data: &impl Serialize, max_bytes: u64) -> Result<Vec<u8>, DecodeError> {
+    let text = serde_json::to_vec(data)?;
+    let bytes = zstd::encode_all(text.as_slice(), LEVEL).map_err(DecodeError::Compression)?;
+    if bytes.len() as u64 > max_bytes {
+        return Err(DecodeError::TooLong(max_bytes));
+    }
+    Ok(bytes)
+}
+
+/// What [`compress`] was given, as JSON.
+pub(crate) fn decompress(bytes: &[u8], max_bytes: u64) -> Result<Vec<u8>, DecodeError> {
+    if bytes.len() as u64 > max_bytes {
+        return Err(DecodeError::TooLong(max_bytes));
+    }
+    let mut text = Vec::new();
+    zstd::Decoder::with_buffer(bytes)
+        .map_err(DecodeError::Compression)?
+        .take(MAX_TEXT_BYTES + 1)
+        .read_to_end(&mut text)
+        .map_err(DecodeError::Compression)?;
+    if text.len() as u64 > MAX_TEXT_BYTES {
+        return Err(DecodeError::TooLong(MAX_TEXT_BYTES));
+    }
+    Ok(text)
+}
+
+/// Checks what profiles and records have in common.
+pub(crate) fn check(
+    version: u32,
+    notes: &[&String],
+    files: &[FileReads],
+) -> Result<(), DecodeError> {
+    let wrong = |text: String| Err(DecodeError::Bounds(text));
+    if version != VERSION {
+        return Err(DecodeError::Version(version));
+    }
+    if files.iter().map(|file| file.runs.len()).sum::<usize>() > MAX_RUNS {
+        return wrong(format!("it has more than {MAX_RUNS} runs"));
+    }
+    if files.iter().map(FileReads::len_bytes).sum::<u64>() > MAX_BYTES {
+        return wrong(format!("its runs have more than {MAX_BYTES} bytes"));
+    }
+    if notes.iter().any(|note| note.len() > MAX_NOTE_BYTES) {
+        return wrong(format!(
+            "a text in it is longer than {MAX_NOTE_BYTES} bytes"
+        ));
+    }
+    for file in files {
+        if !is_below_root(&file.path) {
+            return wrong(format!("{:?} is not a path inside an image", file.path));
+        }
+        if !are_apart(&file.runs) {
+            return wrong(format!(
+                "the runs of {:?} are empty or not ascending",
+                file.path
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn is_below_root(path: &str) -> bool {

@@ -10,6 +10,7 @@
 
 mod format;
 mod merge;
+mod record;
 #[cfg(test)]
 mod tests;
 
@@ -17,3 +18,5 @@ pub use format::{
     DecodeError, FileReads, MAX_BYTES, MAX_ENCODED_BYTES, MAX_RUNS, PAGE_BYTES, Profile, Run,
     VERSION,
 };
+pub use merge::REWRITTEN_EVERY;
+pub use record::{MAX_RECORD_BYTES, Record};

@@ -1,8 +1,12 @@
 //! Several starts in one profile.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use crate::format::{FileReads, Profile, Run};
+
+/// A profile is written anew by what nodes record no sooner: a few times a day.
+pub const REWRITTEN_EVERY: Duration = Duration::from_secs(6 * 3600);
 
 /// A profile is worth writing anew where more than one byte in so many is another.
 const WORTH_ONE_IN: u64 = 10;

@@ -1,7 +1,7 @@
 use std::io::Read as _;
 
 use proptest::prelude::*;
-use uimgacc_types::ChainId;
+use uimgacc_types::{ChainId, ContentHash, Digest};
 
 use super::*;
 
@@ -131,6 +131,83 @@ fn what_is_beyond_the_bounds_is_dropped_from_the_end() {
     kept.encode().unwrap();
 }
 
+#[test]
+fn pages_behind_the_end_are_cut() {
+    for (run, file_bytes, left) in [
+        ((0, 4), 16384, 4),
+        ((0, 4), 16383, 4),
+        ((0, 4), 12288, 3),
+        ((1, 4), 4096, 0),
+        ((9, u32::MAX), 1, 0),
+        ((0, u32::MAX), u64::MAX, u32::MAX),
+    ] {
+        let mut cut = Run::from(run);
+        assert_eq!(cut.cut(file_bytes), left > 0, "{run:?} {file_bytes}");
+        assert_eq!(cut.pages, left, "{run:?} {file_bytes}");
+    }
+}
+
+#[test]
+fn a_record_becomes_a_profile_of_one_start() {
+    let files = vec![
+        FileReads {
+            starts: 9,
+            content: Some(ContentHash::from_bytes([9; 32])),
+            ..file("bin/a", &[(0, 1)])
+        },
+        file("lib/b", &[(3, 2)]),
+    ];
+    let record = Record::new("2026-11-29T00:00:00Z".to_owned(), 128, files);
+    let record = Record::decode(&record.encode().unwrap()).unwrap();
+    let expected = Profile {
+        read_ahead_kb: 128,
+        ..profile(vec![file("bin/a", &[(0, 1)]), file("lib/b", &[(3, 2)])])
+    };
+    let chain = ChainId::from_bytes([7; 32]);
+    let made = record.into_profile(chain, "linux/amd64".to_owned(), "a test".to_owned());
+    assert_eq!(made, expected);
+}
+
+#[test]
+fn a_record_that_is_too_long_loses_its_last_files() {
+    // Names that do not compress.
+    let name = |number: u64| {
+        let hash = |part: u64| Digest::of(&(number * 4 + part).to_le_bytes()).hex();
+        (0..4).map(hash).collect::<Vec<_>>().join("/")
+    };
+    let files: Vec<FileReads> = (0..9000)
+        .map(|number| file(&name(number), &[(0, 1)]))
+        .collect();
+    let record = Record::new(String::new(), 128, files.clone());
+    let bytes = record.encode().unwrap();
+    assert!(bytes.len() as u64 <= MAX_RECORD_BYTES);
+    let record = Record::decode(&bytes).unwrap();
+    let chain = ChainId::from_bytes([7; 32]);
+    let kept = record
+        .into_profile(chain, String::new(), String::new())
+        .files;
+    assert!(kept.len() > 500 && kept[..] == files[..kept.len()]);
+}
+
+#[test]
+fn hostile_records_are_refused() {
+    let bomb = zstd::encode_all(std::io::repeat(b' ').take(1 << 30), 1).unwrap();
+    assert!((bomb.len() as u64) < MAX_RECORD_BYTES);
+    assert!(matches!(
+        Record::decode(&bomb),
+        Err(DecodeError::TooLong(_))
+    ));
+    for text in [
+        r#"{"version":2,"recorded":"","readAheadKb":1,"files":[]}"#,
+        r#"{"version":1,"recorded":"","readAheadKb":1,"files":[{"path":"../x","starts":1,"runs":[[0,1]]}]}"#,
+        r#"{"version":1,"recorded":"","readAheadKb":1,"files":[{"path":"x","starts":1,"runs":[[0,4294967295]]}]}"#,
+        r#"{"version":1,"recorded":"","readAheadKb":1,"files":[],"chainId":"sha256:0"}"#,
+    ] {
+        let bytes = zstd::encode_all(text.as_bytes(), 1).unwrap();
+        assert!(Record::decode(&bytes).is_err(), "{text}");
+    }
+}
+
 fn runs() -> impl Strategy<Value = Vec<(u32, u32)>> {
     proptest::collection::vec((1u32..50, 1u32..9), 1..20).prop_map(|steps| {
         let mut end = 0;
@@ -166,5 +243,6 @@ proptest! {
     fn any_bytes_are_refused_or_within_bounds(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         let _ = Profile::decode(&bytes);
         let _ = Profile::from_json(&bytes);
+        let _ = Record::decode(&bytes);
     }
 }

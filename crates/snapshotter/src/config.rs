@@ -75,6 +75,9 @@ pub struct Config {
     /// At which rate an image fetches, in MB a second.
     #[serde(default, deserialize_with = "rate")]
     pub fetch_rate_mb: Option<u32>,
+    /// Whether first starts are recorded, for somebody who takes that to the store.
+    #[serde(default)]
+    pub record_starts: Option<bool>,
     /// How long a layer waits for the store, in seconds.
     #[serde(default, deserialize_with = "seconds")]
     pub store_timeout: Option<u64>,
@@ -233,6 +236,7 @@ mod tests {
             start_read_ahead_kb = 8
             fetch_readers = 4
             fetch_rate_mb = 100
+            record_starts = true
             store_timeout = 3
             mount_timeout = 30
             original_images = "unpack"
@@ -250,6 +254,7 @@ mod tests {
             start_read_ahead_kb: Some(8),
             fetch_readers: Some(4),
             fetch_rate_mb: Some(100),
+            record_starts: Some(true),
             store_timeout: Some(3),
             mount_timeout: Some(30),
             original_images: Some(OriginalImages::Unpack),

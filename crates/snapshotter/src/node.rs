@@ -31,7 +31,7 @@ use crate::lease::Leases;
 use crate::metrics::{Levels, Metrics};
 use crate::mounts::{Folders, mounts, overlay_options};
 use crate::promise::{Broken, Claim};
-use crate::starts::StartReport;
+use crate::starts::Starts;
 use crate::state::{Kind, Labels, Lower, Snapshot, State, StateError, Time, Usage};
 use crate::store::Store;
 use crate::trial::Trial;
@@ -196,10 +196,10 @@ impl Node {
         self.read(State::chains_in_use)
     }
 
-    /// How a chain was started, where this process did it.
+    /// How images were started.
     #[must_use]
-    pub fn start_report(&self, chain: ChainId) -> Option<StartReport> {
-        self.chains.starts().report(chain)
+    pub fn starts(&self) -> &Starts {
+        self.chains.starts()
     }
 
     /// What is counted.

@@ -93,6 +93,10 @@ pub struct Options {
     #[arg(long, value_name = "MB")]
     pub fetch_rate_mb: Option<u32>,
 
+    /// Keep what the first start of an image reads, for the agent of a cluster, which takes it to the store
+    #[arg(long)]
+    pub record_starts: bool,
+
     /// Which images start from the store by their original name [default: accelerate]
     #[arg(long, value_enum, value_name = "WHICH")]
     pub original_images: Option<OriginalImages>,
@@ -166,6 +170,7 @@ impl Options {
                             .fetch_rate_mb
                             .or(config.fetch_rate_mb)
                             .map(|mb| u64::from(mb) * 1_000_000),
+                        record: self.record_starts || config.record_starts.unwrap_or_default(),
                     },
                     deadline: seconds(
                         self.mount_timeout,

@@ -11,7 +11,12 @@
 //! mount serves as the kernel does by itself. A process that comes after another one sets what it
 //! finds mounted to serving.
 //!
+//! Where starts are recorded ([`records`]), what the first start of a mount read is looked up when it is
+//! over.
+//!
 //! Owns `chains/<chain>/read-ahead.json`: where the setting of the mount is, and since which boot.
+
+mod records;
 
 use std::collections::HashMap;
 use std::fs;
@@ -28,6 +33,7 @@ use uimgacc_types::ChainId;
 
 use crate::error::{Error, chain_text};
 use crate::metrics::Metrics;
+use records::{Recording, Records};
 
 /// The name of the file in a chain's folder.
 const FILE: &str = "read-ahead.json";
@@ -41,6 +47,8 @@ const STEP: Duration = Duration::from_millis(200);
 const LETTING_GO: Duration = Duration::from_secs(1);
 /// Of the memory that is free, this part may be filled with what is read ahead.
 const MEMORY_SHARE: u64 = 4;
+/// What the kernel reads ahead by itself (`VM_READAHEAD_PAGES`).
+const KERNEL_READ_AHEAD_KB: u32 = 128;
 /// How many starts are remembered.
 const MAX_REMEMBERED: usize = 1024;
 
@@ -55,6 +63,8 @@ pub struct StartSettings {
     pub readers: usize,
     /// Bytes a second that are read ahead, all of a start together; `None` for no limit.
     pub bytes_per_second: Option<u64>,
+    /// Whether what a first start reads is kept, to be taken by somebody who may write to the store.
+    pub record: bool,
 }
 
 /// How an image was started, as far as it has come.
@@ -77,6 +87,8 @@ pub struct StartReport {
     pub serving_ms: Option<u64>,
     /// Files that were opened meanwhile.
     pub files_opened: usize,
+    /// Whether what it read waits to be taken: `GET /records/<chain>`.
+    pub recorded: bool,
 }
 
 /// The starts of a node.
@@ -87,6 +99,7 @@ pub struct Starts {
     metrics: Arc<Metrics>,
     running: Mutex<HashMap<ChainId, Arc<Start>>>,
     reports: Mutex<HashMap<ChainId, StartReport>>,
+    records: Records,
 }
 
 /// A mount that was just made.
@@ -136,20 +149,33 @@ impl Starts {
     /// None yet.
     #[must_use]
     pub fn new(settings: StartSettings, metrics: Arc<Metrics>) -> Self {
-        let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id");
         Self {
             settings,
-            boot_id: boot_id.unwrap_or_default().trim().to_owned(),
+            boot_id: uimgacc_store::boot_id(),
             metrics,
             running: Mutex::default(),
             reports: Mutex::default(),
+            records: Records::default(),
         }
     }
 
     /// How the chain was started, where this process did it.
     #[must_use]
     pub fn report(&self, chain: ChainId) -> Option<StartReport> {
-        lock(&self.reports).get(&chain).cloned()
+        let report = lock(&self.reports).get(&chain).cloned()?;
+        let recorded = self.records.has(chain);
+        Some(StartReport { recorded, ..report })
+    }
+
+    /// What the chain's first start read, encoded, where that waits to be taken.
+    #[must_use]
+    pub fn recorded(&self, chain: ChainId) -> Option<Vec<u8>> {
+        self.records.get(chain)
+    }
+
+    /// That was taken, or is not wanted; says whether there was any.
+    pub fn drop_record(&self, chain: ChainId) -> bool {
+        self.records.remove(chain)
     }
 
     /// Starts what a new mount needs, in threads of its own. Only opens some files itself.
@@ -187,6 +213,14 @@ impl Starts {
         {
             self.set(mount.chain, read_ahead, self.settings.starting_kb);
         }
+        let recording = Recording {
+            read_ahead_kb: mount
+                .read_ahead
+                .as_ref()
+                .and_then(|read_ahead| read_ahead.get().ok())
+                .unwrap_or(KERNEL_READ_AHEAD_KB),
+            known: mount.profile,
+        };
         let opens = Opens::listen(&mount.target)
             .inspect_err(
                 |error| tracing::debug!(chain = %mount.chain, %error, "cannot see what is opened"),
@@ -205,7 +239,8 @@ impl Starts {
             });
         }
         self.spawn("start", &start.clone(), move || {
-            this.follow(chain, &start, opens, mounted);
+            let opens = this.follow(chain, &start, opens, mounted);
+            this.record(chain, &start, opens, recording);
             if let Some(read_ahead) = &read_ahead {
                 this.set(chain, read_ahead, this.settings.serving_kb);
             }
@@ -246,9 +281,14 @@ impl Starts {
         tracing::debug!(%chain, bytes, failed, is_whole, ?took, "read ahead");
     }
 
-    /// Waits until the start is over.
-    fn follow(&self, chain: ChainId, start: &Start, opens: Option<Opens>, mounted: Instant) {
-        let mut opens = opens;
+    /// Waits until the start is over; gives back what was opened.
+    fn follow(
+        &self,
+        chain: ChainId,
+        start: &Start,
+        mut opens: Option<Opens>,
+        mounted: Instant,
+    ) -> Option<Opens> {
         let mut last = mounted;
         while mounted.elapsed() < LIMIT && !start.stop.load(Ordering::Relaxed) {
             let heard = match &mut opens {
@@ -278,8 +318,23 @@ impl Starts {
             // Without listening only the limit ends it; the other thread is that of the list.
             let is_silent = opens.is_some() && last.elapsed() >= SILENCE;
             if is_silent && *lock(&start.holding) <= 1 {
-                return;
+                break;
             }
+        }
+        opens
+    }
+
+    /// Keeps what the start read, where that is news.
+    fn record(&self, chain: ChainId, start: &Start, opens: Option<Opens>, recording: Recording) {
+        let is_wanted =
+            self.settings.record && !start.stop.load(Ordering::Relaxed) && recording.is_due();
+        let Some(opens) = opens.filter(|_| is_wanted) else {
+            return;
+        };
+        if let Some(record) = recording.record(chain, &opens) {
+            let bytes = record.len();
+            let kept = self.records.keep(chain, record);
+            tracing::debug!(%chain, bytes, kept, "the start was recorded");
         }
     }
 
@@ -314,6 +369,7 @@ impl Starts {
     /// the mount. A reader that hangs in a dead store keeps it: then the unmount says that it is busy.
     pub fn stop(&self, chain: ChainId) {
         lock(&self.reports).remove(&chain);
+        self.records.remove(chain);
         let Some(start) = lock(&self.running).remove(&chain) else {
             return;
         };

@@ -1,13 +1,14 @@
 //! What the node says of itself, by HTTP over a socket beside containerd's: `GET /status` (JSON),
-//! `GET /healthz` and `GET /metrics`.
+//! `GET /healthz` and `GET /metrics`. What a first start read is taken by `GET /records/<chain>`
+//! (a [`uimgacc_profile::Record`], encoded) and then forgotten by `DELETE`.
 //!
 //! Guarantees: answers come from memory; nothing here waits for the store or for a mount. The form of
 //! `/status` is fixed: the agent in the cluster reads it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
@@ -65,7 +66,7 @@ pub struct ChainStatus {
 
 /// Where the status is where nobody says so: beside containerd's socket.
 #[must_use]
-pub fn default_address(address: &Path) -> PathBuf {
+pub fn default_address(address: &std::path::Path) -> PathBuf {
     address.with_file_name(NAME)
 }
 
@@ -92,7 +93,7 @@ impl Status {
                 .map(|(chain, containers)| ChainStatus {
                     chain_id: chain.to_string(),
                     containers,
-                    start: node.start_report(chain),
+                    start: node.starts().report(chain),
                 })
                 .collect(),
         }
@@ -107,6 +108,24 @@ async fn metrics(State(node): State<Arc<Node>>) -> Response {
     }
 }
 
+async fn record(State(node): State<Arc<Node>>, Path(chain): Path<String>) -> Response {
+    let record = chain
+        .parse()
+        .ok()
+        .and_then(|chain| node.starts().recorded(chain));
+    record.map_or_else(
+        || StatusCode::NOT_FOUND.into_response(),
+        IntoResponse::into_response,
+    )
+}
+
+async fn drop_record(State(node): State<Arc<Node>>, Path(chain): Path<String>) -> StatusCode {
+    match chain.parse() {
+        Ok(chain) if node.starts().drop_record(chain) => StatusCode::NO_CONTENT,
+        _ => StatusCode::NOT_FOUND,
+    }
+}
+
 /// Answers on `listener`, for ever.
 ///
 /// # Errors
@@ -117,6 +136,7 @@ pub async fn serve(listener: UnixListener, node: Arc<Node>) -> std::io::Result<(
         .route("/status", get(status))
         .route("/healthz", get("ok\n"))
         .route("/metrics", get(metrics))
+        .route("/records/{chain}", get(record).delete(drop_record))
         .with_state(node);
     serve_http(listener, routes).await
 }

@@ -48,7 +48,7 @@ pub use layout::Layout;
 pub use lease::{
     DropLeaseError, Lease, LeaseFile, drop_lease, lease_files, leases, remove_lease, write_lease,
 };
-pub use machine::rfc3339_now;
+pub use machine::{boot_id, rfc3339, rfc3339_now};
 pub use pack::{PackWriter, PutError};
 pub use path::{FileFacts, Observer, StoreFile, StorePath};
 pub use reader::{ReadError, StoreReader};

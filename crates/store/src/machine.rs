@@ -17,7 +17,8 @@ pub(crate) fn host_name() -> String {
 }
 
 /// The id of this boot, empty where the system tells none.
-pub(crate) fn boot_id() -> String {
+#[must_use]
+pub fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
         .map(|text| text.trim().to_owned())
         .unwrap_or_default()
@@ -71,13 +72,20 @@ pub(crate) fn unix_now() -> u64 {
         .map_or(0, |passed| passed.as_secs())
 }
 
-/// Now, as RFC 3339 in UTC with seconds.
+/// Now as RFC 3339, in UTC and whole seconds: such texts sort as their times do.
+#[must_use]
 pub fn rfc3339_now() -> String {
+    rfc3339(SystemTime::now())
+}
+
+/// A time in the same form.
+#[must_use]
+pub fn rfc3339(time: SystemTime) -> String {
     use time::format_description::well_known::Rfc3339;
-    time::OffsetDateTime::from(SystemTime::now())
+    time::OffsetDateTime::from(time)
         .replace_nanosecond(0)
         .ok()
-        .and_then(|now| now.format(&Rfc3339).ok())
+        .and_then(|time| time.format(&Rfc3339).ok())
         .unwrap_or_default()
 }
 

@@ -67,16 +67,20 @@ impl Session {
     }
 
     /// Adds to the files of the profile what the store knows of their contents. Files that the image
-    /// does not have (or not in a pack) go: nothing is to be read ahead of them.
+    /// does not have (or not in a pack) go, and so do pages behind their ends: nothing is to be read
+    /// ahead of them.
     ///
     /// # Errors
     /// The chain's index or a table of its packs cannot be read.
     pub fn with_contents(&self, mut profile: Profile) -> Result<Profile, SessionError> {
         let contents = self.contents(profile.chain_id)?;
         profile.files.retain_mut(|file| {
-            let found = contents.get(file.path.as_bytes());
-            file.content = found.flatten();
-            found.is_some()
+            let Some(found) = contents.get(file.path.as_bytes()) else {
+                return false;
+            };
+            file.content = found.hash;
+            file.runs.retain_mut(|run| run.cut(found.len_bytes));
+            !file.runs.is_empty()
         });
         Ok(profile)
     }
@@ -92,7 +96,8 @@ impl Session {
     ) -> Result<Option<Profile>, SessionError> {
         let contents = self.contents(chain_id)?;
         let kept = profile.carried_over(|file| {
-            file.content.is_some() && contents.get(file.path.as_bytes()).flatten() == file.content
+            let found = contents.get(file.path.as_bytes());
+            file.content.is_some() && found.and_then(|found| found.hash) == file.content
         });
         Ok(kept.map(|profile| Profile {
             chain_id,
@@ -126,10 +131,16 @@ struct ContentsOf {
     packs: HashMap<PackId, HashMap<u64, ContentHash>>,
 }
 
+/// A file in a pack.
+struct Found {
+    /// `None` where it has several contents: it is sparse.
+    hash: Option<ContentHash>,
+    len_bytes: u64,
+}
+
 impl ContentsOf {
-    /// `None` where the image has no such file in a pack; no hash where the file has several contents
-    /// (it is sparse).
-    fn get(&self, path: &[u8]) -> Option<Option<ContentHash>> {
+    /// `None` where the image has no such file in a pack.
+    fn get(&self, path: &[u8]) -> Option<Found> {
         let mut inode: InodeId = Tree::ROOT;
         for name in path.split(|byte| *byte == b'/') {
             inode = *self.tree.inode(inode).entries()?.get(name)?;
@@ -137,11 +148,13 @@ impl ContentsOf {
         let Kind::Regular(Contents::Chunks(contents)) = &self.tree.inode(inode).kind else {
             return None;
         };
+        let is_whole = contents.chunks.iter().all(Option::is_some);
         let start = contents.chunks.first().copied().flatten();
-        if contents.chunks.iter().any(Option::is_none) {
-            return Some(None);
-        }
-        Some(start.and_then(|start| self.content_at(start)))
+        let start = start.filter(|_| is_whole);
+        Some(Found {
+            hash: start.and_then(|start| self.content_at(start)),
+            len_bytes: contents.size_bytes,
+        })
     }
 
     fn content_at(&self, start: ChunkAddress) -> Option<ContentHash> {

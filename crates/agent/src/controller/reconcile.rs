@@ -236,7 +236,7 @@ async fn leftovers(
 
 /// The Jobs that bear an image's name and are not of it.
 fn strays<'a>(world: &'a World, image: &ImageView) -> Vec<&'a JobView> {
-    ["convert", "delete"]
+    ["convert", "record", "delete"]
         .into_iter()
         .filter_map(|component| job_of(world, component, Some(&image.meta.name)))
         .filter(|job| is_stray(job, image))
@@ -305,6 +305,7 @@ fn decide_image(world: &World, image: &ImageView, now: Timestamp) -> image::Deci
             twin: world.twin(image),
             secret_usable: is_secret_usable(world, image),
             job: convert,
+            record: job_of(world, "record", Some(&name)),
             now,
         });
     }
@@ -368,6 +369,8 @@ fn decide_cluster(world: &World, cluster: &ClusterView, namespace: &str) -> clus
         cluster,
         init: find(&Work::Init),
         sweep: find(&Work::Sweep),
+        profiles: find(&Work::Profiles),
+        records: !world.records.all().is_empty(),
         installer,
         installer_inputs: &build::installer(&cluster.spec, namespace).1,
         store: &build::store_inputs(&cluster.spec.store),

@@ -9,7 +9,7 @@ use kube::{Resource, ResourceExt as _};
 use uimgacc_objects::{
     AcceleratedImage, AcceleratedImageSpec, AcceleratedImageStatus, AccelerationNode,
     AccelerationNodeSpec, AccelerationNodeStatus, ImageAcceleration, ImageAccelerationSpec,
-    ImageAccelerationStatus, names,
+    ImageAccelerationStatus, StartRecord, names,
 };
 use uimgacc_types::ImageReference;
 
@@ -98,8 +98,24 @@ cached_by_name!(
     NodeView,
     JobView,
     InstallerView,
+    RecordView,
     SecretView
 );
+
+/// A `StartRecord`: only its metadata is ever read here.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecordView {
+    /// Metadata.
+    pub meta: Meta,
+}
+
+impl From<PartialObjectMeta<StartRecord>> for RecordView {
+    fn from(record: PartialObjectMeta<StartRecord>) -> Self {
+        Self {
+            meta: Meta::of(&record.metadata),
+        }
+    }
+}
 
 /// A Secret that images may name: only its metadata is ever read.
 #[derive(Debug, Clone, PartialEq)]

@@ -14,11 +14,11 @@ use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Client, ResourceExt};
 use tokio::task::JoinSet;
-use uimgacc_objects::{AcceleratedImage, AccelerationNode, ImageAcceleration, names};
+use uimgacc_objects::{AcceleratedImage, AccelerationNode, ImageAcceleration, StartRecord, names};
 
 use super::context::Shared;
 use super::metrics::Kind;
-use super::view::{NodeView, PART_OF_LABEL, PodView, SecretView};
+use super::view::{NodeView, PART_OF_LABEL, PodView, RecordView, SecretView};
 use super::wire::{WireDaemonSet, WireJob, WirePod};
 use super::world::{Key, World};
 
@@ -82,6 +82,18 @@ pub(super) fn start(client: &Client, shared: &Arc<Shared>, tasks: &mut JoinSet<(
         ),
         shared.clone(),
         World::installer,
+    ));
+    // Only metadata: what nodes recorded is for the Job that takes it.
+    tasks.spawn(follow(
+        "StartRecord",
+        watcher(
+            Api::<PartialObjectMeta<StartRecord>>::all(client.clone()),
+            all(),
+        ),
+        shared.clone(),
+        |world, event: Event<PartialObjectMeta<StartRecord>>| {
+            world.record(map(event, RecordView::from))
+        },
     ));
     // Only metadata is asked for, so no data of a Secret ever comes here.
     let secrets = Api::<PartialObjectMeta<Secret>>::namespaced(client.clone(), namespace);

@@ -11,7 +11,7 @@ use super::cache::{Cache, Change};
 use super::decide::cluster::is_store_ready;
 use super::view::{
     ClusterView, ImageView, InstallerView, JobView, LeaseView, NodeView, OurPod, PodView,
-    SecretView,
+    RecordView, SecretView,
 };
 use super::wire::WireJob;
 
@@ -60,6 +60,8 @@ pub struct World {
     pub installers: Cache<InstallerView>,
     /// Secrets of our namespace with the label that lets images name them.
     pub pull_secrets: Cache<SecretView>,
+    /// `StartRecord`s. Nothing waits for their listing: an older cluster has no such definition.
+    pub records: Cache<RecordView>,
     /// Where our parts run.
     pub(super) namespace: String,
     targets: HashMap<ImageReference, BTreeSet<String>>,
@@ -465,6 +467,12 @@ impl World {
             keys.insert(Key::Places);
         }
         keys
+    }
+
+    /// A change of a `StartRecord`.
+    pub fn record(&mut self, event: Event<RecordView>) -> BTreeSet<Key> {
+        let changed = !self.records.apply(event).is_empty();
+        changed.then_some(Key::Cluster).into_iter().collect()
     }
 
     /// A change of the DaemonSet.

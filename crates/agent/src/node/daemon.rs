@@ -1,13 +1,14 @@
-//! What the snapshotter says of itself: `GET /status` on its status socket.
+//! What the snapshotter says of itself: `GET /status` on its status socket; and what first starts read:
+//! `/records`.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
-use uimgacc_objects::HeldChain;
+use uimgacc_objects::{HeldChain, ImageStart};
 use uimgacc_types::{ChainId, ChainToken};
 
 use super::host::socket_path;
@@ -18,18 +19,30 @@ const DEADLINE: Duration = Duration::from_secs(3);
 const MAX_ANSWER: u64 = 16 << 20;
 
 /// What the snapshotter says of itself.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct DaemonStatus {
     pub(super) version: String,
     pub(super) kernel: String,
     /// `None` where no method works.
-    #[serde(default)]
     pub(super) mount_method: Option<String>,
     pub(super) store: StoreStatus,
     /// By their tokens: what is known of chains here goes into an object that many may read.
-    #[serde(default, deserialize_with = "tokens")]
     pub(super) chains: Vec<HeldChain>,
+    /// Those of which a record of their first start waits.
+    pub(super) recorded: Vec<ChainId>,
+}
+
+/// The answer as it comes.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    version: String,
+    kernel: String,
+    #[serde(default)]
+    mount_method: Option<String>,
+    store: StoreStatus,
+    #[serde(default)]
+    chains: Vec<Chain>,
 }
 
 /// A chain as the daemon reports it.
@@ -38,15 +51,45 @@ pub(super) struct DaemonStatus {
 struct Chain {
     chain_id: ChainId,
     containers: u32,
+    #[serde(default)]
+    start: Option<Start>,
 }
 
-fn tokens<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<HeldChain>, D::Error> {
-    let chains = Vec::<Chain>::deserialize(deserializer)?;
-    let held = |chain: Chain| HeldChain {
-        token: ChainToken::of(chain.chain_id).to_string(),
-        containers: chain.containers,
-    };
-    Ok(chains.into_iter().map(held).collect())
+/// How it was started.
+#[derive(Deserialize)]
+struct Start {
+    #[serde(flatten)]
+    times: ImageStart,
+    #[serde(default)]
+    recorded: bool,
+}
+
+impl From<Answer> for DaemonStatus {
+    fn from(answer: Answer) -> Self {
+        let (mut chains, mut recorded) = (Vec::new(), Vec::new());
+        for chain in answer.chains {
+            if chain.start.as_ref().is_some_and(|start| start.recorded) {
+                recorded.push(chain.chain_id);
+            }
+            // Until it is over it changes all the time: that is not for an object that many watch.
+            let start = chain.start.map(|start| start.times);
+            chains.push(HeldChain {
+                token: ChainToken::of(chain.chain_id).to_string(),
+                containers: chain.containers,
+                start: start.filter(|start| start.serving_ms.is_some()),
+            });
+        }
+        // So that the same chains are the same status.
+        chains.sort_by(|a, b| a.token.cmp(&b.token));
+        Self {
+            version: answer.version,
+            kernel: answer.kernel,
+            mount_method: answer.mount_method,
+            store: answer.store,
+            chains,
+            recorded,
+        }
+    }
 }
 
 /// What it says of the store.
@@ -61,26 +104,49 @@ pub(super) struct StoreStatus {
 
 /// Asks it. The error says in a line why there is no answer.
 pub(super) async fn ask(socket: io::Result<OwnedFd>) -> Result<DaemonStatus, String> {
-    let socket = socket.map_err(|error| format!("its status socket is missing ({error})"))?;
-    let answer = tokio::time::timeout(DEADLINE, get(&socket)).await;
-    let bytes = answer
-        .map_err(|_| format!("no answer within {} s", DEADLINE.as_secs()))?
-        .map_err(|error| error.to_string())?;
-    parse(&bytes)
+    parse(&request(socket, "GET", "/status").await?)
 }
 
-async fn get(socket: &OwnedFd) -> io::Result<Vec<u8>> {
+/// What the first start of the chain read, encoded; `None` where nothing waits any more.
+pub(super) async fn record(
+    socket: io::Result<OwnedFd>,
+    chain: ChainId,
+) -> Result<Option<Vec<u8>>, String> {
+    let answer = request(socket, "GET", &format!("/records/{chain}")).await?;
+    match split(&answer)? {
+        (200, body) => Ok(Some(body.to_vec())),
+        (404, _) => Ok(None),
+        (code, _) => Err(format!("it answers {code}")),
+    }
+}
+
+/// That is not needed any more.
+pub(super) async fn drop_record(socket: io::Result<OwnedFd>, chain: ChainId) -> Result<(), String> {
+    request(socket, "DELETE", &format!("/records/{chain}"))
+        .await
+        .map(|_| ())
+}
+
+async fn request(socket: io::Result<OwnedFd>, method: &str, path: &str) -> Result<Vec<u8>, String> {
+    let socket = socket.map_err(|error| format!("its status socket is missing ({error})"))?;
+    let answer = tokio::time::timeout(DEADLINE, exchange(&socket, method, path)).await;
+    answer
+        .map_err(|_| format!("no answer within {} s", DEADLINE.as_secs()))?
+        .map_err(|error| error.to_string())
+}
+
+async fn exchange(socket: &OwnedFd, method: &str, path: &str) -> io::Result<Vec<u8>> {
     let mut stream = UnixStream::connect(socket_path(socket)).await?;
     // HTTP/1.0: the answer ends with the connection, so it has no chunks.
-    stream
-        .write_all(b"GET /status HTTP/1.0\r\nHost: uimgacc\r\n\r\n")
-        .await?;
+    let head = format!("{method} {path} HTTP/1.0\r\nHost: uimgacc\r\n\r\n");
+    stream.write_all(head.as_bytes()).await?;
     let mut bytes = Vec::new();
     stream.take(MAX_ANSWER).read_to_end(&mut bytes).await?;
     Ok(bytes)
 }
 
-fn parse(answer: &[u8]) -> Result<DaemonStatus, String> {
+/// Code and body of an answer.
+fn split(answer: &[u8]) -> Result<(u16, &[u8]), String> {
     let end = b"\r\n\r\n";
     let head = answer.windows(end.len()).position(|window| window == end);
     let (head, body) = head
@@ -88,14 +154,20 @@ fn parse(answer: &[u8]) -> Result<DaemonStatus, String> {
         .ok_or("it does not speak HTTP")?;
     let line = String::from_utf8_lossy(head);
     let line = line.lines().next().unwrap_or_default();
-    if line.split(' ').nth(1) != Some("200") {
-        return Err(format!("it answers {line:?}"));
+    let code = line.split(' ').nth(1).and_then(|code| code.parse().ok());
+    Ok((code.ok_or_else(|| format!("it answers {line:?}"))?, body))
+}
+
+fn parse(answer: &[u8]) -> Result<DaemonStatus, String> {
+    match split(answer)? {
+        (200, body) => {
+            let answer: Result<Answer, _> = serde_json::from_slice(body);
+            answer
+                .map(DaemonStatus::from)
+                .map_err(|error| format!("it answers nonsense: {error}"))
+        }
+        (code, _) => Err(format!("it answers {code}")),
     }
-    let mut status: DaemonStatus =
-        serde_json::from_slice(body).map_err(|error| format!("it answers nonsense: {error}"))?;
-    // So that the same chains are the same status.
-    status.chains.sort_by(|a, b| a.token.cmp(&b.token));
-    Ok(status)
 }
 
 #[cfg(test)]
@@ -108,7 +180,9 @@ mod tests {
         let body = format!(
             r#"{{"version":"0.1.0","kernel":"6.18.44","mountMethod":null,
             "store":{{"source":"nfs://a/b","reachable":false,"error":"no route","storeId":null}},
-            "chains":[{{"chainId":"{}","containers":2}},{{"chainId":"{}","containers":0}}],
+            "chains":[{{"chainId":"{}","containers":2,"start":{{"profile":true,"mountedMs":7,"fetchedBytes":4096,
+            "fetchedMs":9,"firstOpenMs":8,"servingMs":5000,"listedBytes":1,"filesOpened":2,"recorded":true}}}},
+            {{"chainId":"{}","containers":0,"start":{{"profile":false,"mountedMs":7,"fetchedBytes":0}}}}],
             "more":1}}"#,
             chain("b"),
             chain("a")
@@ -120,12 +194,21 @@ mod tests {
         let mut expected = [("a", 0), ("b", 2)].map(|(digit, containers)| HeldChain {
             token: ChainToken::of(chain(digit).parse().unwrap()).to_string(),
             containers,
+            start: (digit == "b").then(|| ImageStart {
+                profile: true,
+                mounted_ms: 7,
+                first_open_ms: Some(8),
+                fetched_bytes: 4096,
+                fetched_ms: Some(9),
+                serving_ms: Some(5000),
+            }),
         });
         expected.sort_by(|a, b| a.token.cmp(&b.token));
         assert_eq!(status.chains, expected);
+        assert_eq!(status.recorded, [chain("b").parse().unwrap()]);
         for (bad, why) in [
             ("", "HTTP"),
-            ("HTTP/1.1 500 No\r\n\r\n{}", "500 No"),
+            ("HTTP/1.1 500 No\r\n\r\n{}", "500"),
             ("HTTP/1.1 200 OK\r\n\r\n{}", "nonsense"),
         ] {
             let error = parse(bad.as_bytes()).unwrap_err();

@@ -193,6 +193,9 @@ impl Installer {
         if self.options.fallback == Fallback::Fail {
             add("snapshotter-key", "fallback=fail".to_owned());
         }
+        for key in &self.options.snapshotter_key {
+            add("snapshotter-key", key.clone());
+        }
         if !may_restart {
             words.push("--no-restart".to_owned());
         }

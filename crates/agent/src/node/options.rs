@@ -29,6 +29,9 @@ pub struct Options {
     /// Whether images pulled by their original name start from the store: accelerate or targets-only
     #[arg(long, value_name = "POLICY", default_value = "accelerate", value_parser = originals)]
     pub originals: Originals,
+    /// A key of the snapshotter's configuration (repeated)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub snapshotter_key: Vec<String>,
     /// Seconds that the node may be unfit before its labels go
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     pub patience: u64,

@@ -33,6 +33,11 @@ pub(super) fn status(
         new.kernel = Some(daemon.kernel.clone());
         new.mount_method = daemon.mount_method.clone();
         new.chains = daemon.chains.clone();
+        // A daemon that was restarted does not know how images were started before.
+        for chain in new.chains.iter_mut().filter(|chain| chain.start.is_none()) {
+            let known = before.chains.iter().find(|one| one.token == chain.token);
+            chain.start = known.and_then(|one| one.start.clone());
+        }
     }
     match seen.outcome {
         Outcome::Installed { containerd } | Outcome::RestartNeeded { containerd, .. } => {
@@ -127,9 +132,11 @@ mod tests {
                 error: None,
             },
             chains: vec![HeldChain {
+                start: None,
                 token: "chain:a".to_owned(),
                 containers: 1,
             }],
+            ..DaemonStatus::default()
         }
     }
 

@@ -62,14 +62,18 @@ pub(super) async fn run(
         created = creating => created.map_err(|error| refused(error, &request, options))?,
         () = telling => return Err(Failure::retried(anyhow::anyhow!("the conversion was lost"))),
     };
-    let unique = {
+    let (unique, profile) = {
         let (store, record) = (store.clone(), created.record.clone());
         blocking(move || {
-            uimgacc_store::unique_pack_bytes(&store, &record).map_err(Failure::retried)
+            let unique = uimgacc_store::unique_pack_bytes(&store, &record);
+            // One that cannot be read is none: the next first start is recorded.
+            let profile = store.profile(record.chain_id).ok().flatten();
+            Ok((unique.map_err(Failure::retried)?, profile))
         })
         .await?
     };
-    report::image(&images, &options.image, &created.record, unique).await?;
+    let (name, record) = (&options.image, &created.record);
+    report::image(&images, name, record, unique, profile.as_ref()).await?;
     tracing::info!(
         target = created.record.target,
         layers_reused = created.layers_reused,

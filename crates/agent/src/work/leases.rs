@@ -41,7 +41,7 @@ pub(super) async fn write(kube: &Kube, store: &StoreReader) -> Result<(), Failur
 }
 
 /// The chains of the store that these tokens stand for.
-fn chains(
+pub(super) fn chains(
     store: &StoreReader,
     tokens: &BTreeSet<ChainToken>,
 ) -> Result<HashMap<ChainToken, ChainId>, Failure> {

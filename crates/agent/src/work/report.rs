@@ -4,7 +4,8 @@
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, Resource};
 use serde_json::{Value, json};
-use uimgacc_objects::{AcceleratedImage, ImageAcceleration, Progress, names};
+use uimgacc_objects::{AcceleratedImage, ImageAcceleration, ProfileSummary, Progress, names};
+use uimgacc_profile::Profile;
 use uimgacc_store::{ImageRecord, StoreReader};
 use uimgacc_types::{ChainId, ChainToken, chain_ids};
 
@@ -42,6 +43,7 @@ pub(super) async fn image(
     name: &str,
     record: &ImageRecord,
     unique_bytes: u64,
+    profile: Option<&Profile>,
 ) -> Result<(), Failure> {
     let mut chains = chain_ids(&record.diff_ids);
     chains.pop();
@@ -56,6 +58,7 @@ pub(super) async fn image(
         "targetDigest": record.target_digest.map(|digest| digest.to_string()),
         "chainToken": token(&record.chain_id),
         "baseChainTokens": base,
+        "profile": profile.map(summary),
         "progress": {
             "doneBytes": record.compressed_size,
             "totalBytes": record.compressed_size,
@@ -64,6 +67,26 @@ pub(super) async fn image(
         },
     });
     patch(images, name, &status).await
+}
+
+/// An image's profile.
+pub(super) async fn profile(
+    images: &Api<AcceleratedImage>,
+    name: &str,
+    profile: &Profile,
+) -> Result<(), Failure> {
+    patch(images, name, &json!({ "profile": summary(profile) })).await
+}
+
+fn summary(profile: &Profile) -> ProfileSummary {
+    ProfileSummary {
+        recorded: profile.recorded.clone(),
+        origin: profile.origin.clone(),
+        starts: profile.starts,
+        files: profile.files.len() as u64,
+        bytes: profile.len_bytes(),
+        read_ahead_kb: profile.read_ahead_kb,
+    }
 }
 
 /// The store as it is now.

@@ -23,8 +23,11 @@ impl Create {
             "--plain-http and --plain-http-registry are for local stores: on a cluster `uimgacc enable --plain-http-registry` names such registries"
         );
         ensure!(
-            !local.no_push && local.jobs.is_none() && local.max_expansion.is_none(),
-            "--no-push, --jobs and --max-expansion are for local stores (--store)"
+            !local.no_push
+                && local.jobs.is_none()
+                && local.max_expansion.is_none()
+                && local.profile_from.is_none(),
+            "--no-push, --jobs, --max-expansion and --profile-from are for local stores (--store)"
         );
         let request = CreateRequest {
             original: self.original.clone(),
@@ -35,6 +38,7 @@ impl Create {
                 .map(ToString::to_string)
                 .unwrap_or_default(),
             pull_secret: self.pull_secret.clone(),
+            profile: self.command()?,
         };
         let within = self.wait.within(PATIENCE);
         let started = Instant::now();

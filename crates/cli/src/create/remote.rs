@@ -16,12 +16,13 @@ impl Create {
         let local = &self.local;
         anyhow::ensure!(
             !local.is_given(),
-            "--plain-http, --plain-http-registry, --username, --no-push, --jobs and --max-expansion are for \
-             local stores (--store)"
+            "--plain-http, --plain-http-registry, --username, --no-push, --profile-from, --jobs and \
+             --max-expansion are for local stores (--store)"
         );
         refuse(&[
             ("--platform", self.platform.is_some()),
             ("--pull-secret", self.pull_secret.is_some()),
+            ("--profile", self.profile.is_some()),
         ])?;
         // A name that is none is told here better than by the service.
         self.request()?;

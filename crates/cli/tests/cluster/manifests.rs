@@ -32,6 +32,7 @@ fn established(cluster: &Cluster) {
         "crd/imageaccelerations.uimgacc.io",
         "crd/acceleratedimages.uimgacc.io",
         "crd/accelerationnodes.uimgacc.io",
+        "crd/startrecords.uimgacc.io",
     ]);
 }
 
@@ -219,6 +220,23 @@ fn rights(cluster: &Cluster) {
             "",
             true,
         ),
+        ("uimgacc-agent", "watch", "startrecords.uimgacc.io", "", true),
+        (
+            "uimgacc-agent",
+            "create",
+            "startrecords.uimgacc.io",
+            "",
+            false,
+        ),
+        (
+            "uimgacc-convert",
+            "delete",
+            "startrecords.uimgacc.io",
+            "",
+            true,
+        ),
+        ("uimgacc-node", "create", "startrecords.uimgacc.io", "", true),
+        ("uimgacc-node", "get", "startrecords.uimgacc.io", "", false),
         ("uimgacc-node", "watch", "nodes", "", true),
         ("uimgacc-node", "patch", "nodes", "", true),
         (

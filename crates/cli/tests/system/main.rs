@@ -13,6 +13,7 @@ mod api;
 mod failures;
 mod kills;
 mod parts;
+mod starts;
 mod steady;
 mod upgrade;
 mod verbs;

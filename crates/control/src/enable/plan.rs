@@ -60,6 +60,7 @@ pub(super) fn spec(
         node_selector: std::collections::BTreeMap::new(),
         fallback: uimgacc_objects::Fallback::default(),
         originals: uimgacc_objects::Originals::default(),
+        starts: uimgacc_objects::StartsSpec::default(),
         max_conversions: 2,
         sweep: SweepSpec::default(),
         node_paths: NodePaths::default(),

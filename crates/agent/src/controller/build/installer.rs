@@ -124,6 +124,9 @@ fn args(spec: &ImageAccelerationSpec) -> Vec<String> {
             Originals::TargetsOnly => "targets-only",
         },
     );
+    for key in spec.starts.keys() {
+        add("--snapshotter-key", &key);
+    }
     let paths = &spec.node_paths;
     add("--containerd-config", &paths.containerd_config);
     add("--containerd-socket", &paths.containerd_socket);

@@ -17,12 +17,19 @@ pub enum Work {
     Init,
     /// Free what nothing refers to.
     Sweep,
+    /// Take what nodes recorded of first starts.
+    Profiles,
     /// Convert an image.
     Convert {
         /// Name of the `AcceleratedImage`.
         image: String,
         /// Which attempt, from 1.
         attempt: u32,
+    },
+    /// Start an image once, so that it is recorded.
+    Record {
+        /// Name of the `AcceleratedImage`.
+        image: String,
     },
     /// Free the space of an image.
     Delete {
@@ -42,7 +49,9 @@ impl Work {
         match self {
             Self::Init => "init",
             Self::Sweep => "sweep",
+            Self::Profiles => "profiles",
             Self::Convert { .. } => "convert",
+            Self::Record { .. } => "record",
             Self::Delete { .. } => "delete",
         }
     }
@@ -51,14 +60,16 @@ impl Work {
     #[must_use]
     pub fn image(&self) -> Option<&str> {
         match self {
-            Self::Init | Self::Sweep => None,
-            Self::Convert { image, .. } | Self::Delete { image, .. } => Some(image),
+            Self::Init | Self::Sweep | Self::Profiles => None,
+            Self::Convert { image, .. } | Self::Record { image } | Self::Delete { image, .. } => {
+                Some(image)
+            }
         }
     }
 
     const fn attempt(&self) -> u32 {
         match self {
-            Self::Init | Self::Sweep => 1,
+            Self::Init | Self::Sweep | Self::Profiles | Self::Record { .. } => 1,
             Self::Convert { attempt, .. } | Self::Delete { attempt, .. } => *attempt,
         }
     }
@@ -72,7 +83,8 @@ impl Work {
     /// Seconds after which it is ended; a conversion takes what it takes.
     const fn deadline(&self) -> Option<u32> {
         match self {
-            Self::Init => Some(180),
+            Self::Init | Self::Record { .. } => Some(180),
+            Self::Profiles => Some(1800),
             Self::Sweep | Self::Delete { .. } => Some(6 * 3600),
             Self::Convert { .. } => None,
         }
@@ -116,9 +128,8 @@ impl<'a> From<&'a ImageView> for ImageInputs<'a> {
 
 /// The Job, and the digest of what it is made from.
 ///
-/// The Job of a conversion is owned by
-/// its image; others are not, because a deletion of an owner in the foreground would remove the
-/// very Job that it waits for.
+/// The Jobs that make an image are owned by it; others are not, because a deletion of an owner in the
+/// foreground would remove the very Job that it waits for.
 #[must_use]
 pub fn job(
     work: &Work,
@@ -141,7 +152,10 @@ pub fn job(
         "parallelism": 1,
         "template": {
             "metadata": {"labels": labels},
-            "spec": pod(work, spec, image),
+            "spec": match (work, image) {
+                (Work::Record { .. }, Some(image)) => recording(spec, image.spec),
+                _ => pod(work, spec, image),
+            },
         },
     });
     if let Some(deadline) = work.deadline() {
@@ -173,7 +187,9 @@ pub fn job(
         "labels": labels,
         "annotations": annotations,
     });
-    if let (Work::Convert { image: name, .. }, Some(image)) = (work, image) {
+    if let (Work::Convert { image: name, .. } | Work::Record { image: name }, Some(image)) =
+        (work, image)
+    {
         metadata["ownerReferences"] = json!([{
             "apiVersion": "uimgacc.io/v1",
             "kind": "AcceleratedImage",
@@ -284,6 +300,38 @@ fn pod(work: &Work, spec: &ImageAccelerationSpec, image: Option<ImageInputs<'_>>
             "volumeMounts": mounts,
         }],
         "volumes": volumes,
+    })
+}
+
+/// A Pod of the target image itself, on a node that reads it from the store. It belongs to whoever asked
+/// for the image: it has none of our rights.
+fn recording(spec: &ImageAccelerationSpec, image: &AcceleratedImageSpec) -> Value {
+    let command = image.profile.iter().flat_map(|profile| &profile.command);
+    let command: Vec<&String> = command.collect();
+    let secret = image.pull_secret.as_ref();
+    let secret = secret.or(spec.registry_credentials.as_ref());
+    let secrets: Vec<Value> = secret.iter().map(|one| json!({"name": one.name})).collect();
+    let mut container = json!({
+        "name": "record",
+        "image": image.target_image,
+        "imagePullPolicy": "Always",
+        "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": false,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+    });
+    if !command.is_empty() {
+        container["command"] = json!(command);
+    }
+    json!({
+        "automountServiceAccountToken": false,
+        "enableServiceLinks": false,
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": 1,
+        "nodeSelector": {names::NODE_LABELS[0]: "true"},
+        "imagePullSecrets": secrets,
+        "containers": [container],
     })
 }
 

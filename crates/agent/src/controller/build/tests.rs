@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use serde_json::{Value, json};
-use uimgacc_objects::{AcceleratedImageSpec, ImageAccelerationSpec};
+use uimgacc_objects::{AcceleratedImageSpec, ImageAccelerationSpec, ProfileSpec};
 
 use super::job::job_name;
 use super::{ImageInputs, Work, fitting, host_label, installer, job};
@@ -106,7 +106,7 @@ fn container(object: &Value) -> &Value {
 #[test]
 fn only_a_store_on_nfs_needs_the_power_to_mount() {
     for (spec, mounts) in [(nfs(), true), (claim(), false), (folder(), false)] {
-        for work in [Work::Init, Work::Sweep, convert(), delete()] {
+        for work in [Work::Init, Work::Sweep, Work::Profiles, convert(), delete()] {
             let (object, _) = job(&work, &spec, None, "kube-system");
             let security = &container(&object)["securityContext"];
             let added = security["capabilities"]["add"].as_array().unwrap();
@@ -122,7 +122,7 @@ fn only_a_store_on_nfs_needs_the_power_to_mount() {
 
 #[test]
 fn only_conversions_know_the_password() {
-    for work in [Work::Init, Work::Sweep, delete()] {
+    for work in [Work::Init, Work::Sweep, Work::Profiles, delete()] {
         let (object, _) = job(&work, &nfs(), None, "kube-system");
         assert!(!object.to_string().contains("credentials"), "{work:?}");
         assert!(!object.to_string().contains("registry.lan"), "{work:?}");
@@ -197,6 +197,30 @@ fn whoever_wants_another_attempt_gets_another_job() {
             marks.iter().map(|mark| digest(&work, *mark)).collect();
         assert_eq!(digests.len(), 3, "{work:?}");
     }
+}
+
+#[test]
+fn a_recorded_start_has_none_of_our_rights() {
+    let mut image = image();
+    image.profile = Some(ProfileSpec {
+        command: vec!["python3".to_owned(), "-V".to_owned()],
+    });
+    let work = Work::Record {
+        image: "app".to_owned(),
+    };
+    let job = job(&work, &nfs(), Some(from(&image)), "kube-system").0;
+    let pod = &job["spec"]["template"]["spec"];
+    assert_eq!(pod["automountServiceAccountToken"], false);
+    assert_eq!(pod["serviceAccountName"], Value::Null);
+    assert_eq!(pod["volumes"], Value::Null);
+    let container = &pod["containers"][0];
+    assert_eq!(container["image"], "a:2");
+    assert_eq!(container["command"], json!(["python3", "-V"]));
+    assert_eq!(
+        container["securityContext"]["allowPrivilegeEscalation"],
+        false
+    );
+    assert_eq!(job["metadata"]["ownerReferences"][0]["name"], "app");
 }
 
 #[test]

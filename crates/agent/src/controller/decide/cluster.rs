@@ -9,6 +9,9 @@ use super::super::view::{ClusterView, InstallerView, JobEnd, JobView};
 use super::job::JobState;
 use super::{Action, Note, put, until};
 
+/// Between a Job that could not take what nodes recorded and the next.
+const PROFILES_PAUSE: SignedDuration = SignedDuration::from_mins(5);
+
 /// What the decision is made from.
 #[derive(Debug)]
 pub struct Input<'a> {
@@ -18,6 +21,10 @@ pub struct Input<'a> {
     pub init: (Option<&'a JobView>, JobState),
     /// The Job that sweeps, and its state.
     pub sweep: (Option<&'a JobView>, JobState),
+    /// The Job that takes what nodes recorded, and its state.
+    pub profiles: (Option<&'a JobView>, JobState),
+    /// Whether nodes have recorded something.
+    pub records: bool,
     /// The DaemonSet.
     pub installer: Option<&'a InstallerView>,
     /// Digest of what the DaemonSet is to be made from.
@@ -168,6 +175,7 @@ pub fn decide(input: &Input<'_>) -> Decision {
     decision.put("Ready", Some(ready), reason, &message, input.now, ready);
     if store {
         sweep(&mut decision, input);
+        profiles(&mut decision, input);
     }
     decision
 }
@@ -364,5 +372,28 @@ fn sweep(decision: &mut Decision, input: &Input<'_>) {
         decision.wake(SignedDuration::from_secs(10));
     } else {
         decision.actions.push(Action::CreateJob(Work::Sweep));
+    }
+}
+
+/// The Job that takes what nodes recorded: there is one while there are records.
+fn profiles(decision: &mut Decision, input: &Input<'_>) {
+    let (job, state) = &input.profiles;
+    let due = match state {
+        JobState::None if input.records => {
+            decision.actions.push(Action::CreateJob(Work::Profiles));
+            return;
+        }
+        JobState::None | JobState::Running { .. } | JobState::Stopping => return,
+        JobState::Succeeded(at) => *at,
+        JobState::Failed(failure) => {
+            let due = failure.at.saturating_add(PROFILES_PAUSE);
+            due.unwrap_or(Timestamp::MAX)
+        }
+    };
+    if input.now < due {
+        decision.wake(until(due, input.now));
+    } else if let Some(job) = job {
+        let (name, uid) = (job.meta.name.clone(), job.meta.uid.clone());
+        decision.actions.push(Action::DeleteJob(name, uid));
     }
 }

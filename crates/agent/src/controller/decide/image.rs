@@ -6,7 +6,7 @@ use uimgacc_objects::access::access;
 use uimgacc_objects::{Phase, find_condition, names};
 
 use super::super::build::Work;
-use super::super::view::{ClusterView, ImageView, JobView};
+use super::super::view::{ClusterView, ImageView, JobEnd, JobView};
 use super::job::{Failure, JobState};
 use super::{Action, Note, growing, put, until};
 
@@ -28,6 +28,8 @@ pub struct Input<'a> {
     pub secret_usable: bool,
     /// Name, uid and state of the Job that converts.
     pub job: (&'a str, &'a str, JobState),
+    /// The Job that starts it once to record that.
+    pub record: Option<&'a JobView>,
     /// Now.
     pub now: Timestamp,
 }
@@ -188,6 +190,7 @@ pub fn decide(input: &Input<'_>) -> Decision {
         decision
             .status
             .set(Phase::Ready, false, "Ready", message, input.now);
+        decision.actions.extend(record(input));
         return decision;
     }
     if let Some((reason, message)) = refusal(input) {
@@ -230,6 +233,23 @@ pub fn decide(input: &Input<'_>) -> Decision {
         JobState::None => start(&mut decision, input),
     }
     decision
+}
+
+/// Starts a ready image once where that is asked for. The Job stays until the image has a profile: so it
+/// is not started again, and tells why there is none.
+fn record(input: &Input<'_>) -> Option<Action> {
+    let image = input.image;
+    match (&image.status.profile, input.record) {
+        (None, None) => image.spec.profile.as_ref().map(|_| {
+            let image = image.meta.name.clone();
+            Action::CreateJob(Work::Record { image })
+        }),
+        (Some(_), Some(job)) if job.end != JobEnd::Active && job.meta.deleting.is_none() => {
+            let (name, uid) = (job.meta.name.clone(), job.meta.uid.clone());
+            Some(Action::DeleteJob(name, uid))
+        }
+        _ => None,
+    }
 }
 
 /// Why the image cannot be made whatever is tried.

@@ -16,6 +16,7 @@ fn well() -> DaemonStatus {
             error: None,
         },
         chains: Vec::new(),
+        ..DaemonStatus::default()
     }
 }
 
@@ -294,6 +295,7 @@ fn what_is_held_is_released() {
         ..AccelerationNodeSpec::default()
     };
     let held = |chain: &str| HeldChain {
+        start: None,
         token: chain.to_owned(),
         containers: 1,
     };

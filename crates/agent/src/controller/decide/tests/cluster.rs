@@ -13,6 +13,8 @@ struct Case {
     cluster: ClusterView,
     init: Option<(JobView, JobState)>,
     sweep: Option<(JobView, JobState)>,
+    profiles: Option<(JobView, JobState)>,
+    records: bool,
     installer: Option<InstallerView>,
     nodes: NodeTotals,
     reach: (u32, u32),
@@ -52,6 +54,8 @@ fn case(change: impl FnOnce(&mut Case)) -> Decision {
             JobState::Succeeded(at(1)),
         )),
         sweep: None,
+        profiles: None,
+        records: false,
         installer: Some(installer()),
         nodes: NodeTotals { ready: 2, total: 3 },
         reach: (2, 0),
@@ -67,6 +71,11 @@ fn case(change: impl FnOnce(&mut Case)) -> Decision {
         cluster: &case.cluster,
         init: (case.init.as_ref().map(|(job, _)| job), split(&case.init)),
         sweep: (case.sweep.as_ref().map(|(job, _)| job), split(&case.sweep)),
+        profiles: (
+            case.profiles.as_ref().map(|(job, _)| job),
+            split(&case.profiles),
+        ),
+        records: case.records,
         installer: case.installer.as_ref(),
         installer_inputs: "inputs",
         store: "store",
@@ -290,6 +299,44 @@ fn space_is_swept_on_schedule() {
             .iter()
             .any(|note| note.warning && note.reason == "SweepFailed")
     );
+}
+
+#[test]
+fn what_nodes_recorded_is_taken() {
+    let with = |records: bool, profiles: Option<(JobEnd, JobState)>, now: i64| {
+        case(|case| {
+            case.records = records;
+            case.profiles = profiles.map(|(end, state)| (job("profiles", end), state));
+            case.now = at(now);
+        })
+    };
+    let take = Action::CreateJob(Work::Profiles);
+    let delete = Action::DeleteJob("profiles".to_owned(), "uid-profiles".to_owned());
+    assert!(with(false, None, 60).actions.is_empty());
+    assert_eq!(with(true, None, 60).actions, [take]);
+    let active = (JobEnd::Active, running());
+    assert!(with(true, Some(active), 60).actions.is_empty());
+    // What came meanwhile is for the next.
+    for records in [false, true] {
+        let done = (JobEnd::Complete(at(50)), JobState::Succeeded(at(50)));
+        let decision = with(records, Some(done), 60);
+        assert_eq!(decision.actions, std::slice::from_ref(&delete));
+    }
+    let failure = || {
+        (
+            JobEnd::Failed(at(50), String::new()),
+            failed(1, true, false),
+        )
+    };
+    let early = with(true, Some(failure()), 349);
+    assert!(early.actions.is_empty() && early.again.is_some());
+    assert_eq!(with(true, Some(failure()), 350).actions, [delete]);
+    // Not while the store is not ready.
+    let lost = case(|case| {
+        case.records = true;
+        case.reach = (0, 1);
+    });
+    assert!(lost.actions.is_empty());
 }
 
 #[test]

@@ -3,7 +3,7 @@ use serde_json::json;
 use uimgacc_objects::Phase;
 
 use super::super::super::build::Work;
-use super::super::super::view::{ClusterView, ImageView};
+use super::super::super::view::{ClusterView, ImageView, JobEnd, JobView, Meta};
 use super::super::image::{Decision, Input, decide, goes_before};
 use super::super::job::JobState;
 use super::super::{Action, Note};
@@ -16,6 +16,7 @@ struct Case {
     twin: Option<&'static str>,
     secret_usable: bool,
     job: JobState,
+    record: Option<JobView>,
     now: Timestamp,
 }
 
@@ -28,6 +29,7 @@ impl Case {
             twin: None,
             secret_usable: true,
             job,
+            record: None,
             now: at(51),
         }
     }
@@ -40,6 +42,7 @@ impl Case {
             twin: self.twin,
             secret_usable: self.secret_usable,
             job: ("job", "uid-job", self.job.clone()),
+            record: self.record.as_ref(),
             now: self.now,
         })
     }
@@ -51,6 +54,52 @@ fn new() -> ImageView {
 
 fn delete_job() -> Action {
     Action::DeleteJob("job".to_owned(), "uid-job".to_owned())
+}
+
+#[test]
+fn a_start_is_recorded_where_that_is_asked_for() {
+    let asked = json!({"profile": {"command": ["true"]}});
+    let known = json!({"recorded": "", "origin": "", "starts": 1, "files": 1, "bytes": 1, "readAheadKb": 16});
+    let with = |spec: &serde_json::Value,
+                phase: &str,
+                profile: Option<&serde_json::Value>,
+                job: Option<JobEnd>| {
+        let mut status = json!({"phase": phase, "chainToken": "chain:a"});
+        if let Some(profile) = profile {
+            status["profile"] = profile.clone();
+        }
+        let mut case = Case::new(
+            image("app", &json!({"spec": spec, "status": status})),
+            JobState::None,
+        );
+        case.record = job.map(|end| JobView {
+            meta: Meta {
+                name: "record".to_owned(),
+                uid: "uid-record".to_owned(),
+                ..Meta::default()
+            },
+            end,
+            ..JobView::default()
+        });
+        case.decide().actions
+    };
+    let done = || Some(JobEnd::Complete(at(1)));
+    let start = Action::CreateJob(Work::Record {
+        image: "app".to_owned(),
+    });
+    assert!(with(&json!({}), "Ready", None, None).is_empty());
+    assert_eq!(with(&asked, "Ready", None, None), [start]);
+    // Once: what came of it may come late, or not at all.
+    assert!(with(&asked, "Ready", None, Some(JobEnd::Active)).is_empty());
+    assert!(with(&asked, "Ready", None, done()).is_empty());
+    assert!(with(&asked, "Ready", Some(&known), None).is_empty());
+    let delete = Action::DeleteJob("record".to_owned(), "uid-record".to_owned());
+    assert_eq!(with(&asked, "Ready", Some(&known), done()), [delete]);
+    assert!(
+        !with(&asked, "Creating", None, None)
+            .iter()
+            .any(|action| matches!(action, Action::CreateJob(_)))
+    );
 }
 
 #[test]
