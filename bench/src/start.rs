@@ -113,7 +113,7 @@ pub(crate) fn run(
     let mut profiles = Vec::new();
     let runc = parts::program("runc");
     let runc = runc.to_str().context("a path of UTF-8")?;
-    for (name, read_ahead) in [("fine", "16"), ("coarse", "128")] {
+    for (name, read_ahead) in [("fine", "0"), ("coarse", "128")] {
         if !options.sides.iter().any(|side| side == name) {
             continue;
         }
@@ -166,9 +166,10 @@ pub(crate) fn run(
                     "overlayfs" | "pull" if link.is_some() => continue,
                     "overlayfs" => Side::OverlayLocal,
                     "pull" => Side::OverlayPull,
+                    "warm" => Side::Warm,
                     _ => Side::Store,
                 };
-                if kind == Side::Store {
+                if matches!(kind, Side::Store | Side::Warm) {
                     uimgacc(&["profile", "drop", &target])?;
                     if let Some((_, file)) = profiles.iter().find(|(known, _)| known == side) {
                         let file = file.to_str().context("a path of UTF-8")?;

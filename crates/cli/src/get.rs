@@ -9,6 +9,7 @@ use clap::Args;
 use comfy_table::Table;
 use serde::Serialize;
 use uimgacc_console::{Printer, bytes};
+use uimgacc_control::ImageProfile;
 
 use crate::arguments::{StoreArgument, TableFormat, print};
 use crate::images::{ImageView, find};
@@ -70,15 +71,17 @@ impl Get {
                 "TARGET IMAGE",
                 "SIZE",
                 "LAYERS",
+                "PROFILE",
                 "PUSHED",
                 "CREATED",
             ]);
-            for record in &records {
+            for (record, view) in records.iter().zip(&views) {
                 table.add_row([
                     record.original.clone(),
                     record.target.clone(),
                     bytes(record.size),
                     record.diff_ids.len().to_string(),
+                    profile(view.profile.as_ref()),
                     if record.target_digest.is_some() {
                         "yes"
                     } else {
@@ -91,6 +94,11 @@ impl Get {
             table.trim_fmt()
         })
     }
+}
+
+/// How much a start is known to read.
+fn profile(profile: Option<&ImageProfile>) -> String {
+    profile.map_or_else(|| "-".to_owned(), |profile| bytes(profile.bytes))
 }
 
 /// A change of an image, as a line of `--watch`.

@@ -2,6 +2,7 @@
 
 use anyhow::Context as _;
 use serde::Serialize;
+use uimgacc_control::ImageProfile;
 use uimgacc_store::{ImageRecord, StoreReader};
 use uimgacc_types::ImageReference;
 
@@ -27,6 +28,8 @@ pub(crate) struct ImageView<'a> {
     index_digest: String,
     index_bytes: u64,
     packs: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) profile: Option<ImageProfile>,
 }
 
 impl<'a> ImageView<'a> {
@@ -49,6 +52,19 @@ impl<'a> ImageView<'a> {
             index_digest: record.index.digest.to_string(),
             index_bytes: record.index.size,
             packs: record.index.packs.len(),
+            // One that cannot be read is none for the nodes too; `profile show` says why.
+            profile: reader
+                .profile(record.chain_id)
+                .ok()
+                .flatten()
+                .map(|profile| ImageProfile {
+                    recorded: profile.recorded.clone(),
+                    origin: profile.origin.clone(),
+                    starts: profile.starts,
+                    read_ahead_kb: profile.read_ahead_kb,
+                    files: profile.files.len() as u64,
+                    bytes: profile.len_bytes(),
+                }),
         })
     }
 }

@@ -22,8 +22,8 @@ use uimgacc_profile::{PAGE_BYTES, Profile};
 
 use crate::beneath::Root;
 
-/// The longest read.
-const PIECE_BYTES: u64 = 1 << 20;
+/// The longest read: many readers of small pieces leave the container's own reads room between.
+const PIECE_BYTES: u64 = 256 << 10;
 /// What the kernel reads at once whatever the setting is (`bdi->io_pages` of EROFS on files).
 const SHORT_BYTES: u64 = 128 << 10;
 /// How many files are held open from the start.

@@ -66,7 +66,7 @@ pub struct Settings {
     pub daemon_options: DaemonOptions,
     /// More flags for it.
     pub daemon_flags: Vec<String>,
-    /// More keys of its configuration file, each a text.
+    /// More keys of its configuration file: each a number, true, false, or a text without quotes.
     pub daemon_keys: Vec<(String, String)>,
     /// Folder of systemd's units.
     pub unit_dir: PathBuf,
@@ -166,12 +166,40 @@ impl Settings {
         document.insert("root", toml_edit::value(text(&self.root)));
         document.insert("address", toml_edit::value(text(&self.address())));
         for (key, value) in &self.daemon_keys {
-            document.insert(key, toml_edit::value(value));
+            document.insert(key, toml_edit::value(value_of(value)));
         }
         format!("# Made by `uimgacc node install`.\n{document}")
     }
 }
 
+/// What no number and no truth value is, is a text.
+fn value_of(text: &str) -> toml_edit::Value {
+    if let Ok(number) = text.parse::<i64>() {
+        return number.into();
+    }
+    text.parse::<bool>()
+        .map_or_else(|_| text.into(), Into::into)
+}
+
 pub(crate) fn text(path: &Path) -> String {
     path.display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_of_their_kind() {
+        for (text, toml) in [
+            ("1024", "1024"),
+            ("true", "true"),
+            ("false", "false"),
+            ("fail", "\"fail\""),
+            ("a \"b\"", "'a \"b\"'"),
+            ("", "\"\""),
+        ] {
+            assert_eq!(value_of(text).to_string(), toml);
+        }
+    }
 }

@@ -1,14 +1,14 @@
 //! Runs an image of the store once, in a container of its own, and records what the start reads.
 //!
-//! The image is mounted for this alone, at the small read-ahead, so that next to nothing but what is
-//! touched gets into the page cache. runc runs the command in it, without a network and with a
-//! throw-away layer on top. The start is over when the command ends, when nothing was opened for a
-//! while, or at the latest after a minute; then the container is ended.
+//! The image is mounted for this alone, without read-ahead, so that nothing but what is touched gets into
+//! the page cache. runc runs the command in it, without a network and with a throw-away layer on top. The
+//! start is over when the command ends, when nothing was opened for a while, or at the latest after a
+//! minute; then the container is ended. All that is done twice: page by page a store that is not on this
+//! machine would take minutes, so a first run, which is forgotten, has the packs in the page cache.
 //!
 //! Guarantees: whatever happens, container, mounts and folder go. The store is only read.
 //!
-//! Assumptions: root; runc. The packs are best on a fast store: what the container waits for is
-//! recorded all the same, but a minute may not be enough.
+//! Assumptions: root; runc; memory for what the start reads.
 
 mod error;
 mod run;
@@ -18,15 +18,17 @@ mod users;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use uimgacc_mount::{Methods, MountRequest, Opens, OverlayRequest, index_cache};
-use uimgacc_profile::{Profile, VERSION};
+use uimgacc_mount::index_cache::CachedIndex;
+use uimgacc_mount::{Method, Methods, MountRequest, Opens, OverlayRequest, index_cache};
+use uimgacc_profile::{FileReads, Profile, VERSION};
 use uimgacc_store::{ImageRecord, StoreReader};
 
 pub use error::RecordError;
 
-/// The read-ahead in KiB at which next to nothing but what is touched is read, and other commands
-/// of the image still gain (`docs/en/read-ahead.md`).
-pub const READ_AHEAD_KB: u32 = 16;
+/// The read-ahead in KiB at which nothing but what is touched is read.
+pub const READ_AHEAD_KB: u32 = 0;
+/// That of the first of two runs, which brings near what the second one reads in small steps.
+const WARM_UP_READ_AHEAD_KB: u32 = 128;
 
 /// How an image is run.
 #[derive(Debug, Clone)]
@@ -74,35 +76,23 @@ pub fn record(
         .prefix("uimgacc-record-")
         .tempdir_in(&settings.folder)
         .map_err(RecordError::io("make a folder in", &settings.folder))?;
-    let paths = Paths::make(folder.path())?;
     let chain = store
         .chain(image.chain_id)?
         .ok_or_else(|| RecordError::Gone(image.target.clone()))?;
-    let index = index_cache::fetch(store, &chain, &paths.index)?;
-    // From here on all is undone when this goes.
-    let mounts = Mounts(&paths);
-    uimgacc_mount::mount_image(&MountRequest {
-        packs: index.open_packs(store.layout())?,
-        index: index.path,
-        target: paths.image.clone(),
-        methods: Methods::default(),
-        read_ahead_kb: Some(settings.read_ahead_kb),
-    })?;
-    uimgacc_mount::mount_overlay(&OverlayRequest {
-        lower: paths.image.clone(),
-        upper: paths.upper.clone(),
-        work: paths.work.clone(),
-        target: paths.root.clone(),
-    })?;
-    let spec = spec::make(config, settings.command.as_deref(), &paths.root)?;
-    let command = spec::command(&spec);
-    let mut opens =
-        Opens::listen(&paths.image).map_err(RecordError::io("listen to", &paths.image))?;
-    let ended = run::run(&spec, &paths.bundle, settings, &mut opens)?;
-    let pages = opens
-        .pages()
-        .map_err(RecordError::io("look at the pages of", &paths.image))?;
-    drop(mounts);
+    let index = index_cache::fetch(store, &chain, folder.path())?;
+    // Each in a folder of its own: what the first one wrote would change what the second reads.
+    let run = |name: &str, read_ahead_kb| {
+        let paths = Paths::make(&folder.path().join(name))?;
+        run_once(store, &index, config, settings, &paths, read_ahead_kb)
+    };
+    if settings.read_ahead_kb < WARM_UP_READ_AHEAD_KB {
+        run("warm-up", WARM_UP_READ_AHEAD_KB)?;
+    }
+    let Run {
+        command,
+        ended,
+        pages,
+    } = run("run", settings.read_ahead_kb)?;
     let profile = Profile {
         version: VERSION,
         chain_id: image.chain_id,
@@ -121,10 +111,54 @@ pub fn record(
     })
 }
 
+/// What came of a run.
+struct Run {
+    command: String,
+    ended: run::Ended,
+    pages: Vec<FileReads>,
+}
+
+fn run_once(
+    store: &StoreReader,
+    index: &CachedIndex,
+    config: &[u8],
+    settings: &Settings,
+    paths: &Paths,
+    read_ahead_kb: u32,
+) -> Result<Run, RecordError> {
+    // All is undone when this goes.
+    let _mounts = Mounts(paths);
+    uimgacc_mount::mount_image(&MountRequest {
+        packs: index.open_packs(store.layout())?,
+        index: index.path.clone(),
+        target: paths.image.clone(),
+        // Through the page cache of the store's file system, for the second run.
+        methods: Methods::new([Method::File, Method::Loop, Method::FileDirectio]),
+        read_ahead_kb: Some(read_ahead_kb),
+    })?;
+    uimgacc_mount::mount_overlay(&OverlayRequest {
+        lower: paths.image.clone(),
+        upper: paths.upper.clone(),
+        work: paths.work.clone(),
+        target: paths.root.clone(),
+    })?;
+    let spec = spec::make(config, settings.command.as_deref(), &paths.root)?;
+    let mut opens =
+        Opens::listen(&paths.image).map_err(RecordError::io("listen to", &paths.image))?;
+    let ended = run::run(&spec, &paths.bundle, settings, &mut opens)?;
+    let pages = opens
+        .pages()
+        .map_err(RecordError::io("look at the pages of", &paths.image))?;
+    Ok(Run {
+        command: spec::command(&spec),
+        ended,
+        pages,
+    })
+}
+
 /// The folders of a run.
 #[derive(Debug)]
 struct Paths {
-    index: PathBuf,
     image: PathBuf,
     upper: PathBuf,
     work: PathBuf,
@@ -136,11 +170,10 @@ impl Paths {
     fn make(folder: &Path) -> Result<Self, RecordError> {
         let make = |name: &str| {
             let path = folder.join(name);
-            std::fs::create_dir(&path).map_err(RecordError::io("make", &path))?;
+            std::fs::create_dir_all(&path).map_err(RecordError::io("make", &path))?;
             Ok::<_, RecordError>(path)
         };
         Ok(Self {
-            index: make("index")?,
             image: make("image")?,
             upper: make("upper")?,
             work: make("work")?,

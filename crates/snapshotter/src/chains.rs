@@ -190,6 +190,13 @@ impl Chains {
         Ok(self.mount_point(chain))
     }
 
+    /// Whether what starts of the chain read is known; not where the store gives no answer.
+    pub async fn has_profile(&self, chain: ChainId) -> bool {
+        let look = move |store: &StoreReader| Ok(store.has_profile(chain));
+        let found = self.store.run(self.store.deadline(), look).await;
+        found.unwrap_or_default()
+    }
+
     /// The attempt under way, or a new one.
     fn attempt(self: &Arc<Self>, chain: ChainId, expected: Option<Digest>) -> Attempt {
         let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);

@@ -22,7 +22,7 @@ const DEFAULT_STORE_TIMEOUT_SECONDS: u64 = 5;
 const DEFAULT_MOUNT_TIMEOUT_SECONDS: u64 = 10;
 const DEFAULT_START_READ_AHEAD_KB: u32 = 16;
 const DEFAULT_READ_AHEAD_KB: u32 = 1024;
-const DEFAULT_FETCH_READERS: u16 = 32;
+const DEFAULT_FETCH_READERS: u16 = 64;
 
 /// Why the options cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +85,7 @@ pub struct Options {
     #[arg(long, value_name = "KIB")]
     pub start_read_ahead_kb: Option<u32>,
 
-    /// How many reads at once fetch what a profile lists [default: 32]
+    /// How many reads at once fetch what a profile lists [default: 64]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub fetch_readers: Option<u16>,
 

@@ -3,9 +3,9 @@
 //! A mount has a state. While it is *starting* what the image's profile lists is read ahead, by large
 //! parallel reads, and the kernel's own read-ahead is small, so that next to nothing but what is
 //! touched comes on top; without a profile it is the kernel's own. Then it is *serving*: read-ahead is
-//! large, for weights and data that are opened from then on. The start is over when nothing was opened
-//! for a while and the list is done, at the latest after a minute. It is that of the first container;
-//! others find the mount as it is.
+//! large, for weights and data that are opened from then on. The start is over when something was
+//! opened, then nothing for a while, and the list is done; at the latest after a minute. It is that of
+//! the first container; others find the mount as it is.
 //!
 //! Nothing here is needed to read: whatever fails, or is cut short by the end of this process, the
 //! mount serves as the kernel does by itself. A process that comes after another one sets what it
@@ -289,7 +289,7 @@ impl Starts {
         mut opens: Option<Opens>,
         mounted: Instant,
     ) -> Option<Opens> {
-        let mut last = mounted;
+        let mut last = None;
         while mounted.elapsed() < LIMIT && !start.stop.load(Ordering::Relaxed) {
             let heard = match &mut opens {
                 Some(opens) => opens.wait(STEP),
@@ -300,7 +300,7 @@ impl Starts {
             };
             match heard {
                 Ok(true) => {
-                    last = Instant::now();
+                    last = Some(Instant::now());
                     let files = opens.as_ref().map_or(0, Opens::len);
                     self.change(chain, |report| {
                         report.files_opened = files;
@@ -316,7 +316,7 @@ impl Starts {
                 }
             }
             // Without listening only the limit ends it; the other thread is that of the list.
-            let is_silent = opens.is_some() && last.elapsed() >= SILENCE;
+            let is_silent = opens.is_some() && last.is_some_and(|last| last.elapsed() >= SILENCE);
             if is_silent && *lock(&start.holding) <= 1 {
                 break;
             }

@@ -20,6 +20,12 @@ use crate::verify::explain;
 pub(crate) const SUFFIX: &str = "json.zst";
 
 impl StoreReader {
+    /// Whether the chain has a profile, sound or not.
+    #[must_use]
+    pub fn has_profile(&self, chain_id: ChainId) -> bool {
+        matches!(self.layout().profile(chain_id).exists(), Ok(true))
+    }
+
     /// The profile of the chain; `None` where it has none.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use comfy_table::Table;
 use uimgacc_console::{Printer, bytes};
 use uimgacc_control::{ClusterImages, Connect, ImageView};
 
-use super::{Get, Line, show};
+use super::{Get, Line, profile, show};
 use crate::arguments::{TableFormat, print};
 use crate::cluster::{run, state};
 
@@ -83,6 +83,7 @@ fn table(images: &[ImageView]) -> String {
         "TARGET IMAGE",
         "SIZE",
         "LAYERS",
+        "PROFILE",
         "STATUS",
         "CREATED",
     ]);
@@ -95,6 +96,7 @@ fn table(images: &[ImageView]) -> String {
                 .layers
                 .map(|count| count.to_string())
                 .unwrap_or_default(),
+            profile(image.profile.as_ref()),
             state(image),
             image.created.clone(),
         ]);

@@ -42,8 +42,9 @@ pub(crate) struct Install {
     /// Do everything but what needs a restart of containerd, and say whether one is needed.
     #[arg(long, conflicts_with = "dry_run")]
     no_restart: bool,
-    /// One more key of the snapshotter's configuration file, a text (may be repeated).
-    #[arg(long, value_name = "KEY=TEXT", value_parser = key)]
+    /// One more key of the snapshotter's configuration file (may be repeated): a number, true, false, or
+    /// a text without quotes.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key)]
     snapshotter_key: Vec<(String, String)>,
     #[command(flatten)]
     places: Places,
@@ -106,7 +107,7 @@ impl Install {
 }
 
 fn key(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("write KEY=TEXT")?;
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
 }
 

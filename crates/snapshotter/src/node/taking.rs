@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use uimgacc_mount::index_cache;
 use uimgacc_store::{ChainRecord, ReadError, StoreReader};
-use uimgacc_types::{ChainId, chain_ids};
+use uimgacc_types::{ChainId, Digest, chain_ids};
 
 use super::{Node, OriginalImages, blocking, now};
+use crate::chains::Busy;
 use crate::error::{Error, chain_text};
 use crate::lease::Pledge;
 use crate::promise::{Broken, Claim, check_blob};
@@ -56,6 +57,9 @@ impl Node {
                 return Ok(true);
             }
         }
+        if let Claim::Target(promise) = claim {
+            self.look_ahead(promise.chain);
+        }
         let was_leased = self.leases.covers(chain);
         let Some(found) = self.look(chain, claim).await else {
             return Ok(false);
@@ -95,7 +99,39 @@ impl Node {
         self.leases.release(&[chain]);
         tracing::info!(%chain, "taken from the store");
         self.chains_changed.notify_one();
+        if matches!(claim, Claim::Target(promise) if promise.chain == chain) {
+            self.mount_ahead(chain, expected);
+        }
         Ok(true)
+    }
+
+    /// Mounts an image that was just pulled and whose starts are known: what they read is fetched while
+    /// containerd prepares its container.
+    fn mount_ahead(self: &Arc<Self>, chain: ChainId, expected: Option<Digest>) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            if !this.chains.has_profile(chain).await {
+                return;
+            }
+            if let Err(error) = this.chains.ensure(chain, expected).await {
+                tracing::debug!(%chain, error = chain_text(&error), "not mounted ahead");
+            }
+            // It may have been removed meanwhile.
+            this.release(chain, Busy::Skip).await;
+        });
+    }
+
+    /// Looks at the other layers of the image meanwhile: containerd asks for one after the other.
+    fn look_ahead(&self, image: ChainId) {
+        let (seen, store) = (self.chains.seen().clone(), self.store.clone());
+        tokio::spawn(async move {
+            let look = move |store: &StoreReader| {
+                seen.look_ahead(store, image);
+                Ok(())
+            };
+            // What hangs is told by whoever needs it.
+            drop(store.run(store.deadline(), look).await);
+        });
     }
 
     /// The chain in the store, where all of it can be mounted and the claim opens it; `None` where
