@@ -115,7 +115,7 @@ const CONFIG: &str = "crates/cli/tests/remote/config.rs";
 const SDK: &str = "crates/testkit/src/ucloud_sdk.rs";
 const PLAYGROUND: &str = "crates/playground/src/main.rs";
 
-const ELSEWHERE: [(&str, &str, By); 28] = [
+const ELSEWHERE: [(&str, &str, By); 29] = [
     (
         "README.md",
         "scripts/demo.sh",
@@ -226,6 +226,11 @@ const ELSEWHERE: [(&str, &str, By); 28] = [
         "read-ahead.md",
         "uimgacc create pytorch",
         Test("crates/cli/tests/e2e/profiles.rs", "\"--profile\", \"\""),
+    ),
+    (
+        "read-ahead.md",
+        "uimgacc get registry",
+        Test("crates/cli/tests/system/starts.rs", "\"accelerationnode\""),
     ),
     (
         "read-ahead.md",
