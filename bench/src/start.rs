@@ -113,36 +113,45 @@ pub(crate) fn run(
     let mut profiles = Vec::new();
     let runc = parts::program("runc");
     let runc = runc.to_str().context("a path of UTF-8")?;
-    for (name, read_ahead) in [("fine", "0"), ("coarse", "128")] {
-        if !options.sides.iter().any(|side| side == name) {
-            continue;
-        }
-        printer.say(&format!("recording the {name} profile"));
-        let said = uimgacc(&[
-            "profile",
-            "record",
-            &target,
-            "--plain-http",
-            "--replace",
-            "--read-ahead-kb",
-            read_ahead,
-            "--runc",
-            runc,
-            "--",
-            "python3",
-            "-c",
-            &options.program,
-        ])?;
-        printer.say(&said);
-        let file = folder.path().join(name);
-        std::fs::write(&file, uimgacc(&["profile", "export", &target])?)?;
-        profiles.push((name, file));
-    }
     let image = Image {
         registry: &registry,
         original,
         target: target.clone(),
     };
+    for name in ["fine", "coarse"] {
+        if !options.sides.iter().any(|side| side == name) {
+            continue;
+        }
+        printer.say(&format!("recording the {name} profile"));
+        let file = folder.path().join(name);
+        if name == "fine" {
+            let record = ["profile", "record", &target, "--plain-http", "--replace"];
+            let run = ["--runc", runc, "--", "python3", "-c", &options.program];
+            printer.say(&uimgacc(&[&record[..], &run].concat())?);
+            std::fs::write(&file, uimgacc(&["profile", "export", &target])?)?;
+        } else {
+            // As a node records the first start of an image over a slow link.
+            let node = Node {
+                programs,
+                store: &store,
+                link: link("1ms")?,
+                side: Side::Store,
+                daemon: &options.daemon,
+                record: true,
+            };
+            let shown: serde_json::Value =
+                serde_json::from_str(&uimgacc(&["get", &target, "-o", "json"])?)?;
+            let chain = shown["Images"][0]["ChainId"].as_str();
+            let chain = chain.context("no chain")?.parse()?;
+            uimgacc(&["profile", "drop", &target])?;
+            let start = node.measure(&image, &options.program)?;
+            let record = start.record.context("no record")?;
+            let profile = record.into_profile(chain, "linux/amd64".to_owned(), name.to_owned());
+            printer.say(&format!("it has {} MB", profile.len_bytes() / 1_000_000));
+            std::fs::write(&file, serde_json::to_vec(&profile)?)?;
+        }
+        profiles.push((name, file));
+    }
     printer.data(&format!(
         "{:<10} {:<10} {:<28} {:>8} {:>8} {:>8} {:>9} {:>9} {:>7} {:>8} {:>7}",
         "link",
@@ -183,6 +192,7 @@ pub(crate) fn run(
                     link,
                     side: kind,
                     daemon: &options.daemon,
+                    record: false,
                 };
                 for _ in 0..rounds {
                     interrupt.check()?;

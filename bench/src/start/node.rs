@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use uimgacc_profile::Record;
 use uimgacc_testkit::Registry;
 use uimgacc_testkit::containerd::{Containerd, ContainerdVersion, Options};
 use uimgacc_testkit::process::Daemon;
@@ -48,10 +49,12 @@ pub(crate) struct Node<'a> {
     pub(crate) link: Option<Link>,
     pub(crate) side: Side,
     pub(crate) daemon: &'a [String],
+    /// Whether the daemon records the start.
+    pub(crate) record: bool,
 }
 
 /// What one start took.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Measured {
     pull: Duration,
     run: Duration,
@@ -61,6 +64,8 @@ pub(crate) struct Measured {
     cached_bytes: u64,
     /// From the mount until the list was fetched.
     fetched: Option<Duration>,
+    /// What the daemon recorded of it.
+    pub(crate) record: Option<Record>,
 }
 
 impl Measured {
@@ -114,7 +119,8 @@ impl Node<'_> {
                     .arg(path("node"))
                     .arg("--address")
                     .arg(&socket)
-                    .args(self.daemon),
+                    .args(self.daemon)
+                    .args(self.record.then_some("--record-starts")),
                 &path("snapshotter.log"),
             ));
             let is_up = || UnixStream::connect(&socket).is_ok();
@@ -205,6 +211,10 @@ impl Node<'_> {
             Some(_) => fetched(&socket.with_file_name("status.sock"))?,
             None => None,
         };
+        let record = match &daemon {
+            Some(_) if self.record => Some(recorded(&socket.with_file_name("status.sock"))?),
+            _ => None,
+        };
         if !status.success() || line.trim().is_empty() {
             bail!("{program:?} failed ({status}); {}", containerd.log_tail());
         }
@@ -218,6 +228,7 @@ impl Node<'_> {
             cpu: after.cpu.saturating_sub(before.cpu),
             cached_bytes: after.cached.saturating_sub(before.cached),
             fetched,
+            record,
         })
     }
 }
@@ -259,16 +270,41 @@ impl Counted {
     }
 }
 
+/// The body of an answer of the daemon.
+fn get(socket: &Path, path: &str) -> anyhow::Result<Vec<u8>> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let end = b"\r\n\r\n";
+    let head = answer.windows(end.len()).position(|window| window == end);
+    Ok(answer.split_off(head.context("no answer")? + end.len()))
+}
+
+fn chains(socket: &Path) -> anyhow::Result<Vec<serde_json::Value>> {
+    let mut status: serde_json::Value = serde_json::from_slice(&get(socket, "/status")?)?;
+    let chains = status["chains"].as_array_mut().context("no chains")?;
+    Ok(std::mem::take(chains))
+}
+
+/// What the daemon recorded, once it has.
+fn recorded(socket: &Path) -> anyhow::Result<Record> {
+    for _ in 0..120 {
+        let chains = chains(socket)?;
+        let recorded = chains
+            .iter()
+            .find(|chain| chain["start"]["recorded"] == true);
+        if let Some(chain) = recorded.and_then(|chain| chain["chainId"].as_str()) {
+            return Ok(Record::decode(&get(socket, &format!("/records/{chain}"))?)?);
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    bail!("the start was not recorded")
+}
+
 /// When the list of the image's profile was fetched, by the daemon's status.
 fn fetched(socket: &Path) -> anyhow::Result<Option<Duration>> {
-    let mut stream = UnixStream::connect(socket)?;
-    stream.write_all(b"GET /status HTTP/1.0\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let body = answer.split("\r\n\r\n").nth(1).unwrap_or_default();
-    let status: serde_json::Value = serde_json::from_str(body)?;
-    let chains = status["chains"].as_array().context("no chains")?;
-    let milliseconds = chains
+    let milliseconds = chains(socket)?
         .iter()
         .find_map(|chain| chain["start"]["fetchedMs"].as_u64());
     Ok(milliseconds.map(Duration::from_millis))

@@ -49,8 +49,8 @@ pub(crate) struct Create {
     /// must carry the label uimgacc.io/pull-secret=true.
     #[arg(long, value_name = "NAME", help_heading = "On a cluster")]
     pull_secret: Option<String>,
-    /// Run the image once with this command (with an empty one: its own), so that nodes read ahead what
-    /// its start reads. Here by runc; on a cluster in a Pod, unless the image has a profile already.
+    /// Start the image with this command (with an empty one: its own), so that nodes read ahead what its
+    /// start reads. Here by runc; on a cluster in a Pod, unless the image has a profile already.
     #[arg(long, value_name = "COMMAND", conflicts_with = "profile_from")]
     profile: Option<String>,
     #[command(flatten)]

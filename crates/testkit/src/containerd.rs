@@ -240,6 +240,12 @@ impl Containerd {
         self.busybox(&words, script)
     }
 
+    /// The same where it may fail.
+    pub fn try_script(&self, options: &[&str], image: &str, id: &str, script: &str) -> Output {
+        let shell = ["/bin/busybox", "sh", "-c", &heard_to_its_end(script)];
+        self.ctr(&[&["run", "--rm"], options, &[image, id], &shell].concat())
+    }
+
     fn busybox(&self, words: &[&str], script: &str) -> String {
         let shell = ["/bin/busybox", "sh", "-c", &heard_to_its_end(script)];
         self.ctr_ok(&[words, &shell].concat())

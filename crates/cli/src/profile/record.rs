@@ -19,7 +19,7 @@ use crate::registry::RegistryArguments;
 /// Run an image once and record what its start reads.
 ///
 /// It runs here, by runc, in a container of its own without a network; what it writes is thrown
-/// away. Nodes that start the image from then on read ahead what was recorded. Recordings add up, so
+/// away. It runs twice: the first run brings the data near, the second is recorded page by page. Nodes that start the image from then on read ahead what was recorded. Recordings add up, so
 /// that an image with several commands may be recorded with each.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -106,7 +106,7 @@ impl Record {
     }
 }
 
-/// Runs the image once; what it read, to be published.
+/// Runs the image; what its start read, to be published.
 pub(crate) fn record(
     store: &StoreReader,
     image: &ImageRecord,
@@ -125,7 +125,7 @@ pub(crate) fn record(
         folder: "/var/tmp".into(),
     };
     printer.say(&format!(
-        "running {} once to record its start",
+        "running {} twice: to bring its data near, and to record its start",
         image.target
     ));
     let recorded = uimgacc_record::record(store, image, config, &settings, rfc3339_now())?;

@@ -224,15 +224,20 @@ fn is_unmounted(snapshotter: &Snapshotter) {
     }
 }
 
-/// A part of what the daemon says of itself.
-fn start_of(snapshotter: &Snapshotter) -> Value {
+fn get(snapshotter: &Snapshotter, path: &str) -> String {
     let socket = snapshotter.socket().with_file_name("status.sock");
     let mut stream = UnixStream::connect(socket).unwrap();
-    stream.write_all(b"GET /status HTTP/1.0\r\n\r\n").unwrap();
+    stream
+        .write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())
+        .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
-    let body = answer.split("\r\n\r\n").nth(1).unwrap();
-    let status: Value = serde_json::from_str(body).unwrap();
+    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
+/// A part of what the daemon says of itself.
+fn start_of(snapshotter: &Snapshotter) -> Value {
+    let status: Value = serde_json::from_str(&get(snapshotter, "/status")).unwrap();
     let chains = status["chains"].as_array().unwrap();
     let started = chains.iter().find(|chain| !chain["start"].is_null());
     started.map_or(Value::Null, |chain| chain["start"].clone())
@@ -304,28 +309,64 @@ fn a_node_reads_ahead_what_is_listed() {
     is_unmounted(&snapshotter);
 }
 
+/// Kills the daemon again and again, at random moments of mount, list, record and change of read-ahead,
+/// while a container starts. `UIMGACC_KILLS` says how often, `UIMGACC_SEED` when.
 #[test]
 fn a_daemon_that_is_killed_meanwhile_leaves_a_mount_that_serves() {
     if !ready() {
         return;
     }
+    let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
+    let rounds = number("UIMGACC_KILLS").unwrap_or(8);
+    let mut seed = number("UIMGACC_SEED").unwrap_or_else(|| {
+        let now = std::time::SystemTime::now();
+        let since = now.duration_since(std::time::UNIX_EPOCH).unwrap();
+        since.as_micros() as u64
+    });
+    println!("UIMGACC_SEED={seed}");
     let world = World::new();
     push(&world, "app:1", 2);
     ok(&world.create("app:1", "app:fast", &[]));
     ok(&record(&world, "app:fast", &[]));
+    let exported = world.path("profile.json");
+    fs::write(&exported, export(&world, "app:fast").to_string()).unwrap();
     let image = world.registry.reference("app:fast");
-    // So slow that it is killed in the middle.
-    let (mut snapshotter, containerd) = node(&world, &["--fetch-rate-mb", "1"]);
+    // The list takes some seconds.
+    let (mut snapshotter, containerd) = node(&world, &["--fetch-rate-mb", "1", "--record-starts"]);
     let options = ["--snapshotter", "uimgacc"];
     let script = "md5sum /data/built-anew";
-    for delay in [0, 30, 300] {
+    ok(&containerd.pull(&image));
+    let expected = containerd.run_script(&options, &image, "undisturbed", script);
+    containerd.ctr_ok(&["images", "rm", "--sync", &image]);
+    is_unmounted(&snapshotter);
+    let mut started = 0;
+    for round in 0..rounds {
+        // Every third start is one that is recorded.
+        match round % 3 {
+            0 => ok(&profile(&world, "drop", "app:fast", &[])),
+            _ => ok(&profile(&world, "import", "app:fast", &[&text(&exported)])),
+        };
         ok(&containerd.pull(&image));
-        let id = format!("first-{delay}");
-        let first = containerd.run_script(&options, &image, &id, script);
-        std::thread::sleep(Duration::from_millis(delay));
-        assert!(start_of(&snapshotter)["fetchedMs"].is_null());
-        snapshotter.kill();
-        snapshotter.resume();
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let delay = Duration::from_millis((seed >> 33) % if round % 4 == 0 { 6500 } else { 600 });
+        let first = std::thread::scope(|scope| {
+            let id = format!("first-{round}");
+            let (containerd, image) = (&containerd, &image);
+            let first = scope.spawn(move || containerd.try_script(&options, image, &id, script));
+            std::thread::sleep(delay);
+            snapshotter.kill();
+            snapshotter.resume();
+            first.join().unwrap()
+        });
+        // It may have asked the dead daemon for its start; what runs reads what is right.
+        if first.status.success() {
+            started += 1;
+            assert_eq!(
+                String::from_utf8_lossy(&first.stdout),
+                expected,
+                "{delay:?}"
+            );
+        }
         let began = Instant::now();
         // containerd's client connects again after a pause that grows.
         while !containerd
@@ -336,24 +377,80 @@ fn a_daemon_that_is_killed_meanwhile_leaves_a_mount_that_serves() {
             assert!(began.elapsed() < Duration::from_secs(30));
             std::thread::sleep(Duration::from_millis(200));
         }
-        let settings: Vec<String> = fs::read_dir(world.path("node/chains"))
-            .unwrap()
-            .filter_map(|entry| fs::read(entry.unwrap().path().join("read-ahead.json")).ok())
-            .map(|kept| serde_json::from_slice::<Value>(&kept).unwrap())
-            .map(|kept| {
-                format!(
-                    "/sys/class/bdi/{}/read_ahead_kb",
-                    kept["readAhead"].as_str().unwrap()
-                )
-            })
-            .map(|path| fs::read_to_string(path).unwrap())
-            .collect();
-        assert_eq!(settings, ["1024\n"]);
-        let id = format!("second-{delay}");
-        assert_eq!(containerd.run_script(&options, &image, &id, script), first);
+        // Where it was mounted it serves; where it was not, the next container mounts it.
+        for setting in settings(&world) {
+            assert_eq!(setting, "1024\n", "{delay:?}");
+        }
+        let id = format!("second-{round}");
+        assert_eq!(
+            containerd.run_script(&options, &image, &id, script),
+            expected
+        );
+        // What a start that died left in containerd.
+        for kind in ["tasks", "containers"] {
+            let _ = containerd.ctr(&[kind, "rm", "--force", &format!("first-{round}")]);
+            let _ = containerd.ctr(&[kind, "rm", &format!("first-{round}")]);
+        }
+        let _ = containerd.ctr(&[
+            "snapshots",
+            "--snapshotter",
+            "uimgacc",
+            "rm",
+            &format!("first-{round}"),
+        ]);
         containerd.ctr_ok(&["images", "rm", "--sync", &image]);
         is_unmounted(&snapshotter);
     }
+    println!("{rounds} kills, {started} containers started through them");
+    world.assert_clean();
+}
+
+fn settings(world: &World) -> Vec<String> {
+    fs::read_dir(world.path("node/chains"))
+        .unwrap()
+        .filter_map(|entry| fs::read(entry.unwrap().path().join("read-ahead.json")).ok())
+        .map(|kept| serde_json::from_slice::<Value>(&kept).unwrap())
+        .map(|kept| kept["readAhead"].as_str().unwrap().to_owned())
+        .map(|name| format!("/sys/class/bdi/{name}/read_ahead_kb"))
+        // Of a mount that the kill came before.
+        .filter_map(|path| fs::read_to_string(path).ok())
+        .collect()
+}
+
+#[test]
+fn many_containers_at_once_read_the_list_once() {
+    if !ready() {
+        return;
+    }
+    let world = World::new();
+    push(&world, "app:1", 2);
+    ok(&world.create("app:1", "app:fast", &[]));
+    ok(&record(&world, "app:fast", &[]));
+    let shown = world.json(&["profile", "show", &world.registry.reference("app:fast")]);
+    let (snapshotter, containerd) = node(&world, &[]);
+    let image = world.registry.reference("app:fast");
+    ok(&containerd.pull(&image));
+    let options = ["--snapshotter", "uimgacc"];
+    std::thread::scope(|scope| {
+        for number in 0..20 {
+            let (containerd, image) = (&containerd, &image);
+            scope.spawn(move || {
+                let id = format!("one-of-{number}");
+                let said = containerd.run_script(&options, image, &id, "echo started");
+                assert_eq!(said, "started\n");
+            });
+        }
+    });
+    let start = wait_for(&snapshotter, "fetchedMs");
+    let fetched = start["fetchedBytes"].as_u64().unwrap();
+    assert!(fetched > 0 && fetched <= shown["Bytes"].as_u64().unwrap());
+    let metrics = get(&snapshotter, "/metrics");
+    let line = format!("uimgacc_snapshotter_fetched_bytes_total {fetched}\n");
+    assert!(metrics.contains(&line), "{metrics}");
+    assert!(
+        metrics.contains("uimgacc_snapshotter_starts_total{profile=\"yes\"} 1\n"),
+        "{metrics}"
+    );
 }
 
 #[test]
