@@ -190,6 +190,7 @@ mod tests {
 
     fn image(target: &str, status: Phase) -> ImageView {
         ImageView {
+            profile: None,
             original_image: "r.example/a:1".to_owned(),
             target_image: target.to_owned(),
             size: (status == Phase::Ready).then_some(1234),

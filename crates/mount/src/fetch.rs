@@ -8,6 +8,8 @@
 //! much at once (never less than 128 KiB). So files with long runs are opened by [`Fetch::prepare`],
 //! while the mount's setting is large; the others when their turn comes.
 
+mod lead;
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
@@ -21,6 +23,7 @@ use rustix::fs::Advice;
 use uimgacc_profile::{PAGE_BYTES, Profile};
 
 use crate::beneath::Root;
+pub use lead::Lead;
 
 /// The longest read: many readers of small pieces leave the container's own reads room between.
 const PIECE_BYTES: u64 = 256 << 10;
@@ -66,6 +69,8 @@ pub struct Fetch {
 #[derive(Debug, Clone, Copy)]
 struct Piece {
     file: usize,
+    /// Bytes of the list before it.
+    start_bytes: u64,
     offset_bytes: u64,
     len_bytes: u64,
 }
@@ -102,9 +107,20 @@ impl Fetch {
         self.pieces.iter().map(|piece| piece.len_bytes).sum()
     }
 
-    /// Reads it all, until it is done, late, or `stop` is set.
+    /// Where each file ends in the list, in bytes of what is to be read.
     #[must_use]
-    pub fn run(self, settings: &FetchSettings, stop: &AtomicBool) -> Fetched {
+    pub fn ends(&self) -> HashMap<String, u64> {
+        let end = |piece: &Piece| {
+            let path = self.paths.get(piece.file).cloned();
+            path.map(|path| (path, piece.start_bytes + piece.len_bytes))
+        };
+        // Of the pieces of a file the last one stays.
+        self.pieces.iter().filter_map(end).collect()
+    }
+
+    /// Reads it all as far as `lead` lets it, until it is done, late, or `stop` is set.
+    #[must_use]
+    pub fn run(self, settings: &FetchSettings, lead: &Lead, stop: &AtomicBool) -> Fetched {
         let started = Instant::now();
         let work = Work {
             next: AtomicUsize::new(0),
@@ -113,6 +129,7 @@ impl Fetch {
             failed: AtomicU64::new(0),
             pace: Pace::new(settings.bytes_per_second),
             end: started + settings.deadline,
+            lead,
             stop,
         };
         let readers = settings.readers.clamp(1, self.pieces.len().max(1));
@@ -144,7 +161,7 @@ fn open(root: &Root, path: &str) -> io::Result<File> {
 
 fn pieces(profile: &Profile, max_bytes: u64) -> Vec<Piece> {
     let mut pieces = Vec::new();
-    let mut left = max_bytes;
+    let (mut left, mut start_bytes) = (max_bytes, 0);
     for (number, file) in profile.files.iter().enumerate() {
         for run in &file.runs {
             let end = run.offset_bytes() + run.len_bytes();
@@ -153,9 +170,11 @@ fn pieces(profile: &Profile, max_bytes: u64) -> Vec<Piece> {
                 let len_bytes = PIECE_BYTES.min(end - at).min(left);
                 pieces.push(Piece {
                     file: number,
+                    start_bytes,
                     offset_bytes: at,
                     len_bytes,
                 });
+                start_bytes += len_bytes;
                 at += len_bytes;
                 left -= len_bytes;
             }
@@ -172,6 +191,7 @@ struct Work<'a> {
     failed: AtomicU64,
     pace: Pace,
     end: Instant,
+    lead: &'a Lead,
     stop: &'a AtomicBool,
 }
 
@@ -183,6 +203,9 @@ impl Work<'_> {
             let Some(piece) = fetch.pieces.get(next) else {
                 return;
             };
+            if !self.lead.wait(piece.start_bytes, self.end, self.stop) {
+                return;
+            }
             if !self.pace.wait(piece.len_bytes, self.end, self.stop) {
                 return;
             }

@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use uimgacc_store::StoreFile;
 
-pub use fetch::{Fetch, FetchSettings, Fetched};
+pub use fetch::{Fetch, FetchSettings, Fetched, Lead};
 pub use method::{Method, Methods, ParseMethodsError};
 pub use opens::Opens;
 pub use overlay::{OverlayRequest, bind_read_only, mount_overlay};

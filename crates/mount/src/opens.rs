@@ -131,6 +131,13 @@ impl Opens {
             .map(str::to_owned)
     }
 
+    /// The files that were opened after the first `known`, by first open. Not all of those that
+    /// [`Self::len`] counts have a path.
+    #[must_use]
+    pub fn files_after(&self, known: usize) -> &[String] {
+        self.files.get(known..).unwrap_or_default()
+    }
+
     /// How many files were opened.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -27,7 +27,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use uimgacc_mount::{Fetch, FetchSettings, Fetched, Opens, ReadAhead};
+use uimgacc_mount::{Fetch, FetchSettings, Fetched, Lead, Opens, ReadAhead};
 use uimgacc_profile::Profile;
 use uimgacc_types::ChainId;
 
@@ -45,6 +45,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 const STEP: Duration = Duration::from_millis(200);
 /// How long whoever unmounts waits for a start to let go of the mount.
 const LETTING_GO: Duration = Duration::from_secs(1);
+/// Once the container runs, the list is at most so far behind the files that it has opened: what runs
+/// another program than the one that was recorded waits for that at most.
+const LEAD_BYTES: u64 = 8 << 20;
 /// Of the memory that is free, this part may be filled with what is read ahead.
 const MEMORY_SHARE: u64 = 4;
 /// What the kernel reads ahead by itself (`VM_READAHEAD_PAGES`).
@@ -126,6 +129,8 @@ struct Start {
     /// How many threads have the mount open.
     holding: Mutex<usize>,
     let_go: Condvar,
+    /// How far the list may be ahead.
+    lead: Lead,
 }
 
 /// What stands in [`FILE`].
@@ -232,6 +237,7 @@ impl Starts {
         lock(&self.running).insert(mount.chain, start.clone());
         let (this, chain) = (self.clone(), mount.chain);
         let read_ahead = mount.read_ahead;
+        let ends = fetch.as_ref().map(Fetch::ends).unwrap_or_default();
         if let Some(fetch) = fetch {
             let (this, start) = (this.clone(), start.clone());
             self.spawn("fetch", &start.clone(), move || {
@@ -239,7 +245,8 @@ impl Starts {
             });
         }
         self.spawn("start", &start.clone(), move || {
-            let opens = this.follow(chain, &start, opens, mounted);
+            let opens = this.follow(chain, &start, opens, &ends, mounted);
+            start.lead.end();
             this.record(chain, &start, opens, recording);
             if let Some(read_ahead) = &read_ahead {
                 this.set(chain, read_ahead, this.settings.serving_kb);
@@ -266,7 +273,7 @@ impl Starts {
             bytes_per_second: self.settings.bytes_per_second,
             deadline: LIMIT,
         };
-        let fetched = fetch.run(&settings, &start.stop);
+        let fetched = fetch.run(&settings, &start.lead, &start.stop);
         self.metrics.fetched(&fetched);
         self.change(chain, |report| {
             report.fetched_bytes = fetched.bytes;
@@ -287,8 +294,10 @@ impl Starts {
         chain: ChainId,
         start: &Start,
         mut opens: Option<Opens>,
+        ends: &HashMap<String, u64>,
         mounted: Instant,
     ) -> Option<Opens> {
+        let (mut known, mut reached) = (0, 0);
         let mut last = None;
         while mounted.elapsed() < LIMIT && !start.stop.load(Ordering::Relaxed) {
             let heard = match &mut opens {
@@ -302,6 +311,13 @@ impl Starts {
                 Ok(true) => {
                     last = Some(Instant::now());
                     let files = opens.as_ref().map_or(0, Opens::len);
+                    let new = opens
+                        .as_ref()
+                        .map_or(&[][..], |opens| opens.files_after(known));
+                    known += new.len();
+                    let ends = new.iter().filter_map(|path| ends.get(path)).copied();
+                    reached = ends.max().unwrap_or_default().max(reached);
+                    start.lead.set(Some(reached + LEAD_BYTES));
                     self.change(chain, |report| {
                         report.files_opened = files;
                         report
@@ -313,11 +329,13 @@ impl Starts {
                 Err(error) => {
                     tracing::debug!(%chain, %error, "cannot see what is opened");
                     opens = None;
+                    start.lead.set(None);
                 }
             }
             // Without listening only the limit ends it; the other thread is that of the list.
             let is_silent = opens.is_some() && last.is_some_and(|last| last.elapsed() >= SILENCE);
-            if is_silent && *lock(&start.holding) <= 1 {
+            let is_list_done = *lock(&start.holding) <= 1 || start.lead.is_waited_for();
+            if is_silent && is_list_done {
                 break;
             }
         }

@@ -183,7 +183,7 @@ fn what_is_listed_is_read_and_nothing_else() {
         ]);
         let fetch = Fetch::prepare(&image.mount, &listed, u64::MAX).unwrap();
         assert_eq!(fetch.len_bytes(), 607 * 4096);
-        let fetched = fetch.run(&SETTINGS, &AtomicBool::new(false));
+        let fetched = fetch.run(&SETTINGS, &Lead::default(), &AtomicBool::new(false));
         assert!(fetched.is_whole && fetched.failed == 0, "{fetched:?}");
         // The small file ends in its last page.
         assert_eq!(fetched.bytes, 604 * 4096 + 9000);
@@ -203,9 +203,41 @@ fn what_cannot_be_read_is_passed_over() {
         reads("large", &[(3, 1), (PAGES + 9, 700)]),
     ]);
     let fetch = Fetch::prepare(&image.mount, &listed, u64::MAX).unwrap();
-    let fetched = fetch.run(&SETTINGS, &AtomicBool::new(false));
+    let fetched = fetch.run(&SETTINGS, &Lead::default(), &AtomicBool::new(false));
     assert!(fetched.is_whole, "{fetched:?}");
     assert_eq!((fetched.failed, fetched.bytes), (3, 4096));
+}
+
+#[test]
+fn the_list_goes_no_further_than_it_may() {
+    let image = image(Method::File);
+    let listed = profile(vec![
+        reads("small", &[(0, 3)]),
+        reads("large", &[(7, 1), (100, 3)]),
+    ]);
+    let fetch = Fetch::prepare(&image.mount, &listed, u64::MAX).unwrap();
+    let ends = fetch.ends();
+    assert_eq!((ends["small"], ends["large"]), (3 * 4096, 7 * 4096));
+    let lead = Lead::default();
+    lead.set(Some(ends["small"] + 1));
+    let fetched = std::thread::scope(|scope| {
+        let fetching = scope.spawn(|| fetch.run(&SETTINGS, &lead, &AtomicBool::new(false)));
+        let wait = |cached_pages: usize| {
+            let began = std::time::Instant::now();
+            let large = image.mount.join("large");
+            while cached(&large).len() < cached_pages || !lead.is_waited_for() {
+                assert!(began.elapsed() < Duration::from_secs(20));
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            cached(&large)
+        };
+        assert_eq!(wait(1), [7]);
+        lead.end();
+        fetching.join().unwrap()
+    });
+    assert!(!fetched.is_whole, "{fetched:?}");
+    assert_eq!(cached(&image.mount.join("small")), [0, 1, 2]);
+    assert_eq!(cached(&image.mount.join("large")), [7]);
 }
 
 #[test]
@@ -214,7 +246,7 @@ fn its_bounds_are_kept() {
     let listed = profile(vec![reads("large", &[(0, PAGES)])]);
     let run = |max_bytes, settings: FetchSettings, stop| {
         let fetch = Fetch::prepare(&image.mount, &listed, max_bytes).unwrap();
-        fetch.run(&settings, &AtomicBool::new(stop))
+        fetch.run(&settings, &Lead::default(), &AtomicBool::new(stop))
     };
     let stopped = run(u64::MAX, SETTINGS, true);
     assert!(!stopped.is_whole && stopped.bytes == 0, "{stopped:?}");
