@@ -107,15 +107,16 @@ impl Fetch {
         self.pieces.iter().map(|piece| piece.len_bytes).sum()
     }
 
-    /// Where each file ends in the list, in bytes of what is to be read.
+    /// The files of the list in its order, with the bytes that are to be read of each.
     #[must_use]
-    pub fn ends(&self) -> HashMap<String, u64> {
-        let end = |piece: &Piece| {
-            let path = self.paths.get(piece.file).cloned();
-            path.map(|path| (path, piece.start_bytes + piece.len_bytes))
-        };
-        // Of the pieces of a file the last one stays.
-        self.pieces.iter().filter_map(end).collect()
+    pub fn files(&self) -> Vec<(String, u64)> {
+        let mut files: Vec<_> = self.paths.iter().map(|path| (path.clone(), 0)).collect();
+        for piece in &self.pieces {
+            if let Some((_, bytes)) = files.get_mut(piece.file) {
+                *bytes += piece.len_bytes;
+            }
+        }
+        files
     }
 
     /// Reads it all as far as `lead` lets it, until it is done, late, or `stop` is set.

@@ -25,6 +25,9 @@ use super::world::{Key, World};
 /// Pods of one page; they are the largest objects.
 const PODS_A_PAGE: u32 = 200;
 
+/// What nodes recorded of first starts.
+const RECORDS: &str = "StartRecord";
+
 /// Starts all watches; they end when the set is dropped.
 pub(super) fn start(client: &Client, shared: &Arc<Shared>, tasks: &mut JoinSet<()>) {
     let all = watcher::Config::default;
@@ -85,7 +88,7 @@ pub(super) fn start(client: &Client, shared: &Arc<Shared>, tasks: &mut JoinSet<(
     ));
     // Only metadata: what nodes recorded is for the Job that takes it.
     tasks.spawn(follow(
-        "StartRecord",
+        RECORDS,
         watcher(
             Api::<PartialObjectMeta<StartRecord>>::all(client.clone()),
             all(),
@@ -138,7 +141,10 @@ async fn follow<K: Debug + Send>(
                 shared.change(|world| change(world, event));
             }
             Err(error) => {
-                shared.watch_is(kind, false);
+                // The controller is as ready without: an older cluster has no such kind.
+                if kind != RECORDS {
+                    shared.watch_is(kind, false);
+                }
                 shared
                     .metrics
                     .watch_errors

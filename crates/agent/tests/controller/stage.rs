@@ -46,6 +46,7 @@ impl Stage {
             "imageaccelerations",
             "acceleratedimages",
             "accelerationnodes",
+            "startrecords",
         ] {
             let target = format!("crd/{kind}.uimgacc.io");
             cluster.wait("condition=Established", &[&target], SOON);

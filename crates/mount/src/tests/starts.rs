@@ -216,10 +216,13 @@ fn the_list_goes_no_further_than_it_may() {
         reads("large", &[(7, 1), (100, 3)]),
     ]);
     let fetch = Fetch::prepare(&image.mount, &listed, u64::MAX).unwrap();
-    let ends = fetch.ends();
-    assert_eq!((ends["small"], ends["large"]), (3 * 4096, 7 * 4096));
+    let expected = [("small", 3 * 4096), ("large", 4 * 4096)];
+    assert_eq!(
+        fetch.files(),
+        expected.map(|(path, bytes)| (path.to_owned(), bytes))
+    );
     let lead = Lead::default();
-    lead.set(Some(ends["small"] + 1));
+    lead.set(Some(3 * 4096 + 1));
     let fetched = std::thread::scope(|scope| {
         let fetching = scope.spawn(|| fetch.run(&SETTINGS, &lead, &AtomicBool::new(false)));
         let wait = |cached_pages: usize| {
