@@ -24,7 +24,7 @@ enum Program {
     /// Work on the store: one Job's work
     Work(work::Options),
     /// Set up and watch the node that this runs on (the DaemonSet)
-    Node(node::Options),
+    Node(Box<node::Options>),
     /// Run a program as a process of the host
     #[command(hide = true)]
     OnHost(node::on_host::Options),
@@ -50,7 +50,7 @@ fn main() -> anyhow::Result<()> {
         match program {
             Program::Controller(options) => controller::run(options).await,
             Program::Work(options) => work::run(options).await,
-            Program::Node(options) => node::run(options).await,
+            Program::Node(options) => node::run(*options).await,
             Program::OnHost(options) => node::on_host::run(options),
         }
     })

@@ -398,6 +398,6 @@ fn every_manifest_names_the_version_it_is_of() {
         2,
         "agent and ImageAcceleration"
     );
-    assert_eq!(text.matches("kind: CustomResourceDefinition\n").count(), 3);
+    assert_eq!(text.matches("kind: CustomResourceDefinition\n").count(), 4);
     assert!(serde_json::from_str::<Value>(&text).is_err(), "it is YAML");
 }

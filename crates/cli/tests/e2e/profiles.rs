@@ -321,7 +321,7 @@ fn a_daemon_that_is_killed_meanwhile_leaves_a_mount_that_serves() {
     let mut seed = number("UIMGACC_SEED").unwrap_or_else(|| {
         let now = std::time::SystemTime::now();
         let since = now.duration_since(std::time::UNIX_EPOCH).unwrap();
-        since.as_micros() as u64
+        since.as_secs() ^ u64::from(since.subsec_nanos())
     });
     println!("UIMGACC_SEED={seed}");
     let world = World::new();
