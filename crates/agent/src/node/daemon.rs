@@ -194,7 +194,7 @@ mod tests {
         let mut expected = [("a", 0), ("b", 2)].map(|(digit, containers)| HeldChain {
             token: ChainToken::of(chain(digit).parse().unwrap()).to_string(),
             containers,
-            start: (digit == "b").then(|| ImageStart {
+            start: (digit == "b").then_some(ImageStart {
                 profile: true,
                 mounted_ms: 7,
                 first_open_ms: Some(8),
