@@ -146,7 +146,12 @@ pub(crate) fn run(
             uimgacc(&["profile", "drop", &target])?;
             let start = node.measure(&image, &options.program)?;
             let record = start.record.context("no record")?;
-            let profile = record.into_profile(chain, "linux/amd64".to_owned(), name.to_owned());
+            let profile = record.into_profile(
+                chain,
+                "linux/amd64".to_owned(),
+                name.to_owned(),
+                String::new(),
+            );
             printer.say(&format!("it has {} MB", profile.len_bytes() / 1_000_000));
             std::fs::write(&file, serde_json::to_vec(&profile)?)?;
         }
@@ -178,7 +183,7 @@ pub(crate) fn run(
                     "warm" => Side::Warm,
                     _ => Side::Store,
                 };
-                if matches!(kind, Side::Store | Side::Warm) {
+                if kind.is_store() {
                     uimgacc(&["profile", "drop", &target])?;
                     if let Some((_, file)) = profiles.iter().find(|(known, _)| known == side) {
                         let file = file.to_str().context("a path of UTF-8")?;

@@ -2,10 +2,13 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use uimgacc_profile::{MAX_BYTES, MAX_RUNS, Profile};
+use uimgacc_profile::{MAX_BYTES, MAX_RUNS, Profile, Record};
 
 fuzz_target!(|bytes: (bool, &[u8])| {
     let (is_text, bytes) = bytes;
+    if let Ok(record) = Record::decode(bytes) {
+        record.encode().expect("what was decoded can be encoded");
+    }
     let decoded = if is_text {
         Profile::from_json(bytes)
     } else {

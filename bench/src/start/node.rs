@@ -1,6 +1,6 @@
 //! One start on a node that has nothing.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,6 +12,7 @@ use uimgacc_profile::Record;
 use uimgacc_testkit::Registry;
 use uimgacc_testkit::containerd::{Containerd, ContainerdVersion, Options};
 use uimgacc_testkit::process::Daemon;
+use uimgacc_testkit::unix_http::get;
 
 use super::slow::{Link, SlowFolder};
 use crate::warm_true::Mounts;
@@ -37,7 +38,7 @@ pub(crate) enum Side {
 }
 
 impl Side {
-    fn is_store(self) -> bool {
+    pub(crate) fn is_store(self) -> bool {
         matches!(self, Self::Store | Self::Warm)
     }
 }
@@ -155,25 +156,10 @@ impl Node<'_> {
         drop_caches()?;
         if self.side == Side::Warm {
             // Keeps the image mounted.
-            let run = [
-                "run",
-                "--detach",
-                "--snapshotter",
-                snapshotter,
-                reference,
-                "zero",
-            ];
-            containerd.ctr_ok(
-                &[
-                    &run[..],
-                    &[
-                        "python3",
-                        "-c",
-                        &format!("{program}\nimport time; time.sleep(600)"),
-                    ],
-                ]
-                .concat(),
-            );
+            let stays = format!("{program}\nimport time; time.sleep(600)");
+            let run = ["run", "--detach", "--snapshotter", snapshotter];
+            let what = [reference, "zero", "python3", "-c", &stays];
+            containerd.ctr_ok(&[&run[..], &what].concat());
             std::thread::sleep(Duration::from_secs(30));
         }
         if slow.is_some() {
@@ -270,17 +256,6 @@ impl Counted {
     }
 }
 
-/// The body of an answer of the daemon.
-fn get(socket: &Path, path: &str) -> anyhow::Result<Vec<u8>> {
-    let mut stream = UnixStream::connect(socket)?;
-    stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
-    let end = b"\r\n\r\n";
-    let head = answer.windows(end.len()).position(|window| window == end);
-    Ok(answer.split_off(head.context("no answer")? + end.len()))
-}
-
 fn chains(socket: &Path) -> anyhow::Result<Vec<serde_json::Value>> {
     let mut status: serde_json::Value = serde_json::from_slice(&get(socket, "/status")?)?;
     let chains = status["chains"].as_array_mut().context("no chains")?;
@@ -317,9 +292,9 @@ fn drop_caches() -> anyhow::Result<()> {
     std::fs::write("/proc/sys/vm/drop_caches", "3").context("cannot drop the caches")
 }
 
-/// Reads all files in a folder and below.
-fn read_all(folder: &Path) -> anyhow::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
+/// Reads all files of a directory tree.
+fn read_all(directory: &Path) -> anyhow::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
         let path = entry?.path();
         if path.is_dir() {
             read_all(&path)?;

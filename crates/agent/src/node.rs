@@ -9,7 +9,8 @@
 //! [`Options`], a grace period of 90 s (a restart of containerd is waited for), and where a claim is
 //! the store, its volume. The host's files are reached by way of `/proc/1/root`, so no mount of the
 //! host is needed, nor kept busy by the Pod. What its service account may do: `nodes` get, list,
-//! watch, patch; `accelerationnodes` get, list, watch, create; `accelerationnodes/status` patch; `startrecords` create.
+//! watch, patch; `accelerationnodes` get, list, watch, create; `accelerationnodes/status` patch;
+//! `startrecords` create.
 //!
 //! Flow, one piece of work at a time ([`decide`] says which):
 //! 1. everything is installed but what needs a restart of containerd; where one is needed, the
@@ -184,7 +185,7 @@ impl Agent {
         self.host.socket(&path)
     }
 
-    /// Sends what a first start read. Lost records are no matter.
+    /// Sends what a first start read. A record that is lost does no harm.
     async fn send_record(&mut self) -> anyhow::Result<()> {
         let chain = self.daemon.iter().flat_map(|one| &one.recorded).next();
         let Some(chain) = chain.copied().filter(|_| self.records.may_send()) else {

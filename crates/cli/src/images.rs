@@ -6,6 +6,8 @@ use uimgacc_control::ImageProfile;
 use uimgacc_store::{ImageRecord, StoreReader};
 use uimgacc_types::ImageReference;
 
+use crate::profile::summary;
+
 /// An image as `get -o json` prints it: the API's fields, then ours. Lengths in bytes.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -53,18 +55,10 @@ impl<'a> ImageView<'a> {
             index_bytes: record.index.size,
             packs: record.index.packs.len(),
             // One that cannot be read is none for the nodes too; `profile show` says why.
-            profile: reader
-                .profile(record.chain_id)
-                .ok()
-                .flatten()
-                .map(|profile| ImageProfile {
-                    recorded: profile.recorded.clone(),
-                    origin: profile.origin.clone(),
-                    starts: profile.starts,
-                    read_ahead_kb: profile.read_ahead_kb,
-                    files: profile.files.len() as u64,
-                    bytes: profile.len_bytes(),
-                }),
+            profile: {
+                let profile = reader.profile(record.chain_id).ok().flatten();
+                profile.as_ref().map(summary)
+            },
         })
     }
 }

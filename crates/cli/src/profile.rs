@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use serde::Serialize;
 use uimgacc_console::{Printer, bytes};
+use uimgacc_control::ImageProfile;
 use uimgacc_profile::Profile as Data;
 use uimgacc_store::{ImageRecord, Session, StoreReader};
 
@@ -35,45 +36,53 @@ impl Profile {
     }
 }
 
-/// A profile as people and machines see it. Lengths in bytes.
+/// A profile in short. Lengths in bytes.
+pub(crate) fn summary(profile: &Data) -> ImageProfile {
+    ImageProfile {
+        recorded: profile.recorded.clone(),
+        origin: profile.origin.clone(),
+        starts: profile.starts,
+        read_ahead_kb: profile.read_ahead_kb,
+        files: profile.files.len() as u64,
+        bytes: profile.len_bytes(),
+    }
+}
+
+/// A profile as people and machines see it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct ProfileView {
     target_image: String,
-    recorded: String,
-    origin: String,
-    starts: u32,
-    read_ahead_kb: u32,
-    files: usize,
+    #[serde(flatten)]
+    profile: ImageProfile,
     runs: usize,
-    bytes: u64,
 }
 
 impl ProfileView {
     pub(crate) fn new(image: &ImageRecord, profile: &Data) -> Self {
         Self {
             target_image: image.target.clone(),
-            recorded: profile.recorded.clone(),
-            origin: profile.origin.clone(),
-            starts: profile.starts,
-            read_ahead_kb: profile.read_ahead_kb,
-            files: profile.files.len(),
+            profile: summary(profile),
             runs: profile.runs(),
-            bytes: profile.len_bytes(),
         }
     }
 
     pub(crate) fn text(&self) -> String {
-        let starts = if self.starts == 1 { "start" } else { "starts" };
+        let profile = &self.profile;
+        let starts = if profile.starts == 1 {
+            "start"
+        } else {
+            "starts"
+        };
         format!(
             "{}: a start reads {} of {} files ({} {starts}, the last one: {}; recorded {} at a read-ahead of {} KiB)",
             self.target_image,
-            bytes(self.bytes),
-            self.files,
-            self.starts,
-            self.origin,
-            self.recorded,
-            self.read_ahead_kb,
+            bytes(profile.bytes),
+            profile.files,
+            profile.starts,
+            profile.origin,
+            profile.recorded,
+            profile.read_ahead_kb,
         )
     }
 }

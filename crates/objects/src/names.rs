@@ -1,7 +1,5 @@
 //! Names that several parts must agree on.
 
-use std::collections::BTreeMap;
-
 /// The API group of our kinds.
 pub const GROUP: &str = "uimgacc.io";
 /// Where all our parts run.
@@ -73,12 +71,6 @@ pub fn image_name(target: &str, digest_hex: &str) -> String {
 #[must_use]
 pub fn record_name(token: &str) -> &str {
     token.strip_prefix("chain:").unwrap_or(token)
-}
-
-/// The labels of what we make.
-#[must_use]
-pub fn ours() -> BTreeMap<String, String> {
-    BTreeMap::from([("app.kubernetes.io/part-of".to_owned(), PART_OF.to_owned())])
 }
 
 #[cfg(test)]

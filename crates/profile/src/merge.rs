@@ -51,6 +51,13 @@ impl Profile {
         .within_bounds()
     }
 
+    /// `self` with what another start read, where that is worth writing.
+    #[must_use]
+    pub fn improved_by(&self, other: Self) -> Option<Self> {
+        let merged = self.clone().merged_with(other);
+        self.differs_from(&merged).then_some(merged)
+    }
+
     /// Whether more than a tenth of the bytes of `self` and `new` together are in one of them only.
     #[must_use]
     pub fn differs_from(&self, new: &Self) -> bool {

@@ -10,25 +10,23 @@ use crate::format::{
 /// No record is longer once it is compressed: it travels in an object of Kubernetes.
 pub const MAX_RECORD_BYTES: u64 = 256 << 10;
 
-/// What one start read. Does not say of which image: more people may read records than may know chain
-/// IDs.
+/// What one start read. Does not say of which image, for more people may read records than may know
+/// chain IDs; nor when: whoever writes the profile knows that, and a node could lie.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Record {
     version: u32,
-    recorded: String,
     read_ahead_kb: u32,
     files: Vec<FileReads>,
 }
 
 impl Record {
-    /// A start at `recorded` (RFC 3339), with a read-ahead of `read_ahead_kb` KiB. What is beyond the
-    /// bounds of a profile is left out, the last first.
+    /// A start with a read-ahead of `read_ahead_kb` KiB. What is beyond the bounds of a profile is left
+    /// out, the last first.
     #[must_use]
-    pub fn new(recorded: String, read_ahead_kb: u32, files: Vec<FileReads>) -> Self {
+    pub fn new(read_ahead_kb: u32, files: Vec<FileReads>) -> Self {
         Self {
             version: VERSION,
-            recorded,
             read_ahead_kb,
             files: within_bounds(files),
         }
@@ -60,9 +58,15 @@ impl Record {
         Ok(record)
     }
 
-    /// The profile of an image that was started like this once.
+    /// The profile of an image that was started like this once, at `recorded` (RFC 3339).
     #[must_use]
-    pub fn into_profile(self, chain_id: ChainId, platform: String, origin: String) -> Profile {
+    pub fn into_profile(
+        self,
+        chain_id: ChainId,
+        platform: String,
+        origin: String,
+        recorded: String,
+    ) -> Profile {
         let files = self.files.into_iter().map(|file| FileReads {
             // Neither is a node's to say.
             content: None,
@@ -73,7 +77,7 @@ impl Record {
             version: VERSION,
             chain_id,
             platform,
-            recorded: self.recorded,
+            recorded,
             origin,
             read_ahead_kb: self.read_ahead_kb,
             starts: 1,
@@ -82,6 +86,6 @@ impl Record {
     }
 
     fn check(&self) -> Result<(), DecodeError> {
-        check(self.version, &[&self.recorded], &self.files)
+        check(self.version, &[], &self.files)
     }
 }

@@ -157,14 +157,16 @@ fn a_record_becomes_a_profile_of_one_start() {
         },
         file("lib/b", &[(3, 2)]),
     ];
-    let record = Record::new("2026-11-29T00:00:00Z".to_owned(), 128, files);
+    let record = Record::new(128, files);
     let record = Record::decode(&record.encode().unwrap()).unwrap();
     let expected = Profile {
         read_ahead_kb: 128,
         ..profile(vec![file("bin/a", &[(0, 1)]), file("lib/b", &[(3, 2)])])
     };
     let chain = ChainId::from_bytes([7; 32]);
-    let made = record.into_profile(chain, "linux/amd64".to_owned(), "a test".to_owned());
+    let texts = ["linux/amd64", "a test", "2026-11-29T00:00:00Z"].map(str::to_owned);
+    let [platform, origin, recorded] = texts;
+    let made = record.into_profile(chain, platform, origin, recorded);
     assert_eq!(made, expected);
 }
 
@@ -178,13 +180,13 @@ fn a_record_that_is_too_long_loses_its_last_files() {
     let files: Vec<FileReads> = (0..9000)
         .map(|number| file(&name(number), &[(0, 1)]))
         .collect();
-    let record = Record::new(String::new(), 128, files.clone());
+    let record = Record::new(128, files.clone());
     let bytes = record.encode().unwrap();
     assert!(bytes.len() as u64 <= MAX_RECORD_BYTES);
     let record = Record::decode(&bytes).unwrap();
     let chain = ChainId::from_bytes([7; 32]);
     let kept = record
-        .into_profile(chain, String::new(), String::new())
+        .into_profile(chain, String::new(), String::new(), String::new())
         .files;
     assert!(kept.len() > 500 && kept[..] == files[..kept.len()]);
 }
@@ -198,10 +200,10 @@ fn hostile_records_are_refused() {
         Err(DecodeError::TooLong(_))
     ));
     for text in [
-        r#"{"version":2,"recorded":"","readAheadKb":1,"files":[]}"#,
-        r#"{"version":1,"recorded":"","readAheadKb":1,"files":[{"path":"../x","starts":1,"runs":[[0,1]]}]}"#,
-        r#"{"version":1,"recorded":"","readAheadKb":1,"files":[{"path":"x","starts":1,"runs":[[0,4294967295]]}]}"#,
-        r#"{"version":1,"recorded":"","readAheadKb":1,"files":[],"chainId":"sha256:0"}"#,
+        r#"{"version":2,"readAheadKb":1,"files":[]}"#,
+        r#"{"version":1,"readAheadKb":1,"files":[{"path":"../x","starts":1,"runs":[[0,1]]}]}"#,
+        r#"{"version":1,"readAheadKb":1,"files":[{"path":"x","starts":1,"runs":[[0,4294967295]]}]}"#,
+        r#"{"version":1,"readAheadKb":1,"files":[],"chainId":"sha256:0"}"#,
     ] {
         let bytes = zstd::encode_all(text.as_bytes(), 1).unwrap();
         assert!(Record::decode(&bytes).is_err(), "{text}");

@@ -1,4 +1,4 @@
-//! Runs an image of the store once, in a container of its own, and records what the start reads.
+//! Runs an image of the store in a container of its own, and records what the start reads.
 //!
 //! The image is mounted for this alone, without read-ahead, so that nothing but what is touched gets into
 //! the page cache. runc runs the command in it, without a network and with a throw-away layer on top. The
@@ -80,7 +80,7 @@ pub fn record(
         .chain(image.chain_id)?
         .ok_or_else(|| RecordError::Gone(image.target.clone()))?;
     let index = index_cache::fetch(store, &chain, folder.path())?;
-    // Each in a folder of its own: what the first one wrote would change what the second reads.
+    // Each in a directory of its own: what the first one wrote would change what the second reads.
     let run = |name: &str, read_ahead_kb| {
         let paths = Paths::make(&folder.path().join(name))?;
         run_once(store, &index, config, settings, &paths, read_ahead_kb)

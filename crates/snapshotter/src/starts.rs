@@ -16,9 +16,10 @@
 //!
 //! Owns `chains/<chain>/read-ahead.json`: where the setting of the mount is, and since which boot.
 
+mod reach;
 mod records;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,23 +34,20 @@ use uimgacc_types::ChainId;
 
 use crate::error::{Error, chain_text};
 use crate::metrics::Metrics;
+use reach::Reach;
 use records::{Recording, Records};
 
 /// The name of the file in a chain's folder.
 const FILE: &str = "read-ahead.json";
-/// A start is over when nothing was opened or read for so long.
-const SILENCE: Duration = Duration::from_secs(5);
-/// When nothing was opened for so long it is looked at what was read.
-const LOOK_AFTER: Duration = Duration::from_millis(2500);
+/// A start is over when nothing was opened or read from one look at the page cache to the next. There is
+/// one when nothing was opened for so long.
+const LOOK_EVERY: Duration = Duration::from_millis(2500);
 /// It is over then in any case.
 const LIMIT: Duration = Duration::from_secs(60);
 /// How often a start looks at its end.
 const STEP: Duration = Duration::from_millis(200);
 /// How long whoever unmounts waits for a start to let go of the mount.
 const LETTING_GO: Duration = Duration::from_secs(1);
-/// Once the container runs, so much is read ahead of files that it has not opened (yet): what runs
-/// another program than the one that was recorded waits for that at most.
-const LEAD_BYTES: u64 = 8 << 20;
 /// Of the memory that is free, this part may be filled with what is read ahead.
 const MEMORY_SHARE: u64 = 4;
 /// What the kernel reads ahead by itself (`VM_READAHEAD_PAGES`).
@@ -239,7 +237,7 @@ impl Starts {
         lock(&self.running).insert(mount.chain, start.clone());
         let (this, chain) = (self.clone(), mount.chain);
         let read_ahead = mount.read_ahead;
-        let listed = fetch.as_ref().map(Fetch::files).unwrap_or_default();
+        let reach = Reach::new(fetch.as_ref().map(Fetch::files).unwrap_or_default());
         if let Some(fetch) = fetch {
             let (this, start) = (this.clone(), start.clone());
             self.spawn("fetch", &start.clone(), move || {
@@ -247,7 +245,7 @@ impl Starts {
             });
         }
         self.spawn("start", &start.clone(), move || {
-            let opens = this.follow(chain, &start, opens, &listed, mounted);
+            let opens = this.follow(chain, &start, opens, reach, mounted);
             start.lead.end();
             this.record(chain, &start, opens, recording);
             if let Some(read_ahead) = &read_ahead {
@@ -296,10 +294,10 @@ impl Starts {
         chain: ChainId,
         start: &Start,
         mut opens: Option<Opens>,
-        listed: &[(String, u64)],
+        mut reach: Reach,
         mounted: Instant,
     ) -> Option<Opens> {
-        let (mut opened, mut cached) = (HashSet::new(), None);
+        let (mut known, mut cached) = (0, None);
         let mut last = None;
         while mounted.elapsed() < LIMIT && !start.stop.load(Ordering::Relaxed) {
             let heard = match &mut opens {
@@ -311,12 +309,13 @@ impl Starts {
             };
             match heard {
                 Ok(true) => {
-                    last = Some(Instant::now());
+                    (last, cached) = (Some(Instant::now()), None);
                     let files = opens.as_ref().map_or(0, Opens::len);
-                    if let Some(opens) = &opens {
-                        opened.extend(opens.files_after(opened.len()).iter().cloned());
-                    }
-                    start.lead.set(Some(reach(listed, &opened)));
+                    let new = opens.as_ref();
+                    let new = new.map_or(&[][..], |opens| opens.files_after(known));
+                    known += new.len();
+                    new.iter().for_each(|path| reach.open(path));
+                    start.lead.set(reach.limit());
                     self.change(chain, |report| {
                         report.files_opened = files;
                         report
@@ -335,18 +334,16 @@ impl Starts {
             let quiet = last.filter(|_| opens.is_some());
             let quiet = quiet.map_or(Duration::ZERO, |last| last.elapsed());
             let is_list_done = *lock(&start.holding) <= 1 || start.lead.is_waited_for();
-            if quiet < LOOK_AFTER || !is_list_done {
+            if quiet < LOOK_EVERY || !is_list_done {
                 continue;
             }
             // What is mapped is read without being opened: over a slow link for seconds on end.
-            let now = opens.as_ref().and_then(|opens| opens.pages().ok());
-            let now = now.map(|files| files.iter().map(FileReads::len_bytes).sum::<u64>());
-            if cached != now {
-                cached = now;
-                last = Instant::now().checked_sub(LOOK_AFTER.min(quiet));
-            } else if quiet >= SILENCE {
+            let files = opens.as_ref().and_then(|opens| opens.pages().ok());
+            let bytes: u64 = files.iter().flatten().map(FileReads::len_bytes).sum();
+            if cached.replace(bytes) == Some(bytes) {
                 break;
             }
+            last = Some(Instant::now());
         }
         opens
     }
@@ -472,22 +469,6 @@ impl Starts {
     }
 }
 
-/// How far a list may be fetched for a container that has opened these files: as far as there are no
-/// more than [`LEAD_BYTES`] of others in it.
-fn reach(listed: &[(String, u64)], opened: &HashSet<String>) -> u64 {
-    let (mut reach, mut left) = (0, LEAD_BYTES);
-    for (path, bytes) in listed {
-        if !opened.contains(path) {
-            if *bytes > left {
-                return reach + left;
-            }
-            left -= bytes;
-        }
-        reach += bytes;
-    }
-    u64::MAX
-}
-
 /// Says when a thread has let go of the mount, also by a panic.
 struct Holding(Arc<Start>);
 
@@ -508,33 +489,4 @@ fn may_take() -> u64 {
     });
     let kb: Option<u64> = available.and_then(|kb| kb.trim().parse().ok());
     kb.map_or(u64::MAX, |kb| (kb << 10) / MEMORY_SHARE)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_list_waits_for_the_container() {
-        let listed = [
-            ("a", 3 << 20),
-            ("b", 40 << 20),
-            ("c", 1 << 20),
-            ("d", 9 << 20),
-        ];
-        let listed = listed.map(|(path, bytes)| (path.to_owned(), bytes));
-        let reach = |opened: &[&str]| {
-            reach(
-                &listed,
-                &opened.iter().map(|path| (*path).to_owned()).collect(),
-            )
-        };
-        assert_eq!(reach(&[]), 8 << 20);
-        assert_eq!(reach(&["a"]), 11 << 20);
-        // What another program opens at the end of the list is no reason to read all before it.
-        assert_eq!(reach(&["a", "c", "d"]), 11 << 20);
-        assert_eq!(reach(&["a", "b"]), (44 << 20) + (7 << 20));
-        assert_eq!(reach(&["a", "b", "d"]), u64::MAX);
-        assert_eq!(super::reach(&[], &HashSet::new()), u64::MAX);
-    }
 }

@@ -48,9 +48,10 @@ pub use layout::Layout;
 pub use lease::{
     DropLeaseError, Lease, LeaseFile, drop_lease, lease_files, leases, remove_lease, write_lease,
 };
-pub use machine::{boot_id, rfc3339, rfc3339_now};
+pub use machine::{boot_id, rfc3339_now};
 pub use pack::{PackWriter, PutError};
 pub use path::{FileFacts, Observer, StoreFile, StorePath};
+pub use profiles::is_profile_due;
 pub use reader::{ReadError, StoreReader};
 pub use record::{ChainLayer, ChainRecord, FORMAT_VERSION, ImageRecord, IndexRecord, StoreRecord};
 pub use session::{Session, SessionError, pack_of};

@@ -79,8 +79,7 @@ pub fn rfc3339_now() -> String {
 }
 
 /// A time in the same form.
-#[must_use]
-pub fn rfc3339(time: SystemTime) -> String {
+pub(crate) fn rfc3339(time: SystemTime) -> String {
     use time::format_description::well_known::Rfc3339;
     time::OffsetDateTime::from(time)
         .replace_nanosecond(0)

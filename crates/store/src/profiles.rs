@@ -4,20 +4,29 @@
 //! goes with its chain.
 
 use std::collections::HashMap;
+use std::time::SystemTime;
 
 use uimgacc_erofs::Tree;
 use uimgacc_erofs::tree::{ChunkAddress, Contents, InodeId, Kind};
-use uimgacc_profile::{MAX_ENCODED_BYTES, Profile};
+use uimgacc_profile::{MAX_ENCODED_BYTES, Profile, REWRITTEN_EVERY};
 use uimgacc_types::{ChainId, ContentHash, PackId};
 
 use crate::format::BLOCK_BYTES;
 use crate::index_file::{read_index, toc_of};
+use crate::machine::rfc3339;
 use crate::reader::{ReadError, StoreReader, there, unreadable};
 use crate::session::{Session, SessionError, pack_of};
 use crate::verify::explain;
 
 /// The suffix of their files.
 pub(crate) const SUFFIX: &str = "json.zst";
+
+/// Whether a profile may be written anew by what a node recorded: not shortly after it was written.
+#[must_use]
+pub fn is_profile_due(profile: &Profile) -> bool {
+    let before = SystemTime::now().checked_sub(REWRITTEN_EVERY);
+    before.is_some_and(|before| profile.recorded < rfc3339(before))
+}
 
 impl StoreReader {
     /// Whether the chain has a profile, sound or not.

@@ -34,6 +34,7 @@ pub mod tar;
 pub mod tree;
 pub mod ucloud_sdk;
 pub mod uml;
+pub mod unix_http;
 
 pub use api_server::ApiServer;
 pub use parts::{Need, ready};

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, PartialObjectMeta};
 use kube::{Resource, ResourceExt as _};
 use uimgacc_objects::{
     AcceleratedImage, AcceleratedImageSpec, AcceleratedImageStatus, AccelerationNode,
     AccelerationNodeSpec, AccelerationNodeStatus, ImageAcceleration, ImageAccelerationSpec,
-    ImageAccelerationStatus, StartRecord, names,
+    ImageAccelerationStatus, names,
 };
 use uimgacc_types::ImageReference;
 
@@ -98,36 +97,20 @@ cached_by_name!(
     NodeView,
     JobView,
     InstallerView,
-    RecordView,
-    SecretView
+    MetaView
 );
 
-/// A `StartRecord`: only its metadata is ever read here.
+/// An object of which only the metadata is ever read: a Secret that images may name, a `StartRecord`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct RecordView {
+pub struct MetaView {
     /// Metadata.
     pub meta: Meta,
 }
 
-impl From<PartialObjectMeta<StartRecord>> for RecordView {
-    fn from(record: PartialObjectMeta<StartRecord>) -> Self {
+impl<K> From<PartialObjectMeta<K>> for MetaView {
+    fn from(object: PartialObjectMeta<K>) -> Self {
         Self {
-            meta: Meta::of(&record.metadata),
-        }
-    }
-}
-
-/// A Secret that images may name: only its metadata is ever read.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SecretView {
-    /// Metadata.
-    pub meta: Meta,
-}
-
-impl From<PartialObjectMeta<Secret>> for SecretView {
-    fn from(secret: PartialObjectMeta<Secret>) -> Self {
-        Self {
-            meta: Meta::of(&secret.metadata),
+            meta: Meta::of(&object.metadata),
         }
     }
 }

@@ -18,7 +18,7 @@ use uimgacc_objects::{AcceleratedImage, AccelerationNode, ImageAcceleration, Sta
 
 use super::context::Shared;
 use super::metrics::Kind;
-use super::view::{NodeView, PART_OF_LABEL, PodView, RecordView, SecretView};
+use super::view::{MetaView, NodeView, PART_OF_LABEL, PodView};
 use super::wire::{WireDaemonSet, WireJob, WirePod};
 use super::world::{Key, World};
 
@@ -95,7 +95,7 @@ pub(super) fn start(client: &Client, shared: &Arc<Shared>, tasks: &mut JoinSet<(
         ),
         shared.clone(),
         |world, event: Event<PartialObjectMeta<StartRecord>>| {
-            world.record(map(event, RecordView::from))
+            world.record(map(event, MetaView::from))
         },
     ));
     // Only metadata is asked for, so no data of a Secret ever comes here.
@@ -108,7 +108,7 @@ pub(super) fn start(client: &Client, shared: &Arc<Shared>, tasks: &mut JoinSet<(
         ),
         shared.clone(),
         |world, event: Event<PartialObjectMeta<Secret>>| {
-            world.pull_secret(map(event, SecretView::from))
+            world.pull_secret(map(event, MetaView::from))
         },
     ));
 }

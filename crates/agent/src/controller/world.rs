@@ -10,8 +10,7 @@ use uimgacc_types::ImageReference;
 use super::cache::{Cache, Change};
 use super::decide::cluster::is_store_ready;
 use super::view::{
-    ClusterView, ImageView, InstallerView, JobView, LeaseView, NodeView, OurPod, PodView,
-    RecordView, SecretView,
+    ClusterView, ImageView, InstallerView, JobView, LeaseView, MetaView, NodeView, OurPod, PodView,
 };
 use super::wire::WireJob;
 
@@ -59,9 +58,9 @@ pub struct World {
     /// Our DaemonSet.
     pub installers: Cache<InstallerView>,
     /// Secrets of our namespace with the label that lets images name them.
-    pub pull_secrets: Cache<SecretView>,
+    pub pull_secrets: Cache<MetaView>,
     /// `StartRecord`s. Nothing waits for their listing: an older cluster has no such definition.
-    pub records: Cache<RecordView>,
+    pub records: Cache<MetaView>,
     /// Where our parts run.
     pub(super) namespace: String,
     targets: HashMap<ImageReference, BTreeSet<String>>,
@@ -450,7 +449,7 @@ impl World {
     }
 
     /// A change of a Secret that has the label, or had it.
-    pub fn pull_secret(&mut self, event: Event<SecretView>) -> BTreeSet<Key> {
+    pub fn pull_secret(&mut self, event: Event<MetaView>) -> BTreeSet<Key> {
         let mut keys = BTreeSet::new();
         for change in self.pull_secrets.apply(event) {
             // Another version of a Secret that stays labelled concerns nobody.
@@ -470,7 +469,7 @@ impl World {
     }
 
     /// A change of a `StartRecord`.
-    pub fn record(&mut self, event: Event<RecordView>) -> BTreeSet<Key> {
+    pub fn record(&mut self, event: Event<MetaView>) -> BTreeSet<Key> {
         let changed = !self.records.apply(event).is_empty();
         changed.then_some(Key::Cluster).into_iter().collect()
     }

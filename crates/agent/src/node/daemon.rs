@@ -114,9 +114,9 @@ pub(super) async fn record(
 ) -> Result<Option<Vec<u8>>, String> {
     let answer = request(socket, "GET", &format!("/records/{chain}")).await?;
     match split(&answer)? {
-        (200, body) => Ok(Some(body.to_vec())),
-        (404, _) => Ok(None),
-        (code, _) => Err(format!("it answers {code}")),
+        ("200", _, body) => Ok(Some(body.to_vec())),
+        ("404", ..) => Ok(None),
+        (_, line, _) => Err(format!("it answers {line:?}")),
     }
 }
 
@@ -145,29 +145,27 @@ async fn exchange(socket: &OwnedFd, method: &str, path: &str) -> io::Result<Vec<
     Ok(bytes)
 }
 
-/// Code and body of an answer.
-fn split(answer: &[u8]) -> Result<(u16, &[u8]), String> {
+/// Code, first line and body of an answer.
+fn split(answer: &[u8]) -> Result<(&str, &str, &[u8]), String> {
     let end = b"\r\n\r\n";
     let head = answer.windows(end.len()).position(|window| window == end);
     let (head, body) = head
         .and_then(|at| Some((answer.get(..at)?, answer.get(at + end.len()..)?)))
         .ok_or("it does not speak HTTP")?;
-    let line = String::from_utf8_lossy(head);
-    let line = line.lines().next().unwrap_or_default();
-    let code = line.split(' ').nth(1).and_then(|code| code.parse().ok());
-    Ok((code.ok_or_else(|| format!("it answers {line:?}"))?, body))
+    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let line = str::from_utf8(line).map_err(|_| "it does not speak HTTP")?;
+    Ok((line.split(' ').nth(1).unwrap_or_default(), line, body))
 }
 
 fn parse(answer: &[u8]) -> Result<DaemonStatus, String> {
-    match split(answer)? {
-        (200, body) => {
-            let answer: Result<Answer, _> = serde_json::from_slice(body);
-            answer
-                .map(DaemonStatus::from)
-                .map_err(|error| format!("it answers nonsense: {error}"))
-        }
-        (code, _) => Err(format!("it answers {code}")),
+    let (code, line, body) = split(answer)?;
+    if code != "200" {
+        return Err(format!("it answers {line:?}"));
     }
+    let answer: Result<Answer, _> = serde_json::from_slice(body);
+    answer
+        .map(DaemonStatus::from)
+        .map_err(|error| format!("it answers nonsense: {error}"))
 }
 
 #[cfg(test)]
@@ -208,7 +206,7 @@ mod tests {
         assert_eq!(status.recorded, [chain("b").parse().unwrap()]);
         for (bad, why) in [
             ("", "HTTP"),
-            ("HTTP/1.1 500 No\r\n\r\n{}", "500"),
+            ("HTTP/1.1 500 No\r\n\r\n{}", "500 No"),
             ("HTTP/1.1 200 OK\r\n\r\n{}", "nonsense"),
         ] {
             let error = parse(bad.as_bytes()).unwrap_err();

@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kube::Client;
-use kube::api::{Api, ObjectMeta, PostParams};
+use kube::api::{Api, PostParams};
 use uimgacc_objects::{StartRecord, StartRecordSpec, names};
 use uimgacc_types::{ChainId, ChainToken};
+
+use crate::controller::view::PART_OF_LABEL;
 
 /// How long an API server that takes no record is left alone.
 const PAUSE: Duration = Duration::from_secs(30);
@@ -37,19 +39,14 @@ impl Records {
     /// needed.
     pub(super) async fn send(&mut self, chain: ChainId, record: &[u8]) -> kube::Result<()> {
         let token = ChainToken::of(chain).to_string();
-        let name = names::record_name(&token);
-        let mut object = StartRecord::new(
-            name,
-            StartRecordSpec {
-                node: self.node.clone(),
-                chain_token: token.clone(),
-                reads: STANDARD.encode(record),
-            },
-        );
-        object.metadata = ObjectMeta {
-            labels: Some(names::ours()),
-            ..object.metadata
+        let spec = StartRecordSpec {
+            node: self.node.clone(),
+            chain_token: token.clone(),
+            reads: STANDARD.encode(record),
         };
+        let mut object = StartRecord::new(names::record_name(&token), spec);
+        let label = (PART_OF_LABEL.to_owned(), names::PART_OF.to_owned());
+        object.metadata.labels = Some([label].into());
         match self.api.create(&PostParams::default(), &object).await {
             Ok(_) => {
                 tracing::info!(

@@ -1,9 +1,7 @@
 //! `work profiles`: takes what nodes recorded of first starts, and writes the profiles of their images.
 //!
 //! Nodes are not trusted with more than their own: what one sends concerns an image that it holds, and
-//! only files of that image are ever listed. A record is deleted once it was looked at, good or bad.
-
-use std::time::SystemTime;
+//! only files of that image are ever listed. A record is deleted once it was checked, good or bad.
 
 use anyhow::{Context as _, anyhow, ensure};
 use base64::Engine as _;
@@ -12,8 +10,8 @@ use kube::Client as Kube;
 use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, ListParams, Preconditions};
 use uimgacc_objects::{AcceleratedImage, AccelerationNode, StartRecord, names};
-use uimgacc_profile::{Profile, REWRITTEN_EVERY, Record};
-use uimgacc_store::{Session, StoreReader, rfc3339};
+use uimgacc_profile::{Profile, Record};
+use uimgacc_store::{Session, StoreReader, is_profile_due, rfc3339_now};
 use uimgacc_types::{ChainId, ChainToken};
 
 use super::failure::Failure;
@@ -124,7 +122,9 @@ fn write(store: &StoreReader, sent: Sent) -> Result<Option<Profile>, Failure> {
     };
     let session = Session::begin(store.clone()).map_err(Failure::retried)?;
     let origin = format!("the first start on node {}", sent.node);
-    let new = sent.record.into_profile(chain, platform, origin);
+    let new = sent
+        .record
+        .into_profile(chain, platform, origin, rfc3339_now());
     let new = session.with_contents(new).map_err(Failure::retried)?;
     let known = store.profile(chain).unwrap_or_else(|error| {
         tracing::warn!(%error, "the image's profile is replaced");
@@ -132,12 +132,11 @@ fn write(store: &StoreReader, sent: Sent) -> Result<Option<Profile>, Failure> {
     });
     let profile = match known {
         Some(known) => {
-            let due = SystemTime::now().checked_sub(REWRITTEN_EVERY).map(rfc3339);
-            let merged = known.clone().merged_with(new);
-            if due.is_none_or(|due| known.recorded >= due) || !known.differs_from(&merged) {
+            let merged = known.improved_by(new);
+            let Some(merged) = merged.filter(|_| is_profile_due(&known)) else {
                 tracing::info!("the image has a profile that is as good");
                 return Ok(None);
-            }
+            };
             merged
         }
         None => new,

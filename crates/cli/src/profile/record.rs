@@ -16,11 +16,12 @@ use crate::arguments::{StoreArgument, TextFormat, parse_duration, print};
 use crate::images::find;
 use crate::registry::RegistryArguments;
 
-/// Run an image once and record what its start reads.
+/// Run an image and record what its start reads.
 ///
 /// It runs here, by runc, in a container of its own without a network; what it writes is thrown
-/// away. It runs twice: the first run brings the data near, the second is recorded page by page. Nodes that start the image from then on read ahead what was recorded. Recordings add up, so
-/// that an image with several commands may be recorded with each.
+/// away. It runs twice: the first run reads the data into the page cache, the second is recorded page
+/// by page. Nodes that start the image from then on read ahead what was recorded. Recordings add up,
+/// so that an image with several commands may be recorded with each.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -124,10 +125,7 @@ pub(crate) fn record(
         // Not /tmp, which may lie in memory: an overlay's upper layer is better on a disk.
         folder: "/var/tmp".into(),
     };
-    printer.say(&format!(
-        "running {} twice: to bring its data near, and to record its start",
-        image.target
-    ));
+    printer.say(&format!("running {} to record its start", image.target));
     let recorded = uimgacc_record::record(store, image, config, &settings, rfc3339_now())?;
     let how = match recorded.status {
         None => "it still ran and was ended".to_owned(),

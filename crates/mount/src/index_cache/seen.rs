@@ -15,7 +15,7 @@ use uimgacc_types::{ChainId, DiffId, Digest, PackId, chain_ids};
 use super::{IndexError, device_table, failed};
 
 const MOMENT: Duration = Duration::from_secs(10);
-/// Layers that are looked at at once.
+/// How many layers are checked at the same time.
 const LOOKERS: usize = 16;
 
 /// Layers and packs that are in the store.
@@ -29,14 +29,14 @@ struct Recent {
     /// By the digest of the layer's index: the packs that it names.
     layers: HashMap<Digest, Vec<PackId>>,
     packs: HashSet<PackId>,
-    /// Images of which all layers are being looked at.
+    /// Images whose layers are all being checked.
     images: HashSet<ChainId>,
 }
 
 impl Seen {
-    /// Looks at all layers of an image at once: each by itself, as a pull asks for them, would be a
-    /// dozen answers of the store, one after the other. Once an image; whatever fails is looked at
-    /// again when it is asked for.
+    /// Checks all layers of an image at the same time: a pull asks for one after the other, and each
+    /// takes a dozen round trips to the store. Once an image; what fails is checked again when it is
+    /// asked for.
     pub fn look_ahead(&self, store: &StoreReader, image: ChainId) {
         if !self.recent(store, |recent| recent.images.insert(image)) {
             return;

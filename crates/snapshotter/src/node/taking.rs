@@ -129,7 +129,7 @@ impl Node {
                 seen.look_ahead(store, image);
                 Ok(())
             };
-            // What hangs is told by whoever needs it.
+            // Whoever needs the layers reports a store that hangs.
             drop(store.run(store.deadline(), look).await);
         });
     }

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use uimgacc_mount::Opens;
-use uimgacc_profile::{Profile, REWRITTEN_EVERY, Record};
-use uimgacc_store::{rfc3339, rfc3339_now};
+use uimgacc_profile::{Profile, Record};
+use uimgacc_store::is_profile_due;
 use uimgacc_types::ChainId;
 
 use crate::error::chain_text;
@@ -27,18 +27,14 @@ pub(super) struct Recording {
 }
 
 impl Recording {
-    /// Whether a record could be of use: not shortly after the image's profile was written.
+    /// Whether a record could be of use.
     pub(super) fn is_due(&self) -> bool {
-        let before = std::time::SystemTime::now().checked_sub(REWRITTEN_EVERY);
-        let before = before.map(rfc3339).unwrap_or_default();
-        self.known
-            .as_ref()
-            .is_none_or(|profile| profile.recorded < before)
+        self.known.as_ref().is_none_or(is_profile_due)
     }
 
-    /// What the start read, encoded; `None` where that is no news.
+    /// What the start read, encoded; `None` where that is known.
     ///
-    /// With a profile the page cache has what it lists anyway: only what lies outside is news.
+    /// With a profile the page cache has what it lists anyway: only what lies outside is new.
     pub(super) fn record(self, chain: ChainId, opens: &Opens) -> Option<Vec<u8>> {
         let files = opens
             .pages()
@@ -47,14 +43,14 @@ impl Recording {
         if files.is_empty() {
             return None;
         }
-        let record = Record::new(rfc3339_now(), self.read_ahead_kb, files);
+        let record = Record::new(self.read_ahead_kb, files);
         if let Some(known) = self.known {
+            // Who writes it says where it is from, and when that was.
+            let (platform, origin, recorded) = <(String, String, String)>::default();
             let new = record
                 .clone()
-                .into_profile(chain, known.platform.clone(), String::new());
-            if !known.differs_from(&known.clone().merged_with(new)) {
-                return None;
-            }
+                .into_profile(chain, platform, origin, recorded);
+            known.improved_by(new)?;
         }
         record
             .encode()

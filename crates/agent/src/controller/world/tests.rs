@@ -313,7 +313,7 @@ fn a_secret_that_is_labelled_wakes_its_images() {
         });
         world.image(Event::Apply(one));
     }
-    let secret = |version: &str| SecretView {
+    let secret = |version: &str| MetaView {
         meta: Meta {
             name: "team".to_owned(),
             version: version.to_owned(),
