@@ -4,7 +4,7 @@
 # Debian comes by mmdebstrap from the mirror that the machine's apt uses, Python packages by pip. Beside the layout stands a file
 # "facts": bytes unpacked, number of layers. The folder is there whole or not at all.
 #
-# Usage: scripts/demo-image.sh FOLDER PROGRAM [demo|torch]     PROGRAM is the text of /srv/app.py. UIMGACC_PARTS must be set.
+# Usage: scripts/demo-image.sh FOLDER PROGRAM [demo|torch|weights]     PROGRAM is the text of /srv/app.py. UIMGACC_PARTS must be set.
 set -euo pipefail
 
 readonly DEBIAN_PACKAGES=python3,libgomp1,ca-certificates
@@ -26,8 +26,12 @@ case ${3:-demo} in
     readonly PYTHON_PACKAGES=(torch==2.9.1 numpy==2.3.5)
     readonly PYTHON_LAYERS=('nvidia*' 'torch* functorch*' 'triton*' '*')
     ;;
+  weights)
+    # A model as a file, which does not compress, as those of real models hardly do.
+    readonly PYTHON_PACKAGES=(numpy==2.3.5) PYTHON_LAYERS=('*') WEIGHTS_BYTES=3000000000
+    ;;
   *)
-    printf 'demo-image.sh: no image %s: known are demo and torch\n' "$3" >&2
+    printf 'demo-image.sh: no image %s: known are demo, torch and weights\n' "$3" >&2
     exit 2
     ;;
 esac
@@ -116,6 +120,11 @@ for patterns in "${PYTHON_LAYERS[@]}"; do
   )
   add_folder "$work/layer" usr
 done
+if [[ -n ${WEIGHTS_BYTES:-} ]]; then
+  mkdir -p "$work/layer/srv"
+  head -c "$WEIGHTS_BYTES" /dev/zero | openssl enc -aes-128-ctr -nosalt -pbkdf2 -pass pass:weights >"$work/layer/srv/model.safetensors"
+  add_folder "$work/layer" srv
+fi
 mkdir -p "$work/layer/srv"
 printf '%s\n' "$program" >"$work/layer/srv/app.py"
 add_folder "$work/layer" srv

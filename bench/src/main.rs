@@ -6,6 +6,8 @@
 mod api;
 mod interrupt;
 mod kubernetes;
+mod nodes;
+mod read;
 mod samples;
 mod show;
 mod start;
@@ -41,6 +43,10 @@ enum Bench {
     Api(api::Options),
     /// The first start of a large image, by the link to the store
     Start(start::Options),
+    /// Many nodes that pull one image at the same time, from one store
+    Nodes(nodes::Options),
+    /// Images read from end to end, against the packs themselves
+    Read(read::Options),
     /// Pods on a real cluster: from the store, from an image on the node, and by a pull
     Kubernetes(kubernetes::Options),
 }
@@ -71,6 +77,14 @@ fn run(options: &Options, interrupt: &Interrupt) -> anyhow::Result<()> {
             start,
             &programs,
             options.rounds.unwrap_or(5),
+            interrupt,
+            Printer::new(false),
+        ),
+        Bench::Nodes(nodes) => nodes::run(nodes, &programs, interrupt, Printer::new(false)),
+        Bench::Read(read) => read::run(
+            read,
+            &programs,
+            options.rounds.unwrap_or(3),
             interrupt,
             Printer::new(false),
         ),

@@ -1,7 +1,7 @@
 //! The first start of a large image on a node, by the link to the store.
 
-mod node;
-mod slow;
+pub(crate) mod node;
+pub(crate) mod slow;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use uimgacc_console::Printer;
+use uimgacc_testkit::containerd::{self, Containerd, ContainerdVersion};
 use uimgacc_testkit::{Registry, parts};
 
 use crate::interrupt::Interrupt;
@@ -42,7 +43,7 @@ pub(crate) struct Options {
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "overlayfs,pull,none,coarse,fine"
+        default_value = "overlayfs,pull,erofs,none,coarse,fine"
     )]
     sides: Vec<String>,
     /// More arguments for the snapshotter
@@ -50,7 +51,7 @@ pub(crate) struct Options {
     daemon: Vec<String>,
 }
 
-fn link(name: &str) -> anyhow::Result<Option<Link>> {
+pub(crate) fn link(name: &str) -> anyhow::Result<Option<Link>> {
     let delay = |milliseconds| {
         Some(Link {
             delay: Duration::from_millis(milliseconds),
@@ -85,19 +86,7 @@ pub(crate) fn run(
         .prefix("uimgacc-bench-")
         .tempdir_in("/var/tmp")?;
     let registry = Registry::start();
-    printer.say("pushing the image to a registry on loopback");
-    let original = registry.reference("app:1");
-    run_program(
-        Command::new(parts::program("skopeo"))
-            .args([
-                "--insecure-policy",
-                "copy",
-                "--quiet",
-                "--dest-tls-verify=false",
-            ])
-            .arg(format!("oci:{}", options.image.display()))
-            .arg(format!("docker://{original}")),
-    )?;
+    let original = push(&registry, &options.image, "app:1", printer)?;
     let target = registry.reference("app:fast");
     let store = folder.path().join("store");
     let uimgacc = |arguments: &[&str]| -> anyhow::Result<String> {
@@ -110,9 +99,12 @@ pub(crate) fn run(
     printer.say("creating the accelerated image");
     uimgacc(&["store", "init"])?;
     uimgacc(&["create", &original, &target, "--plain-http"])?;
+    let cache = folder.path().join("erofs-cache");
+    if options.sides.iter().any(|side| side == "erofs") {
+        printer.say("converting its layers for containerd's EROFS snapshotter");
+        build_erofs_cache(&registry, &original, &cache)?;
+    }
     let mut profiles = Vec::new();
-    let runc = parts::program("runc");
-    let runc = runc.to_str().context("a path of UTF-8")?;
     let image = Image {
         registry: &registry,
         original,
@@ -125,9 +117,7 @@ pub(crate) fn run(
         printer.say(&format!("recording the {name} profile"));
         let file = folder.path().join(name);
         if name == "fine" {
-            let record = ["profile", "record", &target, "--plain-http", "--replace"];
-            let run = ["--runc", runc, "--", "python3", "-c", &options.program];
-            printer.say(&uimgacc(&[&record[..], &run].concat())?);
+            printer.say(&record_fine(&uimgacc, &target, &options.program)?);
             std::fs::write(&file, uimgacc(&["profile", "export", &target])?)?;
         } else {
             // As a node records the first start of an image over a slow link.
@@ -181,6 +171,7 @@ pub(crate) fn run(
                     "overlayfs" => Side::OverlayLocal,
                     "pull" => Side::OverlayPull,
                     "warm" => Side::Warm,
+                    "erofs" => Side::ErofsCache,
                     _ => Side::Store,
                 };
                 if kind.is_store() {
@@ -193,7 +184,7 @@ pub(crate) fn run(
                 let mut all: Vec<Measured> = Vec::new();
                 let node = Node {
                     programs,
-                    store: &store,
+                    store: if kind == Side::ErofsCache { &cache } else { &store },
                     link,
                     side: kind,
                     daemon: &options.daemon,
@@ -218,7 +209,56 @@ pub(crate) fn run(
     Ok(())
 }
 
-fn run_program(command: &mut Command) -> anyhow::Result<String> {
+/// Pushes an OCI layout to the registry.
+pub(crate) fn push(
+    registry: &Registry,
+    layout: &Path,
+    name: &str,
+    printer: Printer,
+) -> anyhow::Result<String> {
+    printer.say("pushing the image to a registry on loopback");
+    let reference = registry.reference(name);
+    run_program(
+        Command::new(parts::program("skopeo"))
+            .args([
+                "--insecure-policy",
+                "copy",
+                "--quiet",
+                "--dest-tls-verify=false",
+            ])
+            .arg(format!("oci:{}", layout.display()))
+            .arg(format!("docker://{reference}")),
+    )?;
+    Ok(reference)
+}
+
+/// Records a profile where the data is, by the command.
+pub(crate) fn record_fine(
+    uimgacc: &dyn Fn(&[&str]) -> anyhow::Result<String>,
+    target: &str,
+    program: &str,
+) -> anyhow::Result<String> {
+    let runc = parts::program("runc");
+    let runc = runc.to_str().context("a path of UTF-8")?;
+    let record = ["profile", "record", target, "--plain-http", "--replace"];
+    let run = ["--runc", runc, "--", "python3", "-c", program];
+    uimgacc(&[&record[..], &run].concat())
+}
+
+/// Converts the layers of an image as containerd does it for a cache that nodes share.
+fn build_erofs_cache(registry: &Registry, reference: &str, cache: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir(cache)?;
+    let cache = cache.to_str().context("a path of UTF-8")?;
+    let containerd = Containerd::start(ContainerdVersion::V2_4, &containerd::Options::default());
+    containerd.trust(registry);
+    let hosts = containerd.hosts_dir();
+    let hosts = hosts.to_str().context("a path of UTF-8")?;
+    containerd.ctr_ok(&["content", "fetch", "--hosts-dir", hosts, reference]);
+    containerd.ctr_ok(&["images", "build-erofs-cache", reference, cache]);
+    Ok(())
+}
+
+pub(crate) fn run_program(command: &mut Command) -> anyhow::Result<String> {
     let output = command
         .output()
         .with_context(|| format!("cannot start {:?}", command.get_program()))?;

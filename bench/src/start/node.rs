@@ -2,14 +2,15 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use tempfile::TempDir;
 use uimgacc_profile::Record;
-use uimgacc_testkit::Registry;
+use uimgacc_testkit::{Registry, parts};
 use uimgacc_testkit::containerd::{Containerd, ContainerdVersion, Options};
 use uimgacc_testkit::process::Daemon;
 use uimgacc_testkit::unix_http::get;
@@ -35,11 +36,21 @@ pub(crate) enum Side {
     Store,
     /// The store, with the image mounted and its pages in the cache: what no link can better.
     Warm,
+    /// containerd's EROFS snapshotter, with nothing on the node but a shared cache of converted layers.
+    ErofsCache,
 }
 
 impl Side {
     pub(crate) fn is_store(self) -> bool {
         matches!(self, Self::Store | Self::Warm)
+    }
+
+    /// Where the data lies in what is shared.
+    fn data(self) -> &'static str {
+        match self {
+            Self::ErofsCache => "",
+            _ => "packs",
+        }
     }
 }
 
@@ -93,9 +104,57 @@ impl Measured {
     }
 }
 
+/// A node that runs. Its parts end in this order.
+pub(crate) struct Running {
+    pub(crate) containerd: Containerd,
+    daemon: Option<Daemon>,
+    _mounts: Mounts,
+    slow: Option<SlowFolder>,
+    /// The store as the node sees it.
+    pub(crate) store: PathBuf,
+    folder: TempDir,
+}
+
+impl Running {
+    /// Pulls an image; a new node has nothing of it.
+    pub(crate) fn pull(&self, snapshotter: &str, reference: &str) -> anyhow::Result<()> {
+        let hosts = self.containerd.hosts_dir();
+        let hosts = hosts.to_str().context("a path of UTF-8")?;
+        let pull = ["images", "pull", "--snapshotter", snapshotter];
+        let what = ["--hosts-dir", hosts, reference];
+        self.containerd.ctr_ok(&[&pull[..], &what].concat());
+        Ok(())
+    }
+
+    /// Starts a container that stays.
+    pub(crate) fn run_detached(&self, snapshotter: &str, reference: &str, program: &str) {
+        let stays = format!("{program}\nimport time; time.sleep(6000)");
+        let run = ["run", "--detach", "--snapshotter", snapshotter];
+        let what = [reference, "zero", "python3", "-c", &stays];
+        self.containerd.ctr_ok(&[&run[..], &what].concat());
+    }
+
+    /// Where the only image is mounted.
+    pub(crate) fn mount(&self) -> anyhow::Result<PathBuf> {
+        let table = std::fs::read_to_string("/proc/self/mountinfo")?;
+        // proc_pid_mountinfo(5): field 5 is the mount point, the file system's type follows the dash.
+        let mount = table.lines().find_map(|line| {
+            let point = Path::new(line.split(' ').nth(4)?);
+            let kind = line.split_once(" - ")?.1.split(' ').next()?;
+            (kind == "erofs" && point.starts_with(self.folder.path())).then(|| point.to_owned())
+        });
+        mount.context("no image is mounted")
+    }
+
+    /// The socket of the daemon's status.
+    pub(crate) fn status_socket(&self) -> PathBuf {
+        self.folder.path().join("status.sock")
+    }
+}
+
 impl Node<'_> {
-    /// A new node, one start, and all gone again.
-    pub(crate) fn measure(&self, image: &Image<'_>, program: &str) -> anyhow::Result<Measured> {
+    /// A new node.
+    pub(crate) fn boot(&self, registry: &Registry) -> anyhow::Result<Running> {
         let folder = tempfile::Builder::new()
             .prefix("uimgacc-bench-node-")
             .tempdir_in("/var/tmp")?;
@@ -107,82 +166,89 @@ impl Node<'_> {
             std::fs::create_dir(&store)?;
             slow = Some(SlowFolder::mount(self.store, &store, link)?);
         }
-        let _mounts = Mounts(path("node"));
+        let mounts = Mounts(path("node"));
         let mut daemon = None;
         let socket = path("snapshotter.sock");
-        let options = if self.side.is_store() {
-            let started = daemon.insert(Daemon::spawn(
-                "uimgacc-snapshotter",
-                Command::new(self.programs.join("uimgacc-snapshotter"))
-                    .arg("--store")
-                    .arg(&store)
-                    .arg("--root")
-                    .arg(path("node"))
-                    .arg("--address")
-                    .arg(&socket)
-                    .args(self.daemon)
-                    .args(self.record.then_some("--record-starts")),
-                &path("snapshotter.log"),
-            ));
-            let is_up = || UnixStream::connect(&socket).is_ok();
-            if !started.wait_ready(is_up) {
-                bail!("the snapshotter does not start: {}", started.log_tail());
+        let options = match self.side {
+            Side::OverlayLocal | Side::OverlayPull => Options::default(),
+            Side::ErofsCache => Options {
+                erofs_cache: Some(store.clone()),
+                ..Options::default()
+            },
+            Side::Store | Side::Warm => {
+                let started = daemon.insert(Daemon::spawn(
+                    "uimgacc-snapshotter",
+                    Command::new(self.programs.join("uimgacc-snapshotter"))
+                        .arg("--store")
+                        .arg(&store)
+                        .arg("--root")
+                        .arg(path("node"))
+                        .arg("--address")
+                        .arg(&socket)
+                        .args(self.daemon)
+                        .args(self.record.then_some("--record-starts")),
+                    &path("snapshotter.log"),
+                ));
+                let is_up = || UnixStream::connect(&socket).is_ok();
+                if !started.wait_ready(is_up) {
+                    bail!("the snapshotter does not start: {}", started.log_tail());
+                }
+                Options::proxy(&socket)
             }
-            Options::proxy(&socket)
-        } else {
-            Options::default()
         };
         let containerd = Containerd::start(ContainerdVersion::V2_4, &options);
-        containerd.trust(image.registry);
-        let hosts = containerd.hosts_dir();
-        let hosts = hosts.to_str().context("a path of UTF-8")?;
+        containerd.trust(registry);
+        Ok(Running {
+            containerd,
+            daemon,
+            _mounts: mounts,
+            slow,
+            store,
+            folder,
+        })
+    }
+
+    /// A new node, one start, and all gone again.
+    pub(crate) fn measure(&self, image: &Image<'_>, program: &str) -> anyhow::Result<Measured> {
+        let node = self.boot(image.registry)?;
         let (snapshotter, reference) = match self.side {
             Side::Store | Side::Warm => ("uimgacc", &image.target),
-            _ => ("overlayfs", &image.original),
+            Side::ErofsCache => ("erofs", &image.original),
+            Side::OverlayLocal | Side::OverlayPull => ("overlayfs", &image.original),
         };
-        let pull = [
-            "images",
-            "pull",
-            "--snapshotter",
-            snapshotter,
-            "--hosts-dir",
-            hosts,
-            reference,
-        ];
         let is_there = matches!(self.side, Side::OverlayLocal | Side::Warm);
         if is_there {
-            containerd.ctr_ok(&pull);
+            node.pull(snapshotter, reference)?;
         }
         drop_caches()?;
+        // A node that runs containers has these in its cache; only the image is to be new to it.
+        read_all(&ContainerdVersion::V2_4.bin())?;
+        for program in [
+            &self.programs.join("uimgacc-snapshotter"),
+            &parts::program("runc"),
+        ] {
+            read(program)?;
+        }
         if self.side == Side::Warm {
             // Keeps the image mounted.
-            let stays = format!("{program}\nimport time; time.sleep(600)");
-            let run = ["run", "--detach", "--snapshotter", snapshotter];
-            let what = [reference, "zero", "python3", "-c", &stays];
-            containerd.ctr_ok(&[&run[..], &what].concat());
+            node.run_detached(snapshotter, reference, program);
             std::thread::sleep(Duration::from_secs(30));
         }
-        if slow.is_some() {
+        if node.slow.is_some() {
             // The link is to be slow, not this machine's disk behind it.
-            read_all(&self.store.join("packs"))?;
+            read_all(&self.store.join(self.side.data()))?;
         }
-        let before = Counted::now(slow.as_ref())?;
+        let before = Counted::now(node.slow.as_ref())?;
         let started = Instant::now();
         if !is_there {
-            containerd.ctr_ok(&pull);
+            node.pull(snapshotter, reference)?;
         }
         let pulled = started.elapsed();
-        let mut run = containerd
+        let mut run = node
+            .containerd
             .ctr_command()
-            .args([
-                "run",
-                "--rm",
-                "--snapshotter",
-                snapshotter,
-                reference,
-                "one",
-            ])
-            .args(["python3", "-c", program])
+            .args(["run", "--rm", "--snapshotter", snapshotter])
+            .args([reference, "one", "python3", "-c", program])
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()
@@ -191,21 +257,23 @@ impl Node<'_> {
         let output = run.stdout.take().context("a pipe")?;
         BufReader::new(output).read_line(&mut line)?;
         let took = started.elapsed();
-        let after = Counted::now(slow.as_ref())?;
+        let after = Counted::now(node.slow.as_ref())?;
         let status = run.wait()?;
-        let fetched = match &daemon {
-            Some(_) => fetched(&socket.with_file_name("status.sock"))?,
+        if !status.success() || line.trim().is_empty() {
+            bail!(
+                "{program:?} failed ({status}); {}",
+                node.containerd.log_tail()
+            );
+        }
+        let socket = node.status_socket();
+        let fetched = match &node.daemon {
+            Some(_) => fetched(&socket)?,
             None => None,
         };
-        let record = match &daemon {
-            Some(_) if self.record => Some(recorded(&socket.with_file_name("status.sock"))?),
+        let record = match &node.daemon {
+            Some(_) if self.record => Some(recorded(&socket)?),
             _ => None,
         };
-        if !status.success() || line.trim().is_empty() {
-            bail!("{program:?} failed ({status}); {}", containerd.log_tail());
-        }
-        drop(containerd);
-        drop(daemon);
         Ok(Measured {
             pull: pulled,
             run: took.saturating_sub(pulled),
@@ -256,7 +324,7 @@ impl Counted {
     }
 }
 
-fn chains(socket: &Path) -> anyhow::Result<Vec<serde_json::Value>> {
+pub(crate) fn chains(socket: &Path) -> anyhow::Result<Vec<serde_json::Value>> {
     let mut status: serde_json::Value = serde_json::from_slice(&get(socket, "/status")?)?;
     let chains = status["chains"].as_array_mut().context("no chains")?;
     Ok(std::mem::take(chains))
@@ -286,21 +354,26 @@ fn fetched(socket: &Path) -> anyhow::Result<Option<Duration>> {
 }
 
 /// Nothing is in the caches afterwards.
-fn drop_caches() -> anyhow::Result<()> {
+pub(crate) fn drop_caches() -> anyhow::Result<()> {
     let status = Command::new("sync").status()?;
     anyhow::ensure!(status.success(), "sync failed");
     std::fs::write("/proc/sys/vm/drop_caches", "3").context("cannot drop the caches")
 }
 
 /// Reads all files of a directory tree.
-fn read_all(directory: &Path) -> anyhow::Result<()> {
+pub(crate) fn read_all(directory: &Path) -> anyhow::Result<()> {
     for entry in std::fs::read_dir(directory)? {
         let path = entry?.path();
         if path.is_dir() {
             read_all(&path)?;
         } else {
-            std::io::copy(&mut std::fs::File::open(&path)?, &mut std::io::sink())?;
+            read(&path)?;
         }
     }
+    Ok(())
+}
+
+fn read(file: &Path) -> anyhow::Result<()> {
+    std::io::copy(&mut std::fs::File::open(file)?, &mut std::io::sink())?;
     Ok(())
 }

@@ -9,6 +9,7 @@
 //! while the mount's setting is large; the others when their turn comes.
 
 mod lead;
+mod worth;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -24,6 +25,7 @@ use uimgacc_profile::{PAGE_BYTES, Profile};
 
 use crate::beneath::Root;
 pub use lead::Lead;
+use worth::{PROBE_BYTES, PROBE_READS, is_worth_it};
 
 /// The longest read: many readers of small pieces leave the container's own reads room between.
 const PIECE_BYTES: u64 = 256 << 10;
@@ -41,6 +43,9 @@ pub struct FetchSettings {
     pub bytes_per_second: Option<u64>,
     /// When it is over, done or not.
     pub deadline: Duration,
+    /// Whether the list has much that no start touches: it is left where it is not worth reading over
+    /// this link.
+    pub is_coarse: bool,
 }
 
 /// What was fetched.
@@ -52,6 +57,8 @@ pub struct Fetched {
     pub failed: u64,
     /// Whether all that was listed (and not beyond the limit of bytes) was tried.
     pub is_whole: bool,
+    /// Whether it was left, because it is not worth reading over this link.
+    pub is_left: bool,
     /// From the first read to the last.
     pub took: Duration,
 }
@@ -123,7 +130,7 @@ impl Fetch {
     #[must_use]
     pub fn run(self, settings: &FetchSettings, lead: &Lead, stop: &AtomicBool) -> Fetched {
         let started = Instant::now();
-        let work = Work {
+        let mut work = Work {
             next: AtomicUsize::new(0),
             tried: AtomicUsize::new(0),
             bytes: AtomicU64::new(0),
@@ -132,7 +139,14 @@ impl Fetch {
             end: started + settings.deadline,
             lead,
             stop,
+            probe: None,
+            is_left: AtomicBool::new(false),
         };
+        // A rate that somebody set says nothing of the link.
+        if settings.is_coarse && settings.bytes_per_second.is_none() {
+            work.probe(&self);
+        }
+        let work = work;
         let readers = settings.readers.clamp(1, self.pieces.len().max(1));
         std::thread::scope(|scope| {
             let start = || {
@@ -148,6 +162,7 @@ impl Fetch {
             bytes: work.bytes.into_inner(),
             failed: work.failed.into_inner(),
             is_whole: work.tried.into_inner() == self.pieces.len(),
+            is_left: work.is_left.into_inner(),
             took: started.elapsed(),
         }
     }
@@ -194,28 +209,79 @@ struct Work<'a> {
     end: Instant,
     lead: &'a Lead,
     stop: &'a AtomicBool,
+    /// What is known of the link, until it is judged.
+    probe: Option<Probe>,
+    is_left: AtomicBool,
+}
+
+/// What the first reads took, one by one.
+struct Probe {
+    single: Vec<(u64, Duration)>,
+    /// When they were done.
+    at: Instant,
+    is_judged: AtomicBool,
 }
 
 impl Work<'_> {
+    /// Makes the first reads one by one.
+    fn probe(&mut self, fetch: &Fetch) {
+        let mut single = Vec::new();
+        let mut buffer = Vec::new();
+        for _ in 0..PROBE_READS {
+            let from = Instant::now();
+            match self.next(fetch, &mut buffer) {
+                Some(Ok(bytes)) => single.push((bytes, from.elapsed())),
+                Some(Err(_)) => {}
+                None => return,
+            }
+        }
+        self.probe = Some(Probe {
+            single,
+            at: Instant::now(),
+            is_judged: AtomicBool::new(false),
+        });
+    }
+
     fn read(&self, fetch: &Fetch) {
         let mut buffer = Vec::new();
-        while !self.stop.load(Ordering::Relaxed) && Instant::now() < self.end {
-            let next = self.next.fetch_add(1, Ordering::Relaxed);
-            let Some(piece) = fetch.pieces.get(next) else {
-                return;
-            };
-            if !self.lead.wait(piece.start_bytes, self.end, self.stop) {
-                return;
-            }
-            if !self.pace.wait(piece.len_bytes, self.end, self.stop) {
-                return;
-            }
-            match read(fetch, *piece, &mut buffer) {
-                Ok(bytes) => self.bytes.fetch_add(bytes, Ordering::Relaxed),
-                Err(_) => self.failed.fetch_add(1, Ordering::Relaxed),
-            };
-            self.tried.fetch_add(1, Ordering::Relaxed);
+        while self.next(fetch, &mut buffer).is_some() {
+            self.judge();
         }
+    }
+
+    /// Makes the next read; `None` where there is none, or is to be none any more.
+    fn next(&self, fetch: &Fetch, buffer: &mut Vec<u8>) -> Option<io::Result<u64>> {
+        let is_over = self.stop.load(Ordering::Relaxed) || self.is_left.load(Ordering::Relaxed);
+        if is_over || Instant::now() >= self.end {
+            return None;
+        }
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
+        let piece = fetch.pieces.get(next)?;
+        let may = self.lead.wait(piece.start_bytes, self.end, self.stop)
+            && self.pace.wait(piece.len_bytes, self.end, self.stop);
+        if !may {
+            return None;
+        }
+        let result = read(fetch, *piece, buffer);
+        match &result {
+            Ok(bytes) => self.bytes.fetch_add(*bytes, Ordering::Relaxed),
+            Err(_) => self.failed.fetch_add(1, Ordering::Relaxed),
+        };
+        self.tried.fetch_add(1, Ordering::Relaxed);
+        Some(result)
+    }
+
+    fn judge(&self) {
+        let Some(probe) = &self.probe else { return };
+        let single: u64 = probe.single.iter().map(|(bytes, _)| bytes).sum();
+        let bytes = self.bytes.load(Ordering::Relaxed).saturating_sub(single);
+        if bytes < PROBE_BYTES || probe.is_judged.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let many = (bytes, probe.at.elapsed());
+        let is_worth_it = is_worth_it(&probe.single, many);
+        tracing::debug!(single = ?probe.single, ?many, is_worth_it, "the link of a coarse list");
+        self.is_left.store(!is_worth_it, Ordering::Relaxed);
     }
 }
 

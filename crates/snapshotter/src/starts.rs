@@ -50,7 +50,8 @@ const STEP: Duration = Duration::from_millis(200);
 const LETTING_GO: Duration = Duration::from_secs(1);
 /// Of the memory that is free, this part may be filled with what is read ahead.
 const MEMORY_SHARE: u64 = 4;
-/// What the kernel reads ahead by itself (`VM_READAHEAD_PAGES`).
+/// What the kernel reads ahead by itself (`VM_READAHEAD_PAGES`). A profile that was recorded at that is
+/// coarse: about half of it is not touched.
 const KERNEL_READ_AHEAD_KB: u32 = 128;
 /// How many starts are remembered.
 const MAX_REMEMBERED: usize = 1024;
@@ -213,6 +214,8 @@ impl Starts {
                 .ok()
         });
         report.listed_bytes = mount.profile.as_ref().map_or(0, Profile::len_bytes);
+        let is_coarse = (mount.profile.as_ref())
+            .is_some_and(|profile| profile.read_ahead_kb >= KERNEL_READ_AHEAD_KB);
         if let Some(read_ahead) = &mount.read_ahead
             && has_profile
         {
@@ -240,8 +243,13 @@ impl Starts {
         let reach = Reach::new(fetch.as_ref().map(Fetch::files).unwrap_or_default());
         if let Some(fetch) = fetch {
             let (this, start) = (this.clone(), start.clone());
+            let read_ahead = read_ahead.clone();
             self.spawn("fetch", &start.clone(), move || {
-                this.fetch(chain, &start, fetch, mounted)
+                let is_left = this.fetch(chain, &start, fetch, is_coarse, mounted);
+                // The start goes on as one without a profile.
+                if let Some(read_ahead) = read_ahead.filter(|_| is_left) {
+                    this.set(chain, &read_ahead, KERNEL_READ_AHEAD_KB);
+                }
             });
         }
         self.spawn("start", &start.clone(), move || {
@@ -267,11 +275,20 @@ impl Starts {
         }
     }
 
-    fn fetch(&self, chain: ChainId, start: &Start, fetch: Fetch, mounted: Instant) {
+    /// Says whether the list was left.
+    fn fetch(
+        &self,
+        chain: ChainId,
+        start: &Start,
+        fetch: Fetch,
+        is_coarse: bool,
+        mounted: Instant,
+    ) -> bool {
         let settings = FetchSettings {
             readers: self.settings.readers,
             bytes_per_second: self.settings.bytes_per_second,
             deadline: LIMIT,
+            is_coarse,
         };
         let fetched = fetch.run(&settings, &start.lead, &start.stop);
         self.metrics.fetched(&fetched);
@@ -283,9 +300,11 @@ impl Starts {
             bytes,
             failed,
             is_whole,
+            is_left,
             took,
         } = fetched;
-        tracing::debug!(%chain, bytes, failed, is_whole, ?took, "read ahead");
+        tracing::debug!(%chain, bytes, failed, is_whole, is_left, ?took, "read ahead");
+        is_left
     }
 
     /// Waits until the start is over; gives back what was opened.

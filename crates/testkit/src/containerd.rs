@@ -59,6 +59,8 @@ pub struct Options {
     pub cri_snapshotter: Option<String>,
     /// The pause image by its reference. Without one, no pod starts.
     pub pause_image: Option<String>,
+    /// A cache of converted layers for containerd's own EROFS snapshotter (2.4 and later).
+    pub erofs_cache: Option<PathBuf>,
 }
 
 impl Options {
@@ -68,7 +70,7 @@ impl Options {
         Self {
             proxy_socket: Some(socket.to_owned()),
             cri_snapshotter: Some("uimgacc".to_owned()),
-            pause_image: None,
+            ..Self::default()
         }
     }
 

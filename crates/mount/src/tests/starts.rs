@@ -17,6 +17,7 @@ const SETTINGS: FetchSettings = FetchSettings {
     readers: 8,
     bytes_per_second: None,
     deadline: Duration::from_secs(30),
+    is_coarse: false,
 };
 
 /// A mount of an image with a large file, a small one, and a link.

@@ -23,7 +23,17 @@ pub(super) fn toml(version: ContainerdVersion, dir: &Path, options: &Options) ->
         ContainerdVersion::V2_1 | ContainerdVersion::V2_4 => fields.version_3(),
     };
     if version != ContainerdVersion::V1_6 {
-        text.push_str(&unpack_config(options.proxy_socket.is_some()));
+        text.push_str(&unpack_config("overlayfs", "walking"));
+        if options.proxy_socket.is_some() {
+            text.push_str(&unpack_config("uimgacc", "walking"));
+        }
+    }
+    if let Some(cache) = &options.erofs_cache {
+        text.push_str(&unpack_config("erofs", "erofs"));
+        text.push_str(&format!(
+            "[plugins.\"io.containerd.snapshotter.v1.erofs\"]\n  layer_content_caches = [\"{}\"]\n",
+            cache.display()
+        ));
     }
     if let Some(socket) = &options.proxy_socket {
         text.push_str(&format!(
@@ -130,18 +140,12 @@ state = "{dir}/state"
 }
 
 /// The transfer service only unpacks for the snapshotters of this list, and giving one replaces the default.
-fn unpack_config(proxy: bool) -> String {
-    ["overlayfs", "uimgacc"]
-        .into_iter()
-        .take(if proxy { 2 } else { 1 })
-        .map(|name| {
-            format!(
-                r#"[[plugins."io.containerd.transfer.v1.local".unpack_config]]
+fn unpack_config(snapshotter: &str, differ: &str) -> String {
+    format!(
+        r#"[[plugins."io.containerd.transfer.v1.local".unpack_config]]
   platform = "linux"
-  snapshotter = "{name}"
-  differ = "walking"
+  snapshotter = "{snapshotter}"
+  differ = "{differ}"
 "#
-            )
-        })
-        .collect()
+    )
 }
