@@ -93,12 +93,18 @@ pub(crate) fn run(
             .collect();
         pulls
             .into_iter()
-            .map(|pull| pull.join().map_err(|_| anyhow::anyhow!("a pull panicked"))?)
+            .map(|pull| {
+                pull.join()
+                    .map_err(|_| anyhow::anyhow!("a pull panicked"))?
+            })
             .collect::<anyhow::Result<Vec<_>>>()
     })?;
     took.sort_unstable();
     let (first, last) = took.first().zip(took.last()).context("no nodes")?;
-    let bytes = slow.counters.bytes.load(std::sync::atomic::Ordering::Relaxed);
+    let bytes = slow
+        .counters
+        .bytes
+        .load(std::sync::atomic::Ordering::Relaxed);
     printer.data(&format!(
         "{} nodes, {}: the list was there on the first after {:.1} s, on the last after {:.1} s; {} MB read, {:.0} MB/s",
         nodes.len(),

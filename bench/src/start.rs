@@ -184,7 +184,11 @@ pub(crate) fn run(
                 let mut all: Vec<Measured> = Vec::new();
                 let node = Node {
                     programs,
-                    store: if kind == Side::ErofsCache { &cache } else { &store },
+                    store: if kind == Side::ErofsCache {
+                        &cache
+                    } else {
+                        &store
+                    },
                     link,
                     side: kind,
                     daemon: &options.daemon,

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use tempfile::TempDir;
 use uimgacc_profile::Record;
-use uimgacc_testkit::{Registry, parts};
 use uimgacc_testkit::containerd::{Containerd, ContainerdVersion, Options};
 use uimgacc_testkit::process::Daemon;
 use uimgacc_testkit::unix_http::get;
+use uimgacc_testkit::{Registry, parts};
 
 use super::slow::{Link, SlowFolder};
 use crate::warm_true::Mounts;

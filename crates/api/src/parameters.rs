@@ -18,6 +18,8 @@ pub const MOST: usize = 1000;
 pub const LONGEST: usize = 64 << 10;
 /// How many bytes a key may have.
 pub const LONGEST_KEY: usize = 256;
+/// How many bytes a value may have.
+pub const LONGEST_VALUE: usize = 4096;
 /// How deep values may be nested.
 pub const DEEPEST: usize = 8;
 

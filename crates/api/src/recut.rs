@@ -20,12 +20,9 @@ use uimgacc_control::parse_nfs;
 use uimgacc_types::ImageReference;
 
 use crate::action::{Action, Verb};
-use crate::parameters::Parameters;
+use crate::parameters::{LONGEST_VALUE, Parameters};
 use crate::refusal::Refusal;
 use crate::signature::{SIGNATURE, signed_text};
-
-/// How many bytes a value may have.
-pub const LONGEST_VALUE: usize = 4096;
 
 /// What a value may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,8 +3,7 @@
 use serde::Serialize;
 
 use crate::exact::WINDOW;
-use crate::parameters::ParameterError;
-use crate::recut::LONGEST_VALUE;
+use crate::parameters::{LONGEST_VALUE, ParameterError};
 
 /// A refusal. Its text is the answer's `Message`. Clients try codes above 2000 again by themselves,
 /// so there are none.

@@ -1,13 +1,14 @@
 //! Arguments that several verbs share.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
-
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use uimgacc_console::Printer;
 use uimgacc_control::Connect;
+use uimgacc_remote::file;
 use uimgacc_store::{ReadError, StoreReader};
 
 /// Which store.
@@ -22,6 +23,39 @@ impl StoreArgument {
     pub(crate) fn open(&self) -> Result<StoreReader, ReadError> {
         StoreReader::open(&self.root)
     }
+}
+
+/// Which configuration of the HTTP API.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ConfigArgument {
+    /// Configuration file of the HTTP API; by default UIMGACC_CONFIG, then
+    /// ~/.config/uimgacc/config.toml.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl ConfigArgument {
+    /// Where the file is; `None`: nobody names one, and there is no home.
+    pub(crate) fn path(&self) -> Option<PathBuf> {
+        let named = self.named();
+        named.or_else(|| file::default_path(std::env::var_os))
+    }
+
+    pub(crate) fn is_given(&self) -> bool {
+        self.config.is_some()
+    }
+
+    /// The file that the command line or the environment names, which must be there.
+    pub(crate) fn named(&self) -> Option<PathBuf> {
+        self.config
+            .clone()
+            .or_else(|| variable(file::VARIABLE).map(PathBuf::from))
+    }
+}
+
+/// An empty variable is as good as none.
+pub(crate) fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
 /// Output for people or for machines.

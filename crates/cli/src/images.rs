@@ -3,10 +3,21 @@
 use anyhow::Context as _;
 use serde::Serialize;
 use uimgacc_control::ImageProfile;
+use uimgacc_profile::Profile;
 use uimgacc_store::{ImageRecord, StoreReader};
 use uimgacc_types::ImageReference;
 
-use crate::profile::summary;
+/// A profile in short. Lengths in bytes.
+pub(crate) fn summary(profile: &Profile) -> ImageProfile {
+    ImageProfile {
+        recorded: profile.recorded.clone(),
+        origin: profile.origin.clone(),
+        starts: profile.starts,
+        read_ahead_kb: profile.read_ahead_kb,
+        files: profile.files.len() as u64,
+        bytes: profile.len_bytes(),
+    }
+}
 
 /// An image as `get -o json` prints it: the API's fields, then ours. Lengths in bytes.
 #[derive(Debug, Serialize)]

@@ -1,41 +1,16 @@
 //! Where a verb works: on a local store, on a cluster, or through the HTTP API.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
 use uimgacc_control::Connect;
 use uimgacc_remote::{Setting, file};
 
-use crate::arguments::{ClusterArguments, StoreArgument};
+use crate::arguments::{ClusterArguments, ConfigArgument, StoreArgument, variable};
 use crate::remote::Remote;
 
 /// Stands in for `--store`.
 const STORE_VARIABLE: &str = "UIMGACC_STORE";
-
-/// Which configuration of the HTTP API.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct ConfigArgument {
-    /// Configuration file of the HTTP API; by default UIMGACC_CONFIG, then
-    /// ~/.config/uimgacc/config.toml.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-}
-
-impl ConfigArgument {
-    /// Where the file is; `None`: nobody names one, and there is no home.
-    pub(crate) fn path(&self) -> Option<PathBuf> {
-        let named = self.named();
-        named.or_else(|| file::default_path(std::env::var_os))
-    }
-
-    /// The file that the command line or the environment names, which must be there.
-    pub(crate) fn named(&self) -> Option<PathBuf> {
-        self.config
-            .clone()
-            .or_else(|| variable(file::VARIABLE).map(PathBuf::from))
-    }
-}
 
 /// Which cluster of the HTTP API.
 #[derive(Debug, Clone, Args)]
@@ -51,7 +26,7 @@ pub(crate) struct RemoteArguments {
 impl RemoteArguments {
     /// Whether the command line asks for the API.
     pub(crate) fn is_given(&self) -> bool {
-        self.config.config.is_some() || self.cluster_id.is_some()
+        self.config.is_given() || self.cluster_id.is_some()
     }
 
     fn remote(&self) -> Remote {
@@ -139,11 +114,6 @@ impl ClusterPlaceArguments {
     pub(crate) fn names_remote(&self) -> bool {
         self.remote.is_given()
     }
-}
-
-/// An empty variable is as good as none.
-fn variable(name: &str) -> Option<OsString> {
-    std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
 /// What the command line asks for.

@@ -14,6 +14,8 @@ use uimgacc_control::ImageProfile;
 use uimgacc_profile::Profile as Data;
 use uimgacc_store::{ImageRecord, Session, StoreReader};
 
+use crate::images::summary;
+
 /// Record, show or drop what starts of an image read, so that nodes read it ahead.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Profile {
@@ -33,18 +35,6 @@ impl Profile {
             Self::Import(verb) => verb.run(printer),
             Self::Drop(verb) => verb.run(printer),
         }
-    }
-}
-
-/// A profile in short. Lengths in bytes.
-pub(crate) fn summary(profile: &Data) -> ImageProfile {
-    ImageProfile {
-        recorded: profile.recorded.clone(),
-        origin: profile.origin.clone(),
-        starts: profile.starts,
-        read_ahead_kb: profile.read_ahead_kb,
-        files: profile.files.len() as u64,
-        bytes: profile.len_bytes(),
     }
 }
 

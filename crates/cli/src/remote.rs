@@ -10,9 +10,9 @@ use uimgacc_remote::setting::Setting;
 use uimgacc_remote::wait::State;
 use uimgacc_remote::{Client, Config, Error, Progress, Settings, Source, file};
 
+use crate::arguments::ConfigArgument;
 use crate::cluster::interrupted;
 use crate::exit::Refused;
-use crate::place::ConfigArgument;
 
 /// The service and the cluster, as arguments, environment and file name them.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use uimgacc_objects::access::AccessRefused;
 use uimgacc_types::ParseReferenceError;
 
 use crate::hints;
-use crate::holders::Holder;
+use crate::holder::Holder;
 use crate::store_address::NfsAddressError;
 
 /// What callers tell apart: exit codes and HTTP answers hang from it.
@@ -149,7 +149,7 @@ pub enum Error {
         message: String,
     },
     /// Pods use it.
-    #[error("{what} is in use by {}", crate::holders::list(holders))]
+    #[error("{what} is in use by {}", crate::holder::list(holders))]
     InUse {
         /// What is.
         what: String,

@@ -18,6 +18,7 @@ mod enable;
 mod error;
 mod get;
 mod hints;
+mod holder;
 mod holders;
 mod images;
 mod manifests;
@@ -38,7 +39,7 @@ pub use enable::{
 };
 pub use error::{Error, Kind};
 pub use get::{ClusterImages, ClusterStatus};
-pub use holders::Holder;
+pub use holder::Holder;
 pub use images::{ImageProfile, ImageProgress, ImageView};
 pub use manifests::{DEFAULT_IMAGE, yaml};
 pub use mirror::{Mirror, Snapshot};

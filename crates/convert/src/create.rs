@@ -13,35 +13,19 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use uimgacc_erofs::Tree;
-use uimgacc_registry::{Client, Descriptor, Platform, ResolvedImage};
+use uimgacc_registry::{Client, Descriptor, ResolvedImage};
 use uimgacc_store::{
     ChainLayer, ChainRecord, ImageRecord, IndexRecord, Session, StoreReader, logical_bytes,
 };
-use uimgacc_types::{ChainId, DiffId, Digest, ImageReference, chain_ids};
+use uimgacc_types::{ChainId, DiffId, Digest, chain_ids};
 
 use crate::error::{CreateError, LayerFailure};
 use crate::fetch::{Fetch, LayerJob};
 use crate::layers::{Layers, take_layer};
 use crate::predecessor::carry_profile_over;
 use crate::progress::Progress;
+use crate::request::CreateRequest;
 use crate::target::{Annotations, MANIFEST_TYPE, manifest};
-
-/// What to create.
-#[derive(Debug, Clone)]
-pub struct CreateRequest {
-    /// The image to accelerate.
-    pub original: ImageReference,
-    /// What the accelerated image is to be called.
-    pub target: ImageReference,
-    /// Which platform of it.
-    pub platform: Platform,
-    /// Whether to push the target image.
-    pub push: bool,
-    /// How many layers at once, 1 at least.
-    pub jobs: usize,
-    /// How often longer than its blob a layer may be (at least 1 GiB is always allowed).
-    pub max_expansion: u64,
-}
 
 /// What was created.
 #[derive(Debug, Clone, PartialEq, Eq)]

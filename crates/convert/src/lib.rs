@@ -14,12 +14,14 @@ mod layers;
 mod memory;
 mod predecessor;
 mod progress;
+mod request;
 mod stream;
 pub mod tar;
 pub mod target;
 
-pub use create::{CreateRequest, Created, create};
+pub use create::{Created, create};
 pub use decompress::decompress;
 pub use error::{CreateError, LayerFailure};
 pub use memory::Bound;
 pub use progress::{Progress, Silent};
+pub use request::CreateRequest;

@@ -5,7 +5,7 @@ use uimgacc_profile::Profile;
 use uimgacc_store::{ImageRecord, Session, SessionError};
 use uimgacc_types::{ChainId, ImageReference};
 
-use crate::create::CreateRequest;
+use crate::request::CreateRequest;
 
 /// Gives the new image the profile of its predecessor, where it has none yet. Advice only: what fails
 /// is logged.

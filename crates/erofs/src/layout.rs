@@ -100,7 +100,7 @@ impl<'tree> Layout<'tree> {
             });
         }
         let walk = Walk::new(tree)?;
-        let shared = Shared::new(&walk.inodes)?;
+        let shared = Shared::new(walk.inodes.iter().map(|visited| visited.inode))?;
         let build_time = most_frequent_time(&walk.inodes);
 
         let mut room = Room::new();

@@ -10,7 +10,6 @@ use crate::error::{WriteError, Wrong};
 use crate::format::{XATTR_ALIGN, XattrEntry, XattrHeader};
 use crate::limits::{MAX_SHARED_XATTRS, MAX_XATTR_BODY_BYTES};
 use crate::tree::Inode;
-use crate::walk::Visited;
 
 /// What a pair costs in memory besides its bytes, in bytes: so empty values are not free.
 pub(crate) const PAIR_BYTES: u64 = 64;
@@ -94,9 +93,12 @@ pub(crate) struct Shared<'tree> {
 
 impl<'tree> Shared<'tree> {
     /// Chooses the pairs to share.
-    pub(crate) fn new(inodes: &[Visited<'tree>]) -> Result<Self, WriteError> {
+    pub(crate) fn new<I>(inodes: I) -> Result<Self, WriteError>
+    where
+        I: Iterator<Item = &'tree Inode> + Clone,
+    {
         let mut uses: HashMap<Pair<'tree>, u64> = HashMap::new();
-        for pair in inodes.iter().flat_map(|visited| pairs(visited.inode)) {
+        for pair in inodes.clone().flat_map(pairs) {
             *uses.entry(pair).or_default() += 1;
         }
         uses.retain(|&pair, &mut count| {
@@ -107,7 +109,7 @@ impl<'tree> Shared<'tree> {
         if uses.is_empty() {
             return Ok(shared);
         }
-        for pair in inodes.iter().flat_map(|visited| pairs(visited.inode)) {
+        for pair in inodes.flat_map(pairs) {
             if !uses.contains_key(&pair) || shared.ids.contains_key(&pair) {
                 continue;
             }

@@ -11,7 +11,8 @@ pub mod programs;
 use std::path::{Path, PathBuf};
 
 pub use block::Block;
-pub use page::{Link, Page, PageError};
+pub use markdown::Link;
+pub use page::{Page, PageError};
 
 /// The languages; every page is there in each of them.
 pub const LANGUAGES: [&str; 2] = ["en", "zh"];

@@ -3,7 +3,15 @@
 //! Assumes that a span ends on the line that it begins on; a test sees to it.
 
 use crate::block::Block;
-use crate::page::Link;
+
+/// A link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// What it leads to, as written.
+    pub target: String,
+    /// Its line, from 1.
+    pub line: usize,
+}
 
 /// What a page is made of.
 #[derive(Debug, Default)]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::block::Block;
-use crate::markdown;
+use crate::markdown::{self, Link};
 
 /// Why a page cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -25,15 +25,6 @@ pub enum PageError {
         /// Where the block begins.
         line: usize,
     },
-}
-
-/// A link.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Link {
-    /// What it leads to, as written.
-    pub target: String,
-    /// Its line, from 1.
-    pub line: usize,
 }
 
 /// A page, taken apart.

@@ -16,6 +16,7 @@ use crate::files;
 use crate::grpc;
 use crate::settings::Settings;
 use crate::version::ContainerdVersion;
+use uimgacc_types::with_causes;
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -90,7 +91,7 @@ fn containerd_findings(settings: &Settings) -> Vec<Finding> {
     let version = match containerd::version(settings) {
         Ok(version) => version,
         Err(error) => {
-            let what = with_cause(&error);
+            let what = with_causes(&error);
             let mend = "install containerd 1.6, 1.7 or 2.x, or name its binary (--containerd)";
             return vec![Finding::new("containerd-version", Level::Fail, what, mend)];
         }
@@ -119,7 +120,7 @@ fn configuration(settings: &Settings, version: ContainerdVersion) -> Finding {
             return Finding::new(ID, Level::Fail, what, INSTALL);
         }
         Err(error) => {
-            return Finding::new(ID, Level::Fail, with_cause(&error), "mend the file");
+            return Finding::new(ID, Level::Fail, with_causes(&error), "mend the file");
         }
     };
     let wanted = settings.wanted();
@@ -133,7 +134,7 @@ fn configuration(settings: &Settings, version: ContainerdVersion) -> Finding {
             return Finding::new(
                 ID,
                 Level::Warn,
-                with_cause(&error),
+                with_causes(&error),
                 "name containerd's binary (--containerd)",
             );
         }
@@ -229,15 +230,4 @@ fn daemon(settings: &Settings) -> Finding {
             Finding::new("snapshotter", Level::Fail, what, mend)
         }
     }
-}
-
-/// An error and its causes in a line.
-fn with_cause(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
-    text
 }

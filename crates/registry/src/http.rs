@@ -4,7 +4,6 @@
 //! and to no other; a redirect never leads from HTTPS to HTTP; only GET and HEAD are redirected.
 //! What is repeated is repeated on 408, 425, 429, 5xx and broken connections only.
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -12,9 +11,9 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFT
 use reqwest::{Method, Response, Url, redirect};
 
 use crate::api_error;
-use crate::client::{ClientOptions, RetryPolicy};
 use crate::error::{Error, Task, is_transient_status};
 use crate::limits::{MAX_ERROR_BYTES, MAX_REDIRECTS};
+use crate::options::{ClientOptions, RetryPolicy};
 use crate::plain::{PlainHttp, is_loopback};
 
 /// A request that can be sent again.
@@ -237,20 +236,6 @@ pub(crate) fn redirect_target(task: &Task, from: &Url, headers: &HeaderMap) -> R
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
     text.trim().parse().ok().map(Duration::from_secs)
-}
-
-impl RetryPolicy {
-    /// How long to wait after the `attempt`th failure (from 1): doubled each time, half of it random.
-    pub(crate) fn delay(&self, attempt: u32) -> Duration {
-        let full = self
-            .base_delay
-            .saturating_mul(1 << attempt.saturating_sub(1).min(16))
-            .min(self.max_delay);
-        // Each RandomState has new keys, which is randomness enough to spread clients.
-        let random = RandomState::new().hash_one(attempt) % 1024;
-        let share = u32::try_from(random).unwrap_or(0);
-        full / 2 + full / 2 * share / 1024
-    }
 }
 
 /// Reads a body of at most `limit_bytes`.

@@ -29,9 +29,9 @@ use uimgacc_mount::index_cache::{self, CachedIndex, IndexedPack, Seen};
 use uimgacc_mount::{Method, Methods, MountRequest, is_mounted, mount_image, unmount};
 use uimgacc_profile::Profile;
 use uimgacc_store::{Layout, StoreReader};
-use uimgacc_types::{ChainId, Digest};
+use uimgacc_types::{ChainId, Digest, with_causes};
 
-use crate::error::{Error, chain_text};
+use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::starts::{NewMount, StartSettings, Starts};
 use crate::store::Store;
@@ -273,7 +273,7 @@ impl Chains {
             match self.mount_now(chain, index, store, asked) {
                 // The image was made anew with other packs: its index is another one now.
                 Err(error) if lacks_a_pack(store.layout(), &packs) => {
-                    let error = chain_text(&error);
+                    let error = with_causes(&error);
                     tracing::warn!(%chain, error, "the local index is out of date");
                 }
                 other => return other,
@@ -355,7 +355,7 @@ impl Chains {
             match this.remove(chain) {
                 Ok(()) => tracing::info!(%chain, "unmounted"),
                 Err(error) => {
-                    tracing::warn!(%chain, error = chain_text(&error), "cannot unmount yet");
+                    tracing::warn!(%chain, error = with_causes(&error), "cannot unmount yet");
                 }
             }
         });
@@ -420,7 +420,7 @@ fn profile(store: &StoreReader, chain: ChainId) -> Option<Profile> {
     store
         .profile(chain)
         .inspect_err(|error| {
-            tracing::warn!(%chain, error = chain_text(error), "its profile is not used");
+            tracing::warn!(%chain, error = with_causes(error), "its profile is not used");
         })
         .ok()
         .flatten()

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tonic::{Code, Status};
 use uimgacc_mount::MountError;
 use uimgacc_mount::index_cache::IndexError;
-use uimgacc_types::{ChainId, Digest};
+use uimgacc_types::{ChainId, Digest, with_causes};
 
 use crate::filter::ParseFilterError;
 use crate::state::StateError;
@@ -165,19 +165,6 @@ impl Error {
     }
 }
 
-/// An error with its causes, in one line.
-#[must_use]
-pub fn chain_text(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
-
 /// Whether a failed write may succeed once there is room.
 pub(crate) fn is_disk_full(error: &Error) -> bool {
     let io = match error {
@@ -196,6 +183,6 @@ pub(crate) fn is_disk_full(error: &Error) -> bool {
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        Self::new(error.code(), chain_text(&error))
+        Self::new(error.code(), with_causes(&error))
     }
 }

@@ -10,22 +10,21 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex as AsyncMutex;
 use uimgacc_store::{CommitError, Lease, StoreReader, remove_lease, write_lease};
-use uimgacc_types::{ChainId, Digest};
+use uimgacc_types::{ChainId, Digest, with_causes};
 
-use crate::error::chain_text;
-use crate::node::Node;
+use crate::store::Store;
 
 /// How often it is renewed.
 const RENEWAL: Duration = Duration::from_secs(60);
 /// Changes that come together are written together.
-const PAUSE: Duration = Duration::from_millis(500);
+pub(crate) const PAUSE: Duration = Duration::from_millis(500);
 const DEADLINE: Duration = Duration::from_secs(30);
 /// How long a chain is held that was found for a pull and not asked for after all.
 const PENDING: Duration = Duration::from_secs(60);
@@ -46,6 +45,7 @@ pub enum Pledge {
 #[derive(Debug)]
 pub struct Leases {
     name: String,
+    id_file: PathBuf,
     /// Chains that are no snapshots yet.
     pending: Mutex<HashMap<ChainId, Instant>>,
     /// What the lease in the store says; `None` where that is not known. Held while it is written,
@@ -63,6 +63,7 @@ impl Leases {
     pub fn new(root: &Path) -> Self {
         Self {
             name: lease_name(&machine_id(root), &host_name(), root),
+            id_file: root.join(ID_FILE),
             pending: Mutex::default(),
             written: Arc::default(),
             was_refused: AtomicBool::new(false),
@@ -74,8 +75,8 @@ impl Leases {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wanted(&self, node: &Node) -> BTreeSet<ChainId> {
-        let mut wanted: BTreeSet<ChainId> = node.held_chains().into_iter().collect();
+    fn wanted(&self, held: Vec<ChainId>) -> BTreeSet<ChainId> {
+        let mut wanted: BTreeSet<ChainId> = held.into_iter().collect();
         let mut pending = self.pending();
         pending.retain(|_, since| since.elapsed() < PENDING);
         wanted.extend(pending.keys());
@@ -99,17 +100,21 @@ impl Leases {
             .is_some_and(|chains| chains.contains(&chain))
     }
 
-    /// Writes a lease that has `chains` as well. They stay in it until [`Self::release`], or for
-    /// [`PENDING`].
-    pub async fn pledge(&self, node: &Node, chains: &[ChainId]) -> Pledge {
+    /// Writes a lease that has `chains` beside those that are `held`. They stay in it until
+    /// [`Self::release`], or for [`PENDING`].
+    pub async fn pledge(
+        &self,
+        store: &Arc<Store>,
+        held: impl Fn() -> Vec<ChainId>,
+        chains: &[ChainId],
+    ) -> Pledge {
         let now = Instant::now();
         self.pending()
             .extend(chains.iter().map(|chain| (*chain, now)));
         if self.is_read_only.load(Ordering::Relaxed) {
             return self.refused("it is read-only here");
         }
-        let deadline = node.store().deadline();
-        let written = tokio::time::timeout(deadline, self.write(node)).await;
+        let written = tokio::time::timeout(store.deadline(), self.write(store, held)).await;
         match written {
             Ok(Ok(())) => Pledge::Written,
             Ok(Err(error)) => self.refused(&error),
@@ -137,25 +142,39 @@ impl Leases {
     }
 
     /// How long the lease can stay as it is: until it must be renewed, or a chain is pending no more.
-    fn lasts(&self) -> Duration {
+    pub(crate) fn lasts(&self) -> Duration {
         let pending = self.pending();
         let ages = pending.values().map(Instant::elapsed);
         ages.map(|age| PENDING.saturating_sub(age))
             .fold(RENEWAL, Duration::min)
+            .max(PAUSE)
     }
 
-    async fn write(&self, node: &Node) -> Result<(), String> {
+    /// Writes the lease of what is `held`, where that is news or was written long ago.
+    pub(crate) async fn renew(&self, store: &Arc<Store>, held: impl Fn() -> Vec<ChainId>) {
+        match self.write(store, held).await {
+            Ok(()) => self.was_refused.store(false, Ordering::Relaxed),
+            Err(error) => tracing::debug!(error, "the store takes no lease"),
+        }
+    }
+
+    async fn write(
+        &self,
+        store: &Arc<Store>,
+        held: impl Fn() -> Vec<ChainId>,
+    ) -> Result<(), String> {
         let mut written = self.written.clone().lock_owned().await;
-        let wanted = self.wanted(node);
+        // As it is now, not as it was before the wait.
+        let wanted = self.wanted(held());
         // Also at the start, when an earlier process may have left one.
         if wanted.is_empty() && written.as_ref().is_some_and(BTreeSet::is_empty) {
             return Ok(());
         }
         let (name, is_read_only) = (self.name.clone(), self.is_read_only.clone());
-        let id_file = node.root().join(ID_FILE);
+        let id_file = self.id_file.clone();
         // Whatever happens from here on, what is there is not known before it worked.
         *written = None;
-        let write = node.store().run(DEADLINE, move |store| {
+        let write = store.run(DEADLINE, move |store| {
             // Where the store was unmounted, its folder must not be filled on the node's own disk.
             let store = StoreReader::open(store.layout().root())?;
             let result = if wanted.is_empty() {
@@ -173,23 +192,9 @@ impl Leases {
             if result.is_ok() {
                 *written = Some(wanted);
             }
-            Ok(result.map_err(|error| chain_text(&error)))
+            Ok(result.map_err(|error| with_causes(&error)))
         });
-        write.await.map_err(|error| chain_text(&error))?
-    }
-}
-
-/// Keeps the lease of a node as it should be, for ever.
-pub async fn keep(node: Arc<Node>) {
-    loop {
-        match node.leases().write(&node).await {
-            Ok(()) => node.leases().was_refused.store(false, Ordering::Relaxed),
-            Err(error) => tracing::debug!(error, "the store takes no lease"),
-        }
-        tokio::select! {
-            () = node.chains_changed() => tokio::time::sleep(PAUSE).await,
-            () = tokio::time::sleep(node.leases().lasts().max(PAUSE)) => {}
-        }
+        write.await.map_err(|error| with_causes(&error))?
     }
 }
 

@@ -19,20 +19,20 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, watch};
-use uimgacc_types::{ChainId, StoreSource};
+use uimgacc_types::{ChainId, StoreSource, with_causes};
 
 use crate::api::types::Mount;
 use crate::chains::{Busy, Chains, MountSettings};
 use crate::database::Database;
 use crate::disk::{self, Disk, Owner};
-use crate::error::{Error, chain_text};
+use crate::error::Error;
 use crate::filter::Filters;
-use crate::lease::Leases;
+use crate::lease::{self, Leases, Pledge};
 use crate::metrics::{Levels, Metrics};
 use crate::mounts::{Folders, mounts, overlay_options};
-use crate::promise::{Broken, Claim};
+use crate::promise::{Broken, Claim, Labels};
 use crate::starts::Starts;
-use crate::state::{Kind, Labels, Lower, Snapshot, State, StateError, Time, Usage};
+use crate::state::{Kind, Lower, Snapshot, State, StateError, Time, Usage};
 use crate::store::Store;
 use crate::trial::Trial;
 use crate::usage;
@@ -232,9 +232,20 @@ impl Node {
         self.read(State::chains).into_iter().collect()
     }
 
-    /// Waits until [`Self::held_chains`] may have changed.
-    pub async fn chains_changed(&self) {
-        self.chains_changed.notified().await;
+    /// Keeps the lease of this node as it should be, for ever.
+    pub async fn keep_lease(self: Arc<Self>) {
+        loop {
+            self.leases.renew(&self.store, || self.held_chains()).await;
+            tokio::select! {
+                () = self.chains_changed.notified() => tokio::time::sleep(lease::PAUSE).await,
+                () = tokio::time::sleep(self.leases.lasts()) => {}
+            }
+        }
+    }
+
+    async fn pledge(&self, chains: &[ChainId]) -> Pledge {
+        let held = || self.held_chains();
+        self.leases.pledge(&self.store, held, chains).await
     }
 
     fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
@@ -412,7 +423,7 @@ impl Node {
                         // Where the thread is far behind, the next cleanup does it.
                         let _ = this.trash.try_send(path);
                     }),
-                    Err(error) => tracing::warn!(error = chain_text(&error), "left for cleanup"),
+                    Err(error) => tracing::warn!(error = with_causes(&error), "left for cleanup"),
                 }
             }
             Ok(removed)

@@ -6,11 +6,10 @@ use std::time::Duration;
 use clap::{Args, ValueHint};
 use tokio::sync::watch;
 use uimgacc_mount::Methods;
-use uimgacc_types::{ParseSourceError, StoreSource};
+use uimgacc_types::{ParseSourceError, StoreSource, with_causes};
 
 use crate::chains::MountSettings;
 use crate::config::{Config, ConfigError};
-use crate::error::chain_text;
 use crate::node::{NodeSettings, OriginalImages};
 use crate::starts::StartSettings;
 use crate::status::default_address;
@@ -213,7 +212,7 @@ impl Options {
             }
             Err(error) => {
                 tracing::error!(
-                    error = chain_text(&error),
+                    error = with_causes(&error),
                     "the configuration is wrong; the old one stays"
                 );
             }
@@ -311,6 +310,6 @@ mod tests {
         let error = store(&[]).unwrap_err().to_string();
         assert!(error.contains("--store"), "{error}");
         let error = store(&["--config", "/no/such/file"]).unwrap_err();
-        assert!(chain_text(&error).contains("/no/such/file"), "{error}");
+        assert!(with_causes(&error).contains("/no/such/file"), "{error}");
     }
 }

@@ -13,10 +13,13 @@
 //!   this layer. Who names the digest has read the manifest. The layers below were shown in the
 //!   same way when their snapshots were made, or were unpacked here.
 
+use std::collections::BTreeMap;
+
 use uimgacc_store::ChainRecord;
 use uimgacc_types::{ChainId, DiffId, Digest, chain_ids};
 
-use crate::state::Labels;
+/// Labels of a snapshot.
+pub type Labels = BTreeMap<String, String>;
 
 /// The digest of the layer's blob in its manifest (containerd's `pkg/snapshotters`).
 const BLOB_LABEL: &str = "containerd.io/snapshot/cri.layer-digest";

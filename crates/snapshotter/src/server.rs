@@ -23,10 +23,11 @@ use tonic::transport::Server;
 
 use crate::api::snapshots::snapshots_server::SnapshotsServer;
 use crate::chains::Busy;
-use crate::error::{Error, chain_text};
+use crate::error::Error;
 use crate::node::{Node, NodeSettings};
 use crate::service::Service;
-use crate::{lease, status};
+use crate::status;
+use uimgacc_types::with_causes;
 
 /// How long requests may go on after a stop was asked for.
 pub const DRAIN: Duration = Duration::from_secs(10);
@@ -110,14 +111,14 @@ pub async fn serve(
     });
     let mut serving = std::pin::pin!(serving);
     ready();
-    background.spawn(lease::keep(node.clone()));
+    background.spawn(node.clone().keep_lease());
     background.spawn(node.store().clone().keep_checking());
     let trying = node.clone();
     background.spawn(async move { trying.try_mounting().await });
     let sweeping = node.clone();
     background.spawn(async move {
         if let Err(error) = sweeping.cleanup(Busy::Wait).await {
-            tracing::warn!(error = chain_text(&error), "cannot clean up");
+            tracing::warn!(error = with_causes(&error), "cannot clean up");
         }
     });
     let result = tokio::select! {

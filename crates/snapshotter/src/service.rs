@@ -18,9 +18,11 @@ use crate::api::snapshots::{
     ViewSnapshotRequest, ViewSnapshotResponse,
 };
 use crate::chains::Busy;
-use crate::error::{Error, chain_text};
+use crate::error::Error;
 use crate::node::Node;
-use crate::state::{Kind, Labels, Snapshot, Time};
+use crate::promise::Labels;
+use crate::state::{Kind, Snapshot, Time};
+use uimgacc_types::with_causes;
 
 /// Snapshots in one message of a list, as containerd sends them.
 const LIST_BLOCK: usize = 100;
@@ -51,9 +53,9 @@ impl Service {
             if matches!(error, Error::InStore(_)) {
                 // Not a failure but the answer that containerd asked for.
             } else if matches!(error.code(), Internal | Unavailable | FailedPrecondition) {
-                tracing::warn!(call, key, error = chain_text(&error), "request failed");
+                tracing::warn!(call, key, error = with_causes(&error), "request failed");
             } else {
-                tracing::debug!(call, key, error = chain_text(&error), "request refused");
+                tracing::debug!(call, key, error = with_causes(&error), "request refused");
             }
             let status = Status::from(error);
             match (call, status.code()) {

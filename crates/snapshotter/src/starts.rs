@@ -30,9 +30,9 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use uimgacc_mount::{Fetch, FetchSettings, Fetched, Lead, Opens, ReadAhead};
 use uimgacc_profile::{FileReads, Profile};
-use uimgacc_types::ChainId;
+use uimgacc_types::{ChainId, with_causes};
 
-use crate::error::{Error, chain_text};
+use crate::error::Error;
 use crate::metrics::Metrics;
 use reach::Reach;
 use records::{Recording, Records};
@@ -464,7 +464,7 @@ impl Starts {
             .map_err(std::io::Error::other)
             .and_then(|text| fs::write(&path, text));
         if let Err(error) = written.map_err(Error::io("write", &path)) {
-            tracing::debug!(error = chain_text(&error), "not kept");
+            tracing::debug!(error = with_causes(&error), "not kept");
         }
     }
 

@@ -18,10 +18,7 @@ use serde::{Deserialize, Serialize};
 use uimgacc_types::{ChainId, Digest};
 
 use crate::filter::Fields;
-use crate::promise::Claim;
-
-/// Labels of a snapshot.
-pub type Labels = BTreeMap<String, String>;
+use crate::promise::{Claim, Labels};
 
 /// What a snapshot is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

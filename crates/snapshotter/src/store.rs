@@ -19,10 +19,9 @@ use tokio::sync::{oneshot, watch};
 use uimgacc_mount::index_cache::IndexError;
 use uimgacc_mount::nfs::{DetachedMount, NfsError, Patience};
 use uimgacc_store::{ReadError, StoreReader};
-use uimgacc_types::StoreSource;
+use uimgacc_types::{StoreSource, with_causes};
 
 use crate::calls::{Call, Calls, HeldOff};
-use crate::error::chain_text;
 
 /// How often the store is looked at where nobody else asks.
 const CHECK_PERIOD: Duration = Duration::from_secs(15);
@@ -171,7 +170,7 @@ impl Store {
             }
             // Why it is down says more than that it is.
             Err(StoreError::Down { .. }) if health.error.is_some() => {}
-            Err(error) => health.error = Some(chain_text(&error)),
+            Err(error) => health.error = Some(with_causes(&error)),
         }
         if was_reachable != health.reachable {
             let error = health.error.as_deref().unwrap_or("none");
@@ -222,7 +221,7 @@ impl Store {
                 Ok(result) => result.unwrap_or(Err(StoreError::Stopping)),
                 Err(_) => {
                     store.close(&source);
-                    calls.late(admitted, chain_text(&late), Instant::now());
+                    calls.late(admitted, with_causes(&late), Instant::now());
                     Err(late)
                 }
             }
@@ -316,7 +315,7 @@ impl Store {
             Ok(opened) => Arc::new(opened),
             Err(error) => {
                 if matches!(error, StoreError::Mount(_)) {
-                    calls.failed(chain_text(&error), Instant::now());
+                    calls.failed(with_causes(&error), Instant::now());
                 }
                 return Err(error);
             }

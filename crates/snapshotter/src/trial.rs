@@ -5,6 +5,8 @@
 //! `root/trial` and read back. While that fails it is tried again every [`AGAIN`]: somebody may load
 //! a module.
 
+use uimgacc_types::with_causes;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,8 +16,6 @@ use uimgacc_erofs::tree::{ChunkAddress, ChunkedContents, Contents, Device, Inode
 use uimgacc_mount::{Method, Methods, MountError, MountRequest, mount_image, unmount_all};
 
 use uimgacc_store::StoreFile;
-
-use crate::error::chain_text;
 
 const AGAIN: Duration = Duration::from_secs(60);
 const BLOCK: usize = 4096;
@@ -83,7 +83,7 @@ impl Trial {
             let Ok(tried) = tried.await else { return };
             let known = self.found.send_replace(Some(match &tried {
                 Ok(method) => Ok(*method),
-                Err(error) => Err(chain_text(error)),
+                Err(error) => Err(with_causes(error)),
             }));
             match tried {
                 Ok(method) => {
@@ -91,7 +91,7 @@ impl Trial {
                     return;
                 }
                 Err(error) if known.is_none() => {
-                    let error = chain_text(&error);
+                    let error = with_causes(&error);
                     tracing::error!(error, "no image can be mounted here; all are pulled");
                 }
                 Err(_) => {}

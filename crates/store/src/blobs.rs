@@ -11,8 +11,9 @@
 use serde::{Deserialize, Serialize};
 use uimgacc_types::{DiffId, Digest};
 
+use crate::error::SessionError;
 use crate::reader::{ReadError, StoreReader, read_json, unreadable};
-use crate::session::{Session, SessionError};
+use crate::session::Session;
 
 /// `blobs/<aa>/<blob-digest>.json`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

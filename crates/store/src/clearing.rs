@@ -18,8 +18,8 @@ use std::io;
 use std::time::Duration;
 
 use crate::Layout;
+use crate::clock::server_now;
 use crate::commit::CommitError;
-use crate::intent::{FoundIntent, server_now};
 use crate::path::StorePath;
 
 /// Names what is being cleared away.
@@ -67,11 +67,11 @@ pub(crate) fn clear_away(layout: &Layout, dir: &StorePath) -> io::Result<()> {
     }
 }
 
-/// Clears away what a session or gc left.
-pub(crate) fn clear(layout: &Layout, intent: &FoundIntent) -> Result<(), CommitError> {
-    clear_away(layout, &intent.dir).map_err(|source| CommitError::NotCleared {
-        dir: intent.dir.on_host(),
-        who: intent.who.clone(),
+/// Clears away what a session or gc left, which people know as `who`.
+pub(crate) fn clear(layout: &Layout, dir: &StorePath, who: &str) -> Result<(), CommitError> {
+    clear_away(layout, dir).map_err(|source| CommitError::NotCleared {
+        dir: dir.on_host(),
+        who: who.to_owned(),
         source,
     })
 }

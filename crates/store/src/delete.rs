@@ -11,13 +11,13 @@ use std::collections::HashSet;
 
 use uimgacc_types::{ChainId, chain_ids};
 
+use crate::error::SessionError;
 use crate::exclusive::{Attempt, Exclusive};
 use crate::gc::keep_retired;
 use crate::path::StorePath;
 use crate::reader::ReadError;
-use crate::session::SessionError;
 use crate::workspace::Workspace;
-use crate::{ImageRecord, StoreReader, leases};
+use crate::{ImageRecord, StoreReader, holders};
 
 /// Why an image was not deleted.
 #[derive(Debug, thiserror::Error)]
@@ -154,17 +154,5 @@ fn own_chains(reader: &StoreReader, image: &ImageRecord) -> Result<Vec<ChainId>,
     Ok(chain_ids(&image.diff_ids)
         .into_iter()
         .filter(|chain| !shared.contains(chain))
-        .collect())
-}
-
-/// Who holds one of these chains.
-///
-/// # Errors
-/// The file system's error, or a damaged lease.
-pub fn holders(reader: &StoreReader, chains: &[ChainId]) -> Result<Vec<String>, ReadError> {
-    Ok(leases(reader.layout())?
-        .into_iter()
-        .filter(|lease| lease.holds() && lease.chains.iter().any(|chain| chains.contains(chain)))
-        .map(|lease| lease.holder)
         .collect())
 }

@@ -8,8 +8,8 @@
 use std::time::{Duration, Instant};
 
 use crate::Layout;
+use crate::error::SessionError;
 use crate::intent::{FoundIntent, Intent, Role, clear_dead};
-use crate::session::SessionError;
 
 /// How long gc waits for another gc.
 const GC_PATIENCE: Duration = Duration::from_secs(60);

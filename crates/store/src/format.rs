@@ -1,4 +1,4 @@
-//! The table of contents of a pack on disk: data only, all numbers little-endian.
+//! The table of contents of a pack on disk: data only, all numbers little-endian. And how long an index may be.
 //!
 //! ```text
 //! TocHeader | TocEntry * entries, sorted by hash | BLAKE3-256 of all before it
@@ -18,6 +18,8 @@ pub(crate) const TOC_VERSION: u32 = 1;
 pub(crate) const BLOCK_BYTES: u64 = 4096;
 /// The content stands in the pack as it is.
 pub(crate) const ENCODING_RAW: u32 = 0;
+/// No index of a sane image is longer; read whole, it must fit in memory.
+pub(crate) const MAX_INDEX_BYTES: u64 = 4 << 30;
 /// Length of the hash at the end.
 pub(crate) const TRAILER_BYTES: usize = 32;
 

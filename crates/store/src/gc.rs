@@ -19,14 +19,16 @@ use std::time::{Duration, SystemTime};
 
 use uimgacc_types::{ChainId, DiffId, PackId};
 
+use crate::clock::server_now;
+use crate::error::SessionError;
 use crate::exclusive::{Attempt, Exclusive};
-use crate::index_file::MAX_INDEX_BYTES;
+use crate::format::MAX_INDEX_BYTES;
+use crate::layout::PROFILE_SUFFIX;
 use crate::marks::{IndexPacks, Marks, id_of, mark};
 use crate::path::StorePath;
 use crate::reader::{ReadError, list, list_fanned, read_json, unreadable};
-use crate::session::SessionError;
 use crate::workspace::Workspace;
-use crate::{BlobRecord, ChainRecord, ImageRecord, StoreReader, intent, profiles};
+use crate::{BlobRecord, ChainRecord, ImageRecord, StoreReader};
 
 /// Between retiring a chain and reading the leases once more: for nodes that tell a lease only
 /// after they looked.
@@ -117,7 +119,7 @@ fn sweep_in(
     if let Some(workspace) = workspace {
         put_back(reader, workspace)?;
     }
-    let now = intent::server_now(layout).unwrap_or_else(SystemTime::now);
+    let now = server_now(layout).unwrap_or_else(SystemTime::now);
     let is_old = |file: &Garbage| {
         file.modified
             .is_none_or(|modified| now.duration_since(modified).unwrap_or_default() >= grace)
@@ -256,7 +258,7 @@ fn settle(reader: &StoreReader) -> Result<(), ReadError> {
         .into_iter()
         .filter_map(|(_, file)| file.modified)
         .max();
-    let now = intent::server_now(reader.layout()).unwrap_or_else(SystemTime::now);
+    let now = server_now(reader.layout()).unwrap_or_else(SystemTime::now);
     if let Some(youngest) = youngest {
         let age = now.duration_since(youngest).unwrap_or_default();
         std::thread::sleep(SETTLE.saturating_sub(age));
@@ -308,7 +310,7 @@ fn sweepable(
             files.push(file);
         }
     }
-    for path in list_fanned(&layout.directory("profiles"), profiles::SUFFIX)? {
+    for path in list_fanned(&layout.directory("profiles"), PROFILE_SUFFIX)? {
         let id = id_of(&path, |id| ChainId::from_hex(id).ok())?;
         let file = garbage(path);
         if !marks.chains.contains(&id) && is_old(&file) {

@@ -3,14 +3,12 @@
 use uimgacc_erofs::tree::Tree;
 use uimgacc_types::{Digest, PackId};
 
+use crate::error::SessionError;
+use crate::format::MAX_INDEX_BYTES;
 use crate::path::StorePath;
 use crate::reader::{OnError, ReadError, scan_fanned, there, unreadable};
-use crate::session::SessionError;
 use crate::toc::{self, Toc};
 use crate::{Layout, StoreReader};
-
-/// No index of a sane image is longer; read whole, it must fit in memory.
-pub(crate) const MAX_INDEX_BYTES: u64 = 4 << 30;
 
 /// A table that gc takes away gets this suffix (up to 0.1; newer ones leave it).
 const DOOMED: &str = "doomed";

@@ -20,12 +20,13 @@ use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
 use serde::{Deserialize, Serialize};
 
 use crate::clearing::{OVER, clear, clear_away};
+use crate::clock::server_now;
 use crate::commit::{
     CommitError, encode, failed, make_directory, replace, sync_directory, write_synced,
 };
+use crate::error::SessionError;
 use crate::path::StorePath;
 use crate::reader::{ReadError, list, read_json};
-use crate::session::SessionError;
 use crate::workspace::Workspace;
 use crate::{Layout, machine};
 
@@ -281,25 +282,12 @@ pub(crate) fn found(layout: &Layout) -> Result<Vec<FoundIntent>, ReadError> {
     Ok(found)
 }
 
-/// The file server's clock: the time of a file made now. `None` where none can be made.
-pub(crate) fn server_now(layout: &Layout) -> Option<std::time::SystemTime> {
-    let path = layout
-        .tmp()
-        .join(format!("clock-{}", machine::random_id().ok()?));
-    let time = path
-        .create_new()
-        .and_then(|file| file.metadata()?.modified())
-        .ok();
-    let _ = path.remove_file();
-    time
-}
-
 /// Clears away what dead ones left, completely, so that they change nothing any more; gives those
 /// that live.
 pub(crate) fn clear_dead(layout: &Layout) -> Result<Vec<FoundIntent>, SessionError> {
     let (alive, dead): (Vec<_>, Vec<_>) = found(layout)?.into_iter().partition(|found| found.alive);
     for dead in dead {
-        clear(layout, &dead)?;
+        clear(layout, &dead.dir, &dead.who)?;
     }
     Ok(alive)
 }
@@ -315,7 +303,7 @@ pub fn clear_gone(layout: &Layout, is_gone: impl Fn(&str) -> bool) -> Result<usi
     for intent in found(layout)? {
         let is_silent = intent.silent.is_some_and(|silent| silent >= GONE_AFTER);
         if is_silent && intent.actor.as_deref().is_some_and(&is_gone) {
-            clear(layout, &intent)?;
+            clear(layout, &intent.dir, &intent.who)?;
             cleared += 1;
         }
     }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use uimgacc_types::{ChainId, DiffId, Digest, PackId};
 
 use crate::path::{Observer, Root, StorePath};
-use crate::profiles;
+
+/// The suffix of profiles.
+pub(crate) const PROFILE_SUFFIX: &str = "json.zst";
 
 /// The paths of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,7 +124,7 @@ impl Layout {
     /// What starts of an image with this chain read.
     #[must_use]
     pub fn profile(&self, id: ChainId) -> StorePath {
-        self.fanned("profiles", &id.hex(), profiles::SUFFIX)
+        self.fanned("profiles", &id.hex(), PROFILE_SUFFIX)
     }
 
     /// Unfinished work.

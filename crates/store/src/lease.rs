@@ -14,10 +14,10 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use uimgacc_types::ChainId;
 
+use crate::clock::server_now;
 use crate::commit::{CommitError, replace_json};
-use crate::intent::server_now;
 use crate::path::StorePath;
-use crate::reader::{ReadError, list, read_json};
+use crate::reader::{ReadError, StoreReader, list, read_json};
 use crate::{Layout, machine};
 
 /// `leases/<name>.json`.
@@ -249,6 +249,18 @@ pub fn drop_lease(layout: &Layout, name: &str, force: bool) -> Result<LeaseFile,
     }
     crate::commit::remove_file(&file.path)?;
     Ok(file)
+}
+
+/// Who holds one of these chains.
+///
+/// # Errors
+/// The file system's error, or a damaged lease.
+pub fn holders(reader: &StoreReader, chains: &[ChainId]) -> Result<Vec<String>, ReadError> {
+    Ok(leases(reader.layout())?
+        .into_iter()
+        .filter(|lease| lease.holds() && lease.chains.iter().any(|chain| chains.contains(chain)))
+        .map(|lease| lease.holder)
+        .collect())
 }
 
 #[cfg(test)]

@@ -8,9 +8,11 @@ pub mod acl;
 mod blobs;
 mod chains;
 mod clearing;
+mod clock;
 mod commit;
 mod dedup;
 mod delete;
+mod error;
 mod exclusive;
 pub mod flatten;
 mod format;
@@ -30,6 +32,7 @@ mod record;
 mod repack;
 pub mod rooted;
 mod session;
+mod shared;
 mod stat;
 mod strays;
 mod toc;
@@ -41,20 +44,22 @@ pub use blobs::BlobRecord;
 pub use chains::known_chains;
 pub use commit::CommitError;
 pub use dedup::{PackRef, Placement};
-pub use delete::{DeleteError, delete, holders};
+pub use delete::{DeleteError, delete};
+pub use error::{PutError, SessionError};
 pub use gc::{Swept, sweep, unique_pack_bytes};
 pub use intent::clear_gone;
 pub use layout::Layout;
 pub use lease::{
-    DropLeaseError, Lease, LeaseFile, drop_lease, lease_files, leases, remove_lease, write_lease,
+    DropLeaseError, Lease, LeaseFile, drop_lease, holders, lease_files, leases, remove_lease,
+    write_lease,
 };
 pub use machine::{boot_id, rfc3339_now};
-pub use pack::{PackWriter, PutError};
+pub use pack::PackWriter;
 pub use path::{FileFacts, Observer, StoreFile, StorePath};
 pub use profiles::is_profile_due;
 pub use reader::{ReadError, StoreReader};
 pub use record::{ChainLayer, ChainRecord, FORMAT_VERSION, ImageRecord, IndexRecord, StoreRecord};
-pub use session::{Session, SessionError, pack_of};
+pub use session::{Session, pack_of};
 pub use stat::{Stat, logical_bytes, stat};
 pub use verify::{Problem, Report, verify};
 pub use workspace::Published;

@@ -5,10 +5,11 @@ use std::collections::{HashMap, HashSet};
 
 use uimgacc_types::{ChainId, DiffId, PackId, chain_ids};
 
+use crate::error::SessionError;
 use crate::index_file::read_index;
 use crate::path::StorePath;
 use crate::reader::ReadError;
-use crate::session::{SessionError, pack_of};
+use crate::session::pack_of;
 use crate::{ChainRecord, ImageRecord, Lease, StoreReader};
 
 /// Everything that images (and leases) keep alive.

@@ -14,31 +14,15 @@ use uimgacc_types::{ContentHash, Extent};
 
 use crate::commit::{CommitError, failed};
 use crate::dedup::{PackRef, Placement};
+use crate::error::PutError;
 use crate::format::BLOCK_BYTES;
 use crate::path::StorePath;
-use crate::session::Shared;
+use crate::shared::Shared;
 
 /// Contents up to this length are hashed before anything is written.
 const SMALL_BYTES: u64 = 1 << 20;
 /// A pack's blocks are counted in 32 bits; half of that leaves room to finish a content.
 const MAX_PACK_BYTES: u64 = 8 << 40;
-
-/// Why a content could not be put into a pack.
-#[derive(Debug, thiserror::Error)]
-pub enum PutError {
-    /// The reader that gives the content failed.
-    #[error("cannot read the content")]
-    Source(#[source] io::Error),
-    /// The reader ended early.
-    #[error("the content ends {missing} bytes early")]
-    Short {
-        /// How many bytes were still to come.
-        missing: u64,
-    },
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] CommitError),
-}
 
 /// A pack that is being written.
 #[derive(Debug)]

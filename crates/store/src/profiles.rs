@@ -9,17 +9,14 @@ use std::time::SystemTime;
 use uimgacc_erofs::Tree;
 use uimgacc_erofs::tree::{ChunkAddress, Contents, InodeId, Kind};
 use uimgacc_profile::{MAX_ENCODED_BYTES, Profile, REWRITTEN_EVERY};
-use uimgacc_types::{ChainId, ContentHash, PackId};
+use uimgacc_types::{ChainId, ContentHash, PackId, with_causes};
 
+use crate::error::SessionError;
 use crate::format::BLOCK_BYTES;
 use crate::index_file::{read_index, toc_of};
 use crate::machine::rfc3339;
 use crate::reader::{ReadError, StoreReader, there, unreadable};
-use crate::session::{Session, SessionError, pack_of};
-use crate::verify::explain;
-
-/// The suffix of their files.
-pub(crate) const SUFFIX: &str = "json.zst";
+use crate::session::{Session, pack_of};
 
 /// Whether a profile may be written anew by what a node recorded: not shortly after it was written.
 #[must_use]
@@ -48,7 +45,7 @@ impl StoreReader {
             path: path.on_host(),
             reason,
         };
-        let profile = Profile::decode(&bytes).map_err(|error| damaged(explain(&error)))?;
+        let profile = Profile::decode(&bytes).map_err(|error| damaged(with_causes(&error)))?;
         if profile.chain_id == chain_id {
             return Ok(Some(profile));
         }

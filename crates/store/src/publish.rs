@@ -11,10 +11,12 @@ use uimgacc_erofs::tree::{Device, Tree};
 use uimgacc_types::{ChainId, DiffId, Digest, chain_ids};
 
 use crate::commit::failed;
-use crate::index_file::{MAX_INDEX_BYTES, digest_of, read_sound_index};
+use crate::error::SessionError;
+use crate::format::MAX_INDEX_BYTES;
+use crate::index_file::{digest_of, read_sound_index};
 use crate::path::StorePath;
 use crate::reader::{ReadError, unreadable};
-use crate::session::{Hashing, Session, SessionError, pack_of};
+use crate::session::{Hashing, Session, pack_of};
 use crate::{ChainLayer, ChainRecord, ImageRecord, IndexRecord, Published, machine};
 
 impl Session {

@@ -12,10 +12,11 @@ use uimgacc_erofs::tree::{ChunkAddress, ChunkedContents, Contents, Device, Kind,
 
 use crate::commit::failed;
 use crate::dedup::PackRef;
+use crate::error::SessionError;
 use crate::flatten::{drop_unused_devices, reachable};
 use crate::format::BLOCK_BYTES;
 use crate::pack::PackWriter;
-use crate::session::{Session, SessionError, pack_of};
+use crate::session::{Session, pack_of};
 
 /// What names a device in every tree.
 type Tag = [u8; 64];

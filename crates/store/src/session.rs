@@ -10,128 +10,27 @@
 
 use std::collections::HashMap;
 use std::io::{self, Write};
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use sha2::{Digest as _, Sha256};
 use uimgacc_erofs::Limits;
 use uimgacc_erofs::tree::{Device, Tree};
-use uimgacc_types::{ContentHash, PackId};
+use uimgacc_types::PackId;
 
 use crate::commit::CommitError;
-use crate::dedup::{Dedup, PackRef, Placement};
+use crate::dedup::{Dedup, PackRef};
+use crate::error::SessionError;
 use crate::exclusive::wait_for_gc;
 use crate::format::BLOCK_BYTES;
-use crate::index_file::{MAX_INDEX_BYTES, read_toc, read_tocs, toc_of};
+use crate::index_file::{read_toc, read_tocs, toc_of};
 use crate::intent::{Intent, Role};
 use crate::pack::PackWriter;
 use crate::path::StorePath;
 use crate::reader::ReadError;
+use crate::shared::{Shared, Slot, locked};
 use crate::toc::{self, Toc};
 use crate::workspace::Workspace;
 use crate::{StoreReader, machine};
-
-/// Why a session failed.
-#[derive(Debug, thiserror::Error)]
-pub enum SessionError {
-    /// Something could not be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// Something could not be written.
-    #[error(transparent)]
-    Commit(#[from] CommitError),
-    /// A profile cannot be written.
-    #[error("cannot write the profile of an image")]
-    Profile(#[source] uimgacc_profile::DecodeError),
-    /// A tree cannot be written as an index.
-    #[error("cannot write the index {path}")]
-    Index {
-        /// Where it was to go.
-        path: PathBuf,
-        /// Why.
-        source: uimgacc_erofs::WriteError,
-    },
-    /// An index of the store cannot be parsed.
-    #[error("the index {path} is damaged")]
-    DamagedIndex {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: uimgacc_erofs::ReadError,
-    },
-    /// A content could not be copied from one pack into another.
-    #[error("cannot repack a content of {path}")]
-    Repack {
-        /// The pack.
-        path: PathBuf,
-        /// Why.
-        source: crate::pack::PutError,
-    },
-    /// A tree refers to a device that is no pack.
-    #[error("an index refers to a device that is not a pack: run `uimgacc store verify`")]
-    NoPack,
-    /// A pack that the session counts on is gone.
-    #[error(
-        "the pack {0} vanished while the image was made (was the store swept from elsewhere?): run create again"
-    )]
-    PackGone(PackId),
-    /// A file that the session counts on is gone or has changed.
-    #[error(
-        "{path} vanished or changed while the image was made (was the store changed by other means?): run create again"
-    )]
-    Vanished {
-        /// The file.
-        path: PathBuf,
-    },
-    /// An index would be longer than what is ever read.
-    #[error("the index {path} would have {found_bytes} bytes, {MAX_INDEX_BYTES} at most are read")]
-    IndexTooLarge {
-        /// Where it was to go.
-        path: PathBuf,
-        /// How long it is.
-        found_bytes: u64,
-    },
-    /// A gc does not end.
-    #[error(
-        "`store gc` or `delete` is still at work on the store ({who}): try again when it has ended"
-    )]
-    GcRuns {
-        /// Who.
-        who: String,
-    },
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Slot {
-    Open,
-    Sealed { id: PackId, blocks: u32 },
-    Empty,
-}
-
-/// What a session's writers share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) workspace: Workspace,
-    dedup: Mutex<Dedup>,
-    slots: Mutex<Vec<Slot>>,
-    /// Length of each pack of the store in blocks: those at the start, others as they are met.
-    blocks: Mutex<HashMap<PackId, u32>>,
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Every change under these locks is a single step: a panic elsewhere leaves them whole.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Shared {
-    pub(crate) fn find(&self, hash: &ContentHash) -> Option<Placement> {
-        locked(&self.dedup).get(hash)
-    }
-
-    pub(crate) fn remember(&self, hash: ContentHash, placement: Placement) -> Placement {
-        locked(&self.dedup).insert(hash, placement)
-    }
-}
 
 /// Everything that one `create` writes. Dropping it removes what has no final name yet.
 #[derive(Debug)]

@@ -3,15 +3,15 @@
 use uimgacc_erofs::tree::{Contents, Kind};
 
 use crate::StoreReader;
+use crate::error::SessionError;
 use crate::flatten::reachable;
 use crate::index_file::scan_tocs;
+use crate::layout::PROFILE_SUFFIX;
 use crate::lease::lease_files;
 use crate::marks::{IndexPacks, mark_from};
 use crate::path::StorePath;
-use crate::profiles::SUFFIX;
 use crate::reader::{ReadError, scan_fanned};
-use crate::session::SessionError;
-use crate::verify::explain;
+use uimgacc_types::with_causes;
 
 /// Counts of a store. All lengths in bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
@@ -55,7 +55,7 @@ pub fn stat(reader: &StoreReader) -> Result<Stat, SessionError> {
     };
     let mut unreadable: Vec<String> = Vec::new();
     let mut pass_over = |error: ReadError| {
-        unreadable.push(explain(&error));
+        unreadable.push(with_causes(&error));
         Ok(())
     };
     let images = reader.scan_images(&mut pass_over)?;
@@ -71,10 +71,14 @@ pub fn stat(reader: &StoreReader) -> Result<Stat, SessionError> {
     let tocs = scan_tocs(reader, &mut pass_over)?;
     let layers = scan_fanned(&layout.directory("layers"), "erofs", &mut pass_over)?;
     let indexes = scan_fanned(&layout.directory("indexes"), "erofs", &mut pass_over)?;
-    let profiles = scan_fanned(&layout.directory("profiles"), SUFFIX, &mut pass_over)?;
+    let profiles = scan_fanned(
+        &layout.directory("profiles"),
+        PROFILE_SUFFIX,
+        &mut pass_over,
+    )?;
     let mut cache = IndexPacks::default();
     let marks = mark_from(reader, &mut cache, &images, &leases, &mut |error| {
-        unreadable.push(explain(&error));
+        unreadable.push(with_causes(&error));
         Ok(())
     })?;
     let mut distinct = std::collections::HashSet::new();

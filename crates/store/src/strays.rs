@@ -6,8 +6,8 @@
 use std::io;
 
 use crate::Layout;
+use crate::layout::PROFILE_SUFFIX;
 use crate::path::StorePath;
-use crate::profiles;
 use crate::reader::{has_own_name, is_fan, is_left_by_nfs};
 
 /// The directories of files `<aa>/<id>.<suffix>`, with their suffixes.
@@ -18,7 +18,7 @@ const FANNED: [(&str, &[&str]); 7] = [
     ("chains", &["json", "retired"]),
     ("indexes", &["erofs"]),
     ("images", &["json"]),
-    ("profiles", &[profiles::SUFFIX]),
+    ("profiles", &[PROFILE_SUFFIX]),
 ];
 
 /// Directories that file systems make in their roots.

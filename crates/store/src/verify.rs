@@ -10,17 +10,18 @@ use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
 use uimgacc_erofs::tree::{Contents, Kind, Tree};
-use uimgacc_types::{ChainId, DiffId, Digest, PackId};
+use uimgacc_types::{ChainId, DiffId, Digest, PackId, with_causes};
 
 use crate::format::BLOCK_BYTES;
 use crate::index_file::{read_index, read_toc};
+use crate::layout::PROFILE_SUFFIX;
 use crate::lease::lease_files;
 use crate::marks::id_of;
 use crate::path::StorePath;
 use crate::reader::{ReadError, read_json, scan_fanned};
 use crate::session::pack_of;
 use crate::toc::Toc;
-use crate::{ChainRecord, ImageRecord, StoreReader, profiles, strays};
+use crate::{ChainRecord, ImageRecord, StoreReader, strays};
 
 /// Something wrong.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -57,7 +58,7 @@ impl Report {
     }
 
     fn add_error(&mut self, error: ReadError) {
-        let what = explain(&error);
+        let what = with_causes(&error);
         let (ReadError::NoStore { root: path }
         | ReadError::TooNew { root: path, .. }
         | ReadError::Io { path, .. }
@@ -66,17 +67,6 @@ impl Report {
         | ReadError::BrokenLease { path, .. }) = error;
         self.problems.push(Problem { path, what });
     }
-}
-
-/// The whole chain of causes in one line.
-pub(crate) fn explain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 /// Checks a store. `progress` is called with the bytes hashed so far.
@@ -96,7 +86,7 @@ pub fn verify(
     let strays: HashSet<PathBuf> = paths(&report.problems);
     for file in scanned(lease_files(layout), &mut report) {
         if let Err(error) = file.lease {
-            report.add(&file.path, explain(&error));
+            report.add(&file.path, with_causes(&error));
         }
     }
     let tocs = check_packs(reader, metadata_only, progress, &mut report)?;
@@ -165,7 +155,7 @@ fn check_packs(
             Ok(Some(found)) => found,
             Ok(None) => continue,
             Err(error) => {
-                report.add(&path, explain(&error));
+                report.add(&path, with_causes(&error));
                 continue;
             }
         };
@@ -253,7 +243,7 @@ fn check_index(
         }
         Ok(None) => None,
         Err(error) => {
-            report.add(path, explain(&error));
+            report.add(path, with_causes(&error));
             None
         }
     }
@@ -303,7 +293,7 @@ fn check_blobs(reader: &StoreReader, report: &mut Report) -> Result<(), ReadErro
     for path in files(&reader.layout().directory("blobs"), "json", report)? {
         let id = id_of(&path, |id| Digest::from_hex(id).ok())?;
         if let Err(error) = reader.verified_diff_id(id) {
-            report.add(&path, explain(&error));
+            report.add(&path, with_causes(&error));
         }
     }
     Ok(())
@@ -312,12 +302,12 @@ fn check_blobs(reader: &StoreReader, report: &mut Report) -> Result<(), ReadErro
 fn check_profiles(reader: &StoreReader, report: &mut Report) -> Result<(), ReadError> {
     for path in files(
         &reader.layout().directory("profiles"),
-        profiles::SUFFIX,
+        PROFILE_SUFFIX,
         report,
     )? {
         let id = id_of(&path, |id| ChainId::from_hex(id).ok())?;
         if let Err(error) = reader.profile(id) {
-            report.add(&path, explain(&error));
+            report.add(&path, with_causes(&error));
         }
     }
     Ok(())
@@ -336,7 +326,7 @@ fn check_chains(
             Ok(Some(record)) => record,
             Ok(None) => continue,
             Err(error) => {
-                report.add(&path, explain(&error));
+                report.add(&path, with_causes(&error));
                 continue;
             }
         };
@@ -376,7 +366,7 @@ fn check_images(
             Ok(Some(record)) => record,
             Ok(None) => continue,
             Err(error) => {
-                report.add(&path, explain(&error));
+                report.add(&path, with_causes(&error));
                 continue;
             }
         };

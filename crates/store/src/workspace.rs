@@ -24,9 +24,9 @@ use crate::commit::{
     CommitError, FileId, encode, failed, file_id, is_already, is_gone, make_parent, remove_file,
     renamed, sync_parent, write_synced,
 };
+use crate::error::SessionError;
 use crate::machine;
 use crate::path::StorePath;
-use crate::session::SessionError;
 
 /// Whether a name was free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use crate::commit::{CommitError, failed, make_directory, replace_json, write_synced};
+use crate::error::SessionError;
 use crate::path::StorePath;
 use crate::reader::{ReadError, StoreReader, list};
-use crate::session::SessionError;
 use crate::{FORMAT_VERSION, Layout, StoreRecord, machine};
 
 /// The folders of a store.

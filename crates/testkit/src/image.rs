@@ -5,12 +5,14 @@
 
 mod builder;
 mod layer;
+mod media;
 mod push;
 #[cfg(test)]
 mod tests;
 
-pub use builder::{ImageBuilder, MediaTypes};
+pub use builder::ImageBuilder;
 pub use layer::{Compression, LayerSource};
+pub use media::MediaTypes;
 pub use push::{Pushed, PushedLayer, push_index};
 
 use std::fs;

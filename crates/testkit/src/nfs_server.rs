@@ -10,7 +10,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::process::run;
-use crate::{net, uml};
+use crate::{net, parts, uml};
 
 /// The port of NFS.
 pub const PORT: u16 = 2049;
@@ -137,7 +137,7 @@ fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 fn files() -> PathBuf {
-    uml::dir().join("nfs")
+    parts::uml_dir().join("nfs")
 }
 
 /// A program of the unpacked packages.

@@ -50,10 +50,10 @@ impl Need {
                 "no image of our parts: build it by scripts/image.sh --profile dev FOLDER, and point UIMGACC_IMAGE at the folder"
                     .to_owned()
             }),
-            Self::Uml => (!crate::uml::dir().join("stamp").exists()).then(|| {
+            Self::Uml => (!uml_dir().join("stamp").exists()).then(|| {
                 format!(
                     "no kernels in {}: run scripts/parts-uml.sh (amd64 only)",
-                    crate::uml::dir().display()
+                    uml_dir().display()
                 )
             }),
             Self::Filesystem(name) => {
@@ -96,6 +96,15 @@ pub fn dir() -> PathBuf {
     cache
         .expect("UIMGACC_PARTS, XDG_CACHE_HOME or HOME must be set")
         .join("uimgacc/parts")
+}
+
+/// The folder of `scripts/parts-uml.sh`.
+///
+/// # Panics
+/// Where [`dir`] does.
+#[must_use]
+pub fn uml_dir() -> PathBuf {
+    dir().join("uml")
 }
 
 /// The folder of the image of our own parts, an OCI layout.

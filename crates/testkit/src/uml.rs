@@ -52,14 +52,8 @@ impl Kernel {
     }
 
     fn folder(self) -> PathBuf {
-        dir().join("kernels").join(self.name())
+        parts::uml_dir().join("kernels").join(self.name())
     }
-}
-
-/// The folder of `scripts/parts-uml.sh`.
-#[must_use]
-pub fn dir() -> PathBuf {
-    parts::dir().join("uml")
 }
 
 /// Whether this process runs in such a kernel.
@@ -290,7 +284,12 @@ sleep 10
 "#,
         variables = variables.concat(),
         kernel = kernel.name(),
-        modules = quoted(dir().join("modules").to_str().expect("a path in UTF-8")),
+        modules = quoted(
+            parts::uml_dir()
+                .join("modules")
+                .to_str()
+                .expect("a path in UTF-8")
+        ),
         shared = shared().join(" "),
         folder = quoted(folder.to_str().expect("a path in UTF-8")),
         program = program.join(" "),

@@ -1,10 +1,12 @@
-//! Ids, digests, image references and where a store lies: no I/O.
+//! Ids, digests, image references, where a store lies, and errors as text: no I/O.
 
+mod causes;
 mod digest;
 mod pack;
 mod reference;
 pub mod source;
 
+pub use causes::with_causes;
 pub use digest::{ChainId, ChainToken, ContentHash, DiffId, Digest, ParseDigestError, chain_ids};
 pub use pack::{Extent, MAX_PACKS_PER_IMAGE, PackId};
 pub use reference::{ImageReference, ParseReferenceError, ReferenceProblem};

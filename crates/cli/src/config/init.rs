@@ -6,8 +6,8 @@ use uimgacc_remote::{Client, Config, Error, Request, Setting, config, file, wait
 
 use super::ask::{Terminal, ask};
 use super::path::path;
+use crate::arguments::ConfigArgument;
 use crate::exit::Refused;
-use crate::place::ConfigArgument;
 use crate::remote::{resolve, run};
 
 /// Ask for each setting and write the configuration file, which only you can read.

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use clap::Args;
 use uimgacc_console::Printer;
 
-use crate::place::ConfigArgument;
+use crate::arguments::ConfigArgument;
 
 /// Print where the configuration file is, whether it is there or not.
 #[derive(Debug, Args)]

@@ -7,8 +7,8 @@ use uimgacc_console::Printer;
 use uimgacc_remote::{Setting, Settings};
 
 use super::ask::REDACTED;
+use crate::arguments::ConfigArgument;
 use crate::arguments::{TextFormat, print};
-use crate::place::ConfigArgument;
 use crate::remote::load;
 
 /// Show the settings in effect, and where each is from: `env`, `file` or `default`.

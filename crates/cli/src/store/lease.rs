@@ -7,7 +7,7 @@ use comfy_table::Table;
 use serde::Serialize;
 use uimgacc_console::Printer;
 use uimgacc_store::{ImageRecord, LeaseFile, drop_lease, lease_files};
-use uimgacc_types::{ChainId, chain_ids};
+use uimgacc_types::{ChainId, chain_ids, with_causes};
 
 use crate::arguments::{StoreArgument, TableFormat, print};
 
@@ -151,13 +151,7 @@ fn rough(seconds: u64) -> String {
 /// What made it unreadable; the error itself says what to do, for those who were not looking.
 fn causes(error: &uimgacc_store::ReadError) -> String {
     let error: &dyn std::error::Error = error;
-    let mut texts = Vec::new();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        texts.push(cause.to_string());
-        source = cause.source();
-    }
-    texts.join(": ")
+    error.source().map(with_causes).unwrap_or_default()
 }
 
 impl List {

@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use uimgacc_store::{ReadError, StoreReader};
 
-use super::{Finding, Level, with_cause};
+use super::{Finding, Level};
+use uimgacc_types::with_causes;
 
 /// By how much the clocks of node and store may differ.
 const SKEW: Duration = Duration::from_secs(300);
@@ -46,7 +47,12 @@ fn look(folder: &Path) -> Vec<Finding> {
                 ReadError::TooNew { .. } => "upgrade uimgacc on this node",
                 _ => "look at the mount, its options and its server",
             };
-            return vec![Finding::new("store", Level::Fail, with_cause(&error), mend)];
+            return vec![Finding::new(
+                "store",
+                Level::Fail,
+                with_causes(&error),
+                mend,
+            )];
         }
     };
     let mut findings = vec![Finding::ok(

@@ -1,5 +1,6 @@
 use super::*;
-use crate::state::{Kind, Labels, Time, Usage};
+use crate::promise::Labels;
+use crate::state::{Kind, Time, Usage};
 
 const NOW: Time = Time {
     seconds: 5,

@@ -6,9 +6,11 @@
 
 use std::sync::PoisonError;
 
+use uimgacc_types::with_causes;
+
 use super::Node;
 use crate::database::Database;
-use crate::error::{Error, chain_text, is_disk_full};
+use crate::error::{Error, is_disk_full};
 use crate::state::{Change, State, StateError};
 
 impl Node {
@@ -60,7 +62,7 @@ impl Node {
             return Err(error);
         }
         tracing::warn!(
-            error = chain_text(&error),
+            error = with_causes(&error),
             "a removal takes the room that was kept for it"
         );
         match database.save(change) {
@@ -85,7 +87,10 @@ impl Node {
                 Ok(())
             }
             Err(error) => {
-                tracing::error!(error = chain_text(&error), "cannot open the database again");
+                tracing::error!(
+                    error = with_causes(&error),
+                    "cannot open the database again"
+                );
                 self.broken.notify_one();
                 Err(error)
             }

@@ -7,14 +7,15 @@ use std::sync::Arc;
 
 use uimgacc_mount::index_cache;
 use uimgacc_store::{ChainRecord, ReadError, StoreReader};
-use uimgacc_types::{ChainId, Digest, chain_ids};
+use uimgacc_types::{ChainId, Digest, chain_ids, with_causes};
 
 use super::{Node, OriginalImages, blocking, now};
 use crate::chains::Busy;
-use crate::error::{Error, chain_text};
+use crate::error::Error;
 use crate::lease::Pledge;
+use crate::promise::Labels;
 use crate::promise::{Broken, Claim, check_blob};
-use crate::state::{Labels, State};
+use crate::state::State;
 
 /// What the store has of an image.
 struct Found {
@@ -69,7 +70,7 @@ impl Node {
             return Ok(false);
         }
         if !was_leased
-            && self.leases.pledge(self, &found.image).await == Pledge::Written
+            && self.pledge(&found.image).await == Pledge::Written
             && self.look(chain, claim).await.is_none()
         {
             tracing::info!(%chain, "deleted from the store just now; it is pulled");
@@ -114,7 +115,7 @@ impl Node {
                 return;
             }
             if let Err(error) = this.chains.ensure(chain, expected).await {
-                tracing::debug!(%chain, error = chain_text(&error), "not mounted ahead");
+                tracing::debug!(%chain, error = with_causes(&error), "not mounted ahead");
             }
             // It may have been removed meanwhile.
             this.release(chain, Busy::Skip).await;
@@ -153,11 +154,11 @@ impl Node {
         match looked.await {
             Ok(Ok(found)) => found,
             Ok(Err(broken)) => {
-                tracing::warn!(%chain, error = chain_text(&broken), "not taken from the store");
+                tracing::warn!(%chain, error = with_causes(&broken), "not taken from the store");
                 None
             }
             Err(error) => {
-                tracing::warn!(%chain, error = chain_text(&error), "not taken from the store");
+                tracing::warn!(%chain, error = with_causes(&error), "not taken from the store");
                 None
             }
         }

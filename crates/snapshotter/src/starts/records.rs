@@ -6,9 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use uimgacc_mount::Opens;
 use uimgacc_profile::{Profile, Record};
 use uimgacc_store::is_profile_due;
-use uimgacc_types::ChainId;
-
-use crate::error::chain_text;
+use uimgacc_types::{ChainId, with_causes};
 
 /// How many are kept. Those that come later are lost: the next first start is recorded as well.
 const MAX_KEPT: usize = 32;
@@ -55,7 +53,7 @@ impl Recording {
         record
             .encode()
             .inspect_err(|error| {
-                tracing::warn!(%chain, error = chain_text(error), "the start is not recorded");
+                tracing::warn!(%chain, error = with_causes(error), "the start is not recorded");
             })
             .ok()
     }
