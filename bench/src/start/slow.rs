@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use fuser::{
     BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
-    Generation, INodeNo, KernelConfig, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData,
-    ReplyDirectory, ReplyEntry, ReplyOpen, Request, SessionACL,
+    Generation, INodeNo, InitFlags, KernelConfig, LockOwner, MountOption, OpenFlags, ReplyAttr,
+    ReplyData, ReplyDirectory, ReplyEntry, ReplyOpen, Request, SessionACL,
 };
 
 const READ_BYTES: u32 = 128 << 10;
@@ -178,6 +178,8 @@ impl Filesystem for Slow {
         let _ = config.set_max_write(READ_BYTES);
         let _ = config.set_max_readahead(READ_BYTES);
         let _ = config.set_max_background(u16::try_from(THREADS).unwrap_or(u16::MAX));
+        // As libfuse does by default: a direct read is sent as all its parts at once.
+        let _ = config.add_capabilities(InitFlags::FUSE_ASYNC_DIO);
         Ok(())
     }
 
