@@ -124,6 +124,21 @@ tests() {
   cargo test "${locked[@]}" --workspace --no-fail-fast 2>&1 | tee "$log/tests"
 }
 
+# A run leaves some 10 GB in the target directory, and tests write some GB beside it: better said now than after an hour.
+space() {
+  local folder free
+  for folder in . "${TMPDIR:-/tmp}"; do
+    free=$(df --output=avail -BG "$folder" | tail -n 1 | tr -dc 0-9)
+    printf '%s: %d GB free\n' "$folder" "$free"
+    if ((free < 14)); then
+      printf 'the tests need 14 GB: free some, for example by "cargo clean"\n'
+      return 1
+    fi
+  done
+}
+
+step 'space' space
+((${#failed[@]} == 0)) || exit 1
 step 'parts' scripts/parts.sh
 ((${#failed[@]} == 0)) || exit 1
 UIMGACC_PARTS=$(scripts/parts.sh)
