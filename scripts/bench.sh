@@ -18,8 +18,9 @@ cd "$(dirname "$0")/.."
 UIMGACC_PARTS=$(scripts/parts.sh)
 export UIMGACC_PARTS
 [[ $1 != api ]] || scripts/parts-kubernetes.sh
-# image NAME PROGRAM: kept from one run to the next, by the lists that it is made of. Leaves its folder in $image.
+# image NAME PROGRAM: kept from one run to the next, by the lists that it is made of. Adds it to $images.
 image() {
+  local image
   image="$UIMGACC_PARTS/$1-image-1-$(cut -d ' ' -f 1 "$UIMGACC_PARTS/mirror")"
   [[ -d $image ]] || scripts/demo-image.sh "$image" "$2" "$1"
   images+=(--image "$image")

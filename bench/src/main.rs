@@ -7,6 +7,7 @@ mod api;
 mod interrupt;
 mod kubernetes;
 mod nodes;
+mod prepared;
 mod read;
 mod samples;
 mod show;

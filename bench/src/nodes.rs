@@ -1,17 +1,16 @@
 //! Many nodes that pull one image at the same time, from one store behind a link of a limited rate.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use uimgacc_console::Printer;
-use uimgacc_testkit::Registry;
 
 use crate::interrupt::Interrupt;
-use crate::start::node::{Node, Running, Side, chains, drop_caches, read_all};
+use crate::prepared::Prepared;
+use crate::start::link;
+use crate::start::node::{Node, Running, Side, drop_caches, read_all};
 use crate::start::slow::SlowFolder;
-use crate::start::{link, push, record_fine, run_program};
 
 /// What is measured.
 #[derive(Debug, clap::Args)]
@@ -40,27 +39,12 @@ pub(crate) fn run(
     interrupt: &Interrupt,
     printer: Printer,
 ) -> anyhow::Result<()> {
-    let folder = tempfile::Builder::new()
-        .prefix("uimgacc-bench-")
-        .tempdir_in("/var/tmp")?;
-    let registry = Registry::start();
-    let original = push(&registry, &options.image, "app:1", printer)?;
-    let target = registry.reference("app:fast");
-    let store = folder.path().join("store");
-    let uimgacc = |arguments: &[&str]| -> anyhow::Result<String> {
-        run_program(
-            Command::new(programs.join("uimgacc"))
-                .args(arguments)
-                .env("UIMGACC_STORE", &store),
-        )
-    };
-    uimgacc(&["store", "init"])?;
-    uimgacc(&["create", &original, &target, "--plain-http"])?;
-    printer.say(&record_fine(&uimgacc, &target, &options.program)?);
-    let shared = folder.path().join("shared");
+    let image = Prepared::new(&options.image, programs, printer)?;
+    printer.say(&image.record_profile(&options.program)?);
+    let shared = image.directory.path().join("shared");
     std::fs::create_dir(&shared)?;
     let link = link(&options.link)?.context("the link must be one of a rate or a delay")?;
-    let slow = SlowFolder::mount(&store, &shared, link)?;
+    let slow = SlowFolder::mount(&image.store, &shared, link)?;
     let node = Node {
         programs,
         store: &shared,
@@ -72,21 +56,21 @@ pub(crate) fn run(
     let nodes: Vec<Running> = (0..options.nodes)
         .map(|_| {
             interrupt.check()?;
-            node.boot(&registry)
+            node.boot(&image.registry)
         })
         .collect::<anyhow::Result<_>>()?;
     drop_caches()?;
-    read_all(&store.join("packs"))?;
+    read_all(&image.store.join("packs"))?;
     printer.say(&format!("{} nodes pull the image", nodes.len()));
     let started = Instant::now();
     let mut took = std::thread::scope(|scope| {
-        let target = &target;
+        let target = &image.target;
         let pulls: Vec<_> = nodes
             .iter()
             .map(|node| {
                 scope.spawn(move || -> anyhow::Result<Duration> {
                     node.pull("uimgacc", target)?;
-                    wait_until_fetched(node)?;
+                    node.wait_for("fetchedMs")?;
                     Ok(started.elapsed())
                 })
             })
@@ -115,18 +99,4 @@ pub(crate) fn run(
         bytes as f64 / last.as_secs_f64() / 1e6
     ))?;
     Ok(())
-}
-
-fn wait_until_fetched(node: &Running) -> anyhow::Result<()> {
-    for _ in 0..6000 {
-        let chains = chains(&node.status_socket())?;
-        if chains
-            .iter()
-            .any(|chain| chain["start"]["fetchedMs"].is_u64())
-        {
-            return Ok(());
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    bail!("the list was not fetched")
 }

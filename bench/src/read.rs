@@ -4,16 +4,15 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use uimgacc_console::Printer;
-use uimgacc_testkit::Registry;
 
 use crate::interrupt::Interrupt;
-use crate::start::node::{Node, Running, Side, chains, drop_caches, read_all};
-use crate::start::{link, push, run_program};
+use crate::prepared::Prepared;
+use crate::start::link;
+use crate::start::node::{Node, Side, drop_caches, read_all};
 
 /// What `cat` reads at once.
 const BUFFER_BYTES: usize = 128 << 10;
@@ -75,34 +74,18 @@ pub(crate) fn run(
         "{:<10} {:<32} {:>9} {:>8} {:>8}",
         "link", "what", "MB", "MB/s", "of packs"
     ))?;
-    for image in &options.image {
-        let folder = tempfile::Builder::new()
-            .prefix("uimgacc-bench-")
-            .tempdir_in("/var/tmp")?;
-        let registry = Registry::start();
-        let original = push(&registry, image, "app:1", printer)?;
-        let target = registry.reference("app:fast");
-        let store = folder.path().join("store");
-        for arguments in [
-            vec!["store", "init"],
-            vec!["create", &original, &target, "--plain-http"],
-        ] {
-            run_program(
-                Command::new(programs.join("uimgacc"))
-                    .args(arguments)
-                    .env("UIMGACC_STORE", &store),
-            )?;
-        }
+    for layout in &options.image {
+        let image = Prepared::new(layout, programs, printer)?;
         for name in &options.links {
             let node = Node {
                 programs,
-                store: &store,
+                store: &image.store,
                 link: link(name)?,
                 side: Side::Store,
                 daemon: &[],
                 record: false,
             };
-            measure(&node, &registry, &target, name, rounds, interrupt, printer)?;
+            measure(&node, &image, name, rounds, interrupt, printer)?;
         }
     }
     Ok(())
@@ -111,21 +94,21 @@ pub(crate) fn run(
 /// In turns, on one node.
 fn measure(
     node: &Node<'_>,
-    registry: &Registry,
-    target: &str,
+    image: &Prepared,
     link: &str,
     rounds: u32,
     interrupt: &Interrupt,
     printer: Printer,
 ) -> anyhow::Result<()> {
-    let running = node.boot(registry)?;
-    running.pull("uimgacc", target)?;
-    running.run_detached("uimgacc", target, "");
-    wait_until_serving(&running)?;
-    let image = running.mount()?;
+    let running = node.boot(&image.registry)?;
+    running.pull("uimgacc", &image.target)?;
+    running.run_detached("uimgacc", &image.target, "");
+    // Read-ahead is large from then on.
+    running.wait_for("servingMs")?;
+    let mount = running.mount()?;
     let mut all = vec![What::Packs, What::Image];
-    for file in large_files(&image)? {
-        let file = file.strip_prefix(&image)?.to_owned();
+    for file in large_files(&mount)? {
+        let file = file.strip_prefix(&mount)?.to_owned();
         all.push(What::File("read", BY_READ, file.clone()));
         all.push(What::File("mmap", BY_MMAP, file));
     }
@@ -139,7 +122,7 @@ fn measure(
             }
             let (bytes, took) = match what {
                 What::Packs => read_tree(&running.store.join("packs"))?,
-                What::Image => read_tree(&image)?,
+                What::Image => read_tree(&mount)?,
                 What::File(_, program, path) => {
                     let argument = Path::new("/").join(path);
                     let argument = argument.to_str().context("a path of UTF-8")?;
@@ -147,7 +130,7 @@ fn measure(
                     let what = ["python3", "-c", program, argument];
                     let printed = running.containerd.ctr_ok(&[&exec[..], &what].concat());
                     let took = Duration::from_secs_f64(printed.trim().parse()?);
-                    (fs::metadata(image.join(path))?.len(), took)
+                    (fs::metadata(mount.join(path))?.len(), took)
                 }
             };
             rates.push((bytes, bytes as f64 / took.as_secs_f64() / 1e6));
@@ -165,21 +148,6 @@ fn measure(
         ))?;
     }
     Ok(())
-}
-
-/// Read-ahead is large from then on.
-fn wait_until_serving(node: &Running) -> anyhow::Result<()> {
-    for _ in 0..180 {
-        let chains = chains(&node.status_socket())?;
-        if chains
-            .iter()
-            .any(|chain| chain["start"]["servingMs"].is_u64())
-        {
-            return Ok(());
-        }
-        std::thread::sleep(Duration::from_millis(500));
-    }
-    bail!("the start is not over")
 }
 
 /// All regular files, one after the other, as `cat` does it.

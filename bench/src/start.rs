@@ -4,16 +4,14 @@ pub(crate) mod node;
 pub(crate) mod slow;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use uimgacc_console::Printer;
-use uimgacc_testkit::containerd::{self, Containerd, ContainerdVersion};
-use uimgacc_testkit::{Registry, parts};
 
 use crate::interrupt::Interrupt;
-use node::{Image, Measured, Node, Side};
+use crate::prepared::Prepared;
+use node::{Measured, Node, Side};
 use slow::Link;
 
 /// What is measured.
@@ -82,58 +80,37 @@ pub(crate) fn run(
     interrupt: &Interrupt,
     printer: Printer,
 ) -> anyhow::Result<()> {
-    let folder = tempfile::Builder::new()
-        .prefix("uimgacc-bench-")
-        .tempdir_in("/var/tmp")?;
-    let registry = Registry::start();
-    let original = push(&registry, &options.image, "app:1", printer)?;
-    let target = registry.reference("app:fast");
-    let store = folder.path().join("store");
-    let uimgacc = |arguments: &[&str]| -> anyhow::Result<String> {
-        run_program(
-            Command::new(programs.join("uimgacc"))
-                .args(arguments)
-                .env("UIMGACC_STORE", &store),
-        )
-    };
-    printer.say("creating the accelerated image");
-    uimgacc(&["store", "init"])?;
-    uimgacc(&["create", &original, &target, "--plain-http"])?;
-    let cache = folder.path().join("erofs-cache");
+    let image = Prepared::new(&options.image, programs, printer)?;
+    let cache = image.directory.path().join("erofs-cache");
     if options.sides.iter().any(|side| side == "erofs") {
         printer.say("converting its layers for containerd's EROFS snapshotter");
-        build_erofs_cache(&registry, &original, &cache)?;
+        image.build_erofs_cache(&cache)?;
     }
     let mut profiles = Vec::new();
-    let image = Image {
-        registry: &registry,
-        original,
-        target: target.clone(),
-    };
     for name in ["fine", "coarse"] {
         if !options.sides.iter().any(|side| side == name) {
             continue;
         }
         printer.say(&format!("recording the {name} profile"));
-        let file = folder.path().join(name);
+        let file = image.directory.path().join(name);
         if name == "fine" {
-            printer.say(&record_fine(&uimgacc, &target, &options.program)?);
-            std::fs::write(&file, uimgacc(&["profile", "export", &target])?)?;
+            printer.say(&image.record_profile(&options.program)?);
+            std::fs::write(&file, image.uimgacc(&["profile", "export", &image.target])?)?;
         } else {
             // As a node records the first start of an image over a slow link.
             let node = Node {
                 programs,
-                store: &store,
+                store: &image.store,
                 link: link("1ms")?,
                 side: Side::Store,
                 daemon: &options.daemon,
                 record: true,
             };
             let shown: serde_json::Value =
-                serde_json::from_str(&uimgacc(&["get", &target, "-o", "json"])?)?;
+                serde_json::from_str(&image.uimgacc(&["get", &image.target, "-o", "json"])?)?;
             let chain = shown["Images"][0]["ChainId"].as_str();
             let chain = chain.context("no chain")?.parse()?;
-            uimgacc(&["profile", "drop", &target])?;
+            image.uimgacc(&["profile", "drop", &image.target])?;
             let start = node.measure(&image, &options.program)?;
             let record = start.record.context("no record")?;
             let profile = record.into_profile(
@@ -175,10 +152,10 @@ pub(crate) fn run(
                     _ => Side::Store,
                 };
                 if kind.is_store() {
-                    uimgacc(&["profile", "drop", &target])?;
+                    image.uimgacc(&["profile", "drop", &image.target])?;
                     if let Some((_, file)) = profiles.iter().find(|(known, _)| known == side) {
                         let file = file.to_str().context("a path of UTF-8")?;
-                        uimgacc(&["profile", "import", &target, file])?;
+                        image.uimgacc(&["profile", "import", &image.target, file])?;
                     }
                 }
                 let mut all: Vec<Measured> = Vec::new();
@@ -187,7 +164,7 @@ pub(crate) fn run(
                     store: if kind == Side::ErofsCache {
                         &cache
                     } else {
-                        &store
+                        &image.store
                     },
                     link,
                     side: kind,
@@ -211,63 +188,4 @@ pub(crate) fn run(
         }
     }
     Ok(())
-}
-
-/// Pushes an OCI layout to the registry.
-pub(crate) fn push(
-    registry: &Registry,
-    layout: &Path,
-    name: &str,
-    printer: Printer,
-) -> anyhow::Result<String> {
-    printer.say("pushing the image to a registry on loopback");
-    let reference = registry.reference(name);
-    run_program(
-        Command::new(parts::program("skopeo"))
-            .args([
-                "--insecure-policy",
-                "copy",
-                "--quiet",
-                "--dest-tls-verify=false",
-            ])
-            .arg(format!("oci:{}", layout.display()))
-            .arg(format!("docker://{reference}")),
-    )?;
-    Ok(reference)
-}
-
-/// Records a profile where the data is, by the command.
-pub(crate) fn record_fine(
-    uimgacc: &dyn Fn(&[&str]) -> anyhow::Result<String>,
-    target: &str,
-    program: &str,
-) -> anyhow::Result<String> {
-    let runc = parts::program("runc");
-    let runc = runc.to_str().context("a path of UTF-8")?;
-    let record = ["profile", "record", target, "--plain-http", "--replace"];
-    let run = ["--runc", runc, "--", "python3", "-c", program];
-    uimgacc(&[&record[..], &run].concat())
-}
-
-/// Converts the layers of an image as containerd does it for a cache that nodes share.
-fn build_erofs_cache(registry: &Registry, reference: &str, cache: &Path) -> anyhow::Result<()> {
-    std::fs::create_dir(cache)?;
-    let cache = cache.to_str().context("a path of UTF-8")?;
-    let containerd = Containerd::start(ContainerdVersion::V2_4, &containerd::Options::default());
-    containerd.trust(registry);
-    let hosts = containerd.hosts_dir();
-    let hosts = hosts.to_str().context("a path of UTF-8")?;
-    containerd.ctr_ok(&["content", "fetch", "--hosts-dir", hosts, reference]);
-    containerd.ctr_ok(&["images", "build-erofs-cache", reference, cache]);
-    Ok(())
-}
-
-pub(crate) fn run_program(command: &mut Command) -> anyhow::Result<String> {
-    let output = command
-        .output()
-        .with_context(|| format!("cannot start {:?}", command.get_program()))?;
-    if !output.status.success() {
-        bail!("{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

@@ -16,14 +16,8 @@ use uimgacc_testkit::unix_http::get;
 use uimgacc_testkit::{Registry, parts};
 
 use super::slow::{Link, SlowFolder};
+use crate::prepared::Prepared;
 use crate::warm_true::Mounts;
-
-/// The image under both of its names.
-pub(crate) struct Image<'a> {
-    pub(crate) registry: &'a Registry,
-    pub(crate) original: String,
-    pub(crate) target: String,
-}
 
 /// What starts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,8 +140,21 @@ impl Running {
         mount.context("no image is mounted")
     }
 
+    /// Waits until the daemon reports this time of the image's start.
+    pub(crate) fn wait_for(&self, time: &str) -> anyhow::Result<()> {
+        let started = Instant::now();
+        while started.elapsed() < Duration::from_secs(600) {
+            let chains = chains(&self.status_socket())?;
+            if chains.iter().any(|chain| chain["start"][time].is_u64()) {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        bail!("the daemon does not report {time}")
+    }
+
     /// The socket of the daemon's status.
-    pub(crate) fn status_socket(&self) -> PathBuf {
+    fn status_socket(&self) -> PathBuf {
         self.folder.path().join("status.sock")
     }
 }
@@ -209,8 +216,8 @@ impl Node<'_> {
     }
 
     /// A new node, one start, and all gone again.
-    pub(crate) fn measure(&self, image: &Image<'_>, program: &str) -> anyhow::Result<Measured> {
-        let node = self.boot(image.registry)?;
+    pub(crate) fn measure(&self, image: &Prepared, program: &str) -> anyhow::Result<Measured> {
+        let node = self.boot(&image.registry)?;
         let (snapshotter, reference) = match self.side {
             Side::Store | Side::Warm => ("uimgacc", &image.target),
             Side::ErofsCache => ("erofs", &image.original),
@@ -324,7 +331,7 @@ impl Counted {
     }
 }
 
-pub(crate) fn chains(socket: &Path) -> anyhow::Result<Vec<serde_json::Value>> {
+fn chains(socket: &Path) -> anyhow::Result<Vec<serde_json::Value>> {
     let mut status: serde_json::Value = serde_json::from_slice(&get(socket, "/status")?)?;
     let chains = status["chains"].as_array_mut().context("no chains")?;
     Ok(std::mem::take(chains))

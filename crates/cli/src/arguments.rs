@@ -35,7 +35,7 @@ pub(crate) struct ConfigArgument {
 }
 
 impl ConfigArgument {
-    /// Where the file is; `None`: nobody names one, and there is no home.
+    /// Where the file is; `None` where none is given and `HOME` is not set.
     pub(crate) fn path(&self) -> Option<PathBuf> {
         let named = self.named();
         named.or_else(|| file::default_path(std::env::var_os))

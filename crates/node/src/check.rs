@@ -9,6 +9,7 @@ mod store;
 use std::time::Duration;
 
 use serde::Serialize;
+use uimgacc_types::with_causes;
 
 use crate::config;
 use crate::containerd;
@@ -16,7 +17,6 @@ use crate::files;
 use crate::grpc;
 use crate::settings::Settings;
 use crate::version::ContainerdVersion;
-use uimgacc_types::with_causes;
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

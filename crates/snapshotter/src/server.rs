@@ -20,6 +20,7 @@ use tokio::net::UnixListener;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
+use uimgacc_types::with_causes;
 
 use crate::api::snapshots::snapshots_server::SnapshotsServer;
 use crate::chains::Busy;
@@ -27,7 +28,6 @@ use crate::error::Error;
 use crate::node::{Node, NodeSettings};
 use crate::service::Service;
 use crate::status;
-use uimgacc_types::with_causes;
 
 /// How long requests may go on after a stop was asked for.
 pub const DRAIN: Duration = Duration::from_secs(10);

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use tokio_stream::Stream;
 use tonic::{Code, Request, Response, Status};
+use uimgacc_types::with_causes;
 
 use crate::api::snapshots::snapshots_server::Snapshots;
 use crate::api::snapshots::{
@@ -22,7 +23,6 @@ use crate::error::Error;
 use crate::node::Node;
 use crate::promise::Labels;
 use crate::state::{Kind, Snapshot, Time};
-use uimgacc_types::with_causes;
 
 /// Snapshots in one message of a list, as containerd sends them.
 const LIST_BLOCK: usize = 100;

@@ -5,8 +5,6 @@
 //! `root/trial` and read back. While that fails it is tried again every [`AGAIN`]: somebody may load
 //! a module.
 
-use uimgacc_types::with_causes;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,6 +14,7 @@ use uimgacc_erofs::tree::{ChunkAddress, ChunkedContents, Contents, Device, Inode
 use uimgacc_mount::{Method, Methods, MountError, MountRequest, mount_image, unmount_all};
 
 use uimgacc_store::StoreFile;
+use uimgacc_types::with_causes;
 
 const AGAIN: Duration = Duration::from_secs(60);
 const BLOCK: usize = 4096;

@@ -62,7 +62,7 @@ pub enum SessionError {
         /// Why.
         source: PutError,
     },
-    /// A tree refers to a device that is no pack.
+    /// A tree refers to a device that is not a pack.
     #[error("an index refers to a device that is not a pack: run `uimgacc store verify`")]
     NoPack,
     /// A pack that the session counts on is gone.

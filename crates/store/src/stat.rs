@@ -1,6 +1,7 @@
 //! How large the store is, and what for.
 
 use uimgacc_erofs::tree::{Contents, Kind};
+use uimgacc_types::with_causes;
 
 use crate::StoreReader;
 use crate::error::SessionError;
@@ -11,7 +12,6 @@ use crate::lease::lease_files;
 use crate::marks::{IndexPacks, mark_from};
 use crate::path::StorePath;
 use crate::reader::{ReadError, scan_fanned};
-use uimgacc_types::with_causes;
 
 /// Counts of a store. All lengths in bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]

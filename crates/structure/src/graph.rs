@@ -35,8 +35,8 @@ impl fmt::Display for Circle {
     }
 }
 
-/// The circles of a crate, each with all that ties it. A module and those inside of it are one: what a
-/// parent and its child have of each other is no circle.
+/// The circles of a crate, each with all that ties it. A module and the modules inside it
+/// count as one: a parent and its child may use each other.
 #[must_use]
 pub fn circles(crate_: &Crate) -> Vec<Circle> {
     let mut ties: BTreeMap<(Module, Module), BTreeSet<String>> = BTreeMap::new();

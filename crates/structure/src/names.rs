@@ -52,7 +52,7 @@ fn handed_on(crate_: &Crate) -> HandedOn {
 
 /// The module that defines what is at this path, and its name there.
 fn owner(crate_: &Crate, handed_on: &HandedOn, mut path: Vec<String>) -> Option<(Module, String)> {
-    // A chain of names that hand each other on ends somewhere, or is no Rust.
+    // Bounded, because source that does not compile may re-export in a loop.
     for _ in 0..16 {
         let len = (0..=path.len()).rev().find(|len| {
             crate_

@@ -25,19 +25,19 @@ pub enum Error {
 }
 
 impl Crate {
-    /// Reads all that the folder of a crate's sources has.
+    /// Reads all source files below a directory.
     ///
     /// # Errors
     /// Where a file cannot be read or is not Rust.
     pub fn read(sources: &Path) -> Result<Self, Error> {
         let mut modules = BTreeMap::new();
-        read_folder(sources, &Module::new(), &mut modules)?;
+        read_directory(sources, &Module::new(), &mut modules)?;
         Ok(Self { modules })
     }
 }
 
-fn read_folder(
-    folder: &Path,
+fn read_directory(
+    directory: &Path,
     parent: &Module,
     modules: &mut BTreeMap<Module, syn::File>,
 ) -> Result<(), Error> {
@@ -45,8 +45,8 @@ fn read_folder(
         let path = path.to_owned();
         move |error| Error::Io(path, error)
     };
-    for entry in fs::read_dir(folder).map_err(io(folder))? {
-        let path = entry.map_err(io(folder))?.path();
+    for entry in fs::read_dir(directory).map_err(io(directory))? {
+        let path = entry.map_err(io(directory))?.path();
         let Some(name) = path.file_stem().and_then(|name| name.to_str()) else {
             continue;
         };
@@ -56,7 +56,7 @@ fn read_folder(
         let mut module = parent.clone();
         if path.is_dir() {
             module.push(name.to_owned());
-            read_folder(&path, &module, modules)?;
+            read_directory(&path, &module, modules)?;
         } else if path.extension().is_some_and(|kind| kind == "rs") {
             // A crate may be a library and a program: they are one here.
             if !(parent.is_empty() && matches!(name, "lib" | "main")) {

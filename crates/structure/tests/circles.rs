@@ -13,13 +13,13 @@ use std::path::Path;
 use uimgacc_structure::{Crate, circles};
 
 fn circles_of(files: &[(&str, &str)]) -> Vec<String> {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     for (name, text) in files {
-        let path = folder.path().join(name);
+        let path = directory.path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
-    let circles = circles(&Crate::read(folder.path()).unwrap());
+    let circles = circles(&Crate::read(directory.path()).unwrap());
     circles.iter().map(ToString::to_string).collect()
 }
 

@@ -98,7 +98,7 @@ pub fn dir() -> PathBuf {
         .join("uimgacc/parts")
 }
 
-/// The folder of `scripts/parts-uml.sh`.
+/// The directory of `scripts/parts-uml.sh`.
 ///
 /// # Panics
 /// Where [`dir`] does.

@@ -5,9 +5,9 @@ use std::sync::mpsc;
 use std::time::{Duration, SystemTime};
 
 use uimgacc_store::{ReadError, StoreReader};
+use uimgacc_types::with_causes;
 
 use super::{Finding, Level};
-use uimgacc_types::with_causes;
 
 /// By how much the clocks of node and store may differ.
 const SKEW: Duration = Duration::from_secs(300);
