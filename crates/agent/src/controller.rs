@@ -1,9 +1,8 @@
 //! `uimgacc-agent controller`: brings the cluster to what the objects of `uimgacc.io` say.
 //!
 //! All replicas watch, so each knows everything; one leads and writes ([`election`], [`lease`]),
-//! and what it writes goes through a [`fence`]. A change puts keys into a [`queue`]; a worker
-//! takes a key, looks at the [`world`], decides without I/O ([`decide`]) and does it
-//! ([`execute`]). The controller never touches the store: Jobs do ([`build`]).
+//! while its [`term`] lasts. A change puts keys into a [`queue`]; a worker takes a key, looks at
+//! the [`world`], decides without I/O ([`decide`]) and does it ([`execute`]). The controller never touches the store: Jobs do ([`build`]).
 //!
 //! **After a crash** nothing is lost: all state is in the objects, and every decision is made
 //! anew from them.
@@ -14,12 +13,12 @@ pub mod context;
 pub mod decide;
 pub mod election;
 pub mod execute;
-pub mod fence;
 pub mod health;
 pub mod lease;
 pub mod metrics;
 pub mod queue;
 pub mod reconcile;
+pub mod term;
 mod totals;
 pub mod view;
 mod watch;
@@ -43,12 +42,12 @@ use uimgacc_objects::names;
 use context::{Shared, WORKERS};
 use election::Timings;
 use execute::Executor;
-use fence::Fence;
 use lease::Candidacy;
+use term::Term;
 
 /// How long connecting to the API server may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often a leader that does nothing else looks whether the fence still holds.
+/// How often a leader that does nothing else looks whether its term still lasts.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Options of the controller.
@@ -100,11 +99,10 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut config = Config::infer().await.context("no way to the API server")?;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
-    let client = Client::try_from(config.clone())?;
-    let fence = Fence::default();
-    let fenced = fence.client(config, timings.margin() / 2)?;
+    let client = Client::try_from(config)?;
+    let term = Term::default();
     let identity = format!("{}_{}", options.identity, unique());
-    let shared = Arc::new(Shared::new(&options.namespace, fence.clone()));
+    let shared = Arc::new(Shared::new(&options.namespace, term.clone()));
 
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let (leads, mut leading) = tokio::sync::watch::channel(false);
@@ -117,17 +115,17 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         stopped.clone(),
     ));
     let election = tokio::spawn(lease::run(Candidacy {
-        leases: Api::<Lease>::namespaced(client, &options.namespace),
+        leases: Api::<Lease>::namespaced(client.clone(), &options.namespace),
         name: names::AGENT.to_owned(),
         identity: identity.clone(),
         timings,
-        fence: fence.clone(),
+        term,
         leads,
         stop: stopped.clone(),
         drained: drained.clone(),
     }));
 
-    let executor = Executor::new(fenced, &identity, shared.clone());
+    let executor = Executor::new(client, &identity, shared.clone());
     let mut workers = JoinSet::new();
     let end = loop {
         tokio::select! {
@@ -141,7 +139,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
             () = lead(&shared, &executor, &mut workers, &stopped, &mut leading) => {}
         }
     };
-    // What a worker has begun it ends, or the fence ends it; then the lease may pass on.
+    // What a worker has begun it ends; then the lease may pass on.
     stop.send_replace(true);
     while workers.join_next().await.is_some() {}
     shared.set_leads(false);
@@ -174,19 +172,19 @@ async fn lead(
     }
     tokio::select! {
         _ = leading.wait_for(|leads| !*leads) => {}
-        _ = lease::until_lost(&shared.fence, LOOK) => {}
+        _ = lease::until_lost(&shared.term, LOOK) => {}
         _ = workers.join_next() => tracing::error!("a worker ended"),
     }
     shared.set_leads(false);
     workers.shutdown().await;
     tracing::warn!("this process leads no more: its work has stopped");
-    // The fence may be shut some moments before the election says so.
-    while *leading.borrow() && !shared.fence.holds() {
+    // The term may be over some moments before the election says so.
+    while *leading.borrow() && !shared.term.lasts() {
         tokio::time::sleep(LOOK).await;
     }
 }
 
 /// Differs between two starts of one Pod.
 fn unique() -> String {
-    format!("{:x}-{:x}", std::process::id(), fence::now().0.as_nanos())
+    format!("{:x}-{:x}", std::process::id(), term::now().0.as_nanos())
 }

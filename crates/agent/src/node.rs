@@ -9,20 +9,21 @@
 //! [`Options`], a grace period of 90 s (a restart of containerd is waited for), and where a claim is
 //! the store, its volume. The host's files are reached by way of `/proc/1/root`, so no mount of the
 //! host is needed, nor kept busy by the Pod. What its service account may do: `nodes` get, list,
-//! watch, patch; `accelerationnodes` get, list, watch, create; `accelerationnodes/status` patch;
+//! watch, patch; `imageaccelerations` get; `accelerationnodes` get, list, watch, create; `accelerationnodes/status` patch;
 //! `startrecords` create.
 //!
 //! Flow, one piece of work at a time ([`decide`] says which):
 //! 1. everything is installed but what needs a restart of containerd; where one is needed, the
 //!    AccelerationNode says `needsRestart`
-//! 2. with `spec.mayRestart`, containerd's configuration is changed and containerd restarted; where
-//!    it does not come back, it gets its former configuration, and this is not tried again
+//! 2. once the status of the ImageAcceleration lists the node under `restarting`, containerd's
+//!    configuration is changed and containerd restarted; where it does not come back, it gets its
+//!    former configuration, and this is not tried again. The list is read right before that.
 //! 3. the snapshotter is asked every other second; the node has its labels while it can run
 //!    accelerated images, and what lasts less than `--patience` does not count
 //! 4. what the first start of an image read is sent as a StartRecord
 //! 5. `spec.release`: images on these chains that no container uses are removed
-//! 6. `spec.leaving`: the labels go; `spec.uninstall`: then everything else, last the label that
-//!    keeps this Pod on a node that is not selected any more
+//! 6. `spec.leaving`: the labels go; `spec.uninstall`: then, once the node is listed as in 2,
+//!    everything else, last the label that keeps this Pod on a node that is not selected any more
 //!
 //! Guarantees: chains that were told as held stay so until the snapshotter itself says otherwise.
 //! `SIGTERM` ends this at once, except during a restart of containerd, which is waited for. Whatever
@@ -112,6 +113,8 @@ struct Agent {
     silent_since: Option<Duration>,
     fitness: Option<Fitness>,
     released_at: Option<Duration>,
+    /// When it may next be asked whether containerd may be restarted.
+    restart_look_at: Duration,
 }
 
 impl Agent {
@@ -132,6 +135,7 @@ impl Agent {
             silent_since: None,
             fitness: None,
             released_at: None,
+            restart_look_at: Duration::ZERO,
         })
     }
 
@@ -236,7 +240,7 @@ impl Agent {
             self.objects.label(&[names::INSTALLED_LABEL], true).await?;
         }
         let daemon = self.daemon.clone();
-        let seen = Seen {
+        let mut seen = Seen {
             now: self.start.elapsed(),
             spec: &spec,
             outcome: &outcome,
@@ -245,7 +249,25 @@ impl Agent {
             daemon: daemon.as_ref().map_err(String::as_str),
             silent_since: self.silent_since,
             labelled,
+            may_restart: false,
         };
+        if self.work.is_none()
+            && decide::waits_for_restart(&seen)
+            && seen.now >= self.restart_look_at
+        {
+            match self.objects.cluster_status().await {
+                Ok(cluster) => {
+                    let uid = node.metadata.uid.as_deref().unwrap_or_default();
+                    seen.may_restart = cluster.may_restart(uid);
+                    let pause = decide::restart_look_pause(cluster.nodes.total);
+                    self.restart_look_at = seen.now.saturating_add(pause);
+                }
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    tracing::warn!(error, "not known whether containerd may be restarted");
+                }
+            }
+        }
         if self.work.is_none()
             && let Some(work) = decide::work(&seen)
         {

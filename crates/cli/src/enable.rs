@@ -46,6 +46,9 @@ pub(crate) struct Enable {
     /// How many conversions run at once.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100))]
     max_conversions: Option<u32>,
+    /// How many nodes may have their containerd restarted at the same time.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100))]
+    max_unavailable: Option<u32>,
     /// Take another store although there are images in the old one.
     #[arg(long)]
     force: bool,
@@ -227,6 +230,7 @@ impl Enable {
                 Originals::TargetsOnly => uimgacc_objects::Originals::TargetsOnly,
             }),
             max_conversions: self.max_conversions,
+            max_unavailable: self.max_unavailable,
             node_paths: NodePathChanges {
                 containerd_config: paths.containerd_config,
                 containerd_socket: paths.containerd_socket,

@@ -88,6 +88,8 @@ pub struct EnableRequest {
     pub originals: Option<Originals>,
     /// Conversions at once.
     pub max_conversions: Option<u32>,
+    /// Nodes whose containerd may be restarted at the same time.
+    pub max_unavailable: Option<u32>,
     /// Where things are on nodes.
     pub node_paths: NodePathChanges,
     /// Take another store although there are images in the old one.

@@ -57,14 +57,12 @@ pub struct AccelerationNodeSpec {
     /// container uses them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub release: Vec<String>,
-    /// The node may restart its containerd now; given to one node at a time.
-    #[serde(default)]
-    pub may_restart: bool,
     /// The node is not selected any more: no new Pods are to come, and everything is taken off it
     /// once none uses the store.
     #[serde(default)]
     pub leaving: bool,
-    /// Everything is to be taken off the node again.
+    /// Everything is to be removed from the node, once the status of the `ImageAcceleration` lists it as
+    /// one that may restart containerd.
     #[serde(default)]
     pub uninstall: bool,
 }
@@ -86,7 +84,7 @@ pub struct AccelerationNodeStatus {
     /// How images are mounted: `file-directio`, `file` or `loop`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mount_method: Option<String>,
-    /// The node waits for `mayRestart`.
+    /// containerd must be restarted: the node waits until the `ImageAcceleration` lists it.
     #[serde(default)]
     pub needs_restart: bool,
     /// Chains of the store that the node has as images, and those that containers use.

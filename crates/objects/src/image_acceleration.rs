@@ -97,6 +97,12 @@ pub struct ImageAccelerationSpec {
     #[schemars(range(min = 1, max = 100))]
     pub max_conversions: u32,
 
+    /// How many nodes may have their containerd restarted at the same time. Installations, updates and
+    /// uninstallations share this number.
+    #[serde(default = "default_max_unavailable")]
+    #[schemars(range(min = 1, max = 100))]
+    pub max_unavailable: u32,
+
     /// When space is freed.
     #[serde(default)]
     pub sweep: SweepSpec,
@@ -113,6 +119,13 @@ pub struct ImageAccelerationSpec {
 fn default_max_conversions() -> u32 {
     2
 }
+
+fn default_max_unavailable() -> u32 {
+    1
+}
+
+/// The most nodes that may restart containerd at the same time.
+pub const MAX_UNAVAILABLE: u32 = 100;
 
 /// Where the data lies: exactly one field is set.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
@@ -339,6 +352,11 @@ pub struct ImageAccelerationStatus {
     /// Images that are ready.
     #[serde(default)]
     pub images: u32,
+    /// The nodes that may restart containerd now, at most `maxUnavailable`. A node reads this right
+    /// before it restarts containerd, and does not restart it without being listed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub restarting: Vec<RestartingNode>,
     /// The store's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store_id: Option<String>,
@@ -348,6 +366,26 @@ pub struct ImageAccelerationStatus {
     /// When the store was last swept, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_sweep: Option<String>,
+}
+
+/// A node that may restart containerd.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RestartingNode {
+    /// Name of the Node.
+    pub name: String,
+    /// Its uid: a Node that was deleted and came back under the same name is another.
+    pub uid: String,
+    /// Since when, RFC 3339.
+    pub since: String,
+}
+
+impl ImageAccelerationStatus {
+    /// Whether the Node of that uid may restart containerd.
+    #[must_use]
+    pub fn may_restart(&self, uid: &str) -> bool {
+        self.restarting.iter().any(|one| one.uid == uid)
+    }
 }
 
 /// Counts of nodes.

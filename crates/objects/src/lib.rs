@@ -30,8 +30,8 @@ pub use acceleration_node::{
 pub use conditions::{condition, find_condition, set_condition};
 pub use image_acceleration::{
     ClaimStore, Fallback, HostPathStore, ImageAcceleration, ImageAccelerationSpec,
-    ImageAccelerationStatus, NfsStore, NodePaths, NodeTotals, Originals, SecretReference,
-    StartsSpec, StoreSpec, SweepSpec,
+    ImageAccelerationStatus, MAX_UNAVAILABLE, NfsStore, NodePaths, NodeTotals, Originals,
+    RestartingNode, SecretReference, StartsSpec, StoreSpec, SweepSpec,
 };
 pub use start_record::{StartRecord, StartRecordSpec};
 

@@ -211,6 +211,8 @@ pub struct EnableConfig {
     pub plain_http_registries: Option<Vec<String>>,
     /// Conversions at once.
     pub max_conversions: Option<u32>,
+    /// Nodes whose containerd may be restarted at the same time.
+    pub max_unavailable: Option<u32>,
     /// containerd's configuration on nodes.
     pub containerd_config: Option<String>,
     /// containerd's socket on nodes.

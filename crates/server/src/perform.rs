@@ -141,6 +141,7 @@ fn enable_request(
         credentials_for: preset.credentials_for,
         plain_http_registries: preset.plain_http_registries,
         max_conversions: preset.max_conversions,
+        max_unavailable: preset.max_unavailable,
         node_paths: NodePathChanges {
             containerd_config: preset.containerd_config,
             containerd_socket: preset.containerd_socket,

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::fence::Fence;
 use super::metrics::Metrics;
 use super::queue::Queue;
+use super::term::Term;
 use super::world::{Key, World};
 
 /// How many keys are worked on at once.
@@ -26,8 +26,8 @@ pub struct Shared {
     pub namespace: String,
     /// The queue; keys get in only while this process leads.
     pub queue: Queue<Key>,
-    /// The fence.
-    pub fence: Fence,
+    /// Until when this process leads.
+    pub term: Term,
     /// The metrics.
     pub metrics: Metrics,
     world: Mutex<World>,
@@ -39,11 +39,11 @@ pub struct Shared {
 impl Shared {
     /// Nothing known yet.
     #[must_use]
-    pub fn new(namespace: &str, fence: Fence) -> Self {
+    pub fn new(namespace: &str, term: Term) -> Self {
         Self {
             namespace: namespace.to_owned(),
             queue: Queue::default(),
-            fence,
+            term,
             metrics: Metrics::default(),
             world: Mutex::new(World::new(namespace)),
             leading: AtomicBool::new(false),
@@ -136,7 +136,7 @@ impl Shared {
     #[must_use]
     pub fn metrics_text(&self) -> String {
         let queue = self.queue.due();
-        self.metrics.text(&self.world(), queue, self.fence.counts())
+        self.metrics.text(&self.world(), queue)
     }
 }
 

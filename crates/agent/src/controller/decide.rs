@@ -11,35 +11,77 @@ pub mod image;
 pub mod job;
 pub mod nodes;
 pub mod places;
+pub mod restarts;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use uimgacc_objects::{AccelerationNodeSpec, condition, set_condition};
+use serde_json::Value;
+use uimgacc_objects::{AccelerationNodeSpec, condition, names, set_condition};
 
-use super::build::Work;
-use super::view::Meta;
+use super::build::NewJob;
+use super::view::{CLUSTER_FINALIZER, ClusterView, ImageView, InstallerView, JobView, Meta};
 
 /// Something to do at the API server.
+///
+/// Each action carries the object that it was decided on, with uid and version: the write names both,
+/// so the API server refuses it where another has written since. What is created names no version; a
+/// Job names the uid of its image.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
-    /// Make the Job for that work.
-    CreateJob(Work),
-    /// Delete a Job and its Pods: its name and uid.
-    DeleteJob(String, String),
-    /// Delete a Job, by its name and uid, that is not of this image; if the image is still as it was seen.
-    DeleteStray(String, String, Meta),
-    /// Make the DaemonSet what the spec says.
-    ApplyInstaller,
+    /// Create a Job.
+    CreateJob(Box<NewJob>),
+    /// Delete a Job and its Pods.
+    DeleteJob(Meta),
+    /// Delete a Job that is not of this image, if the image is still as it was seen: the Job, the image.
+    DeleteStray(Meta, Meta),
+    /// Create the DaemonSet, or replace the one that was seen.
+    ApplyInstaller(Value, Option<Meta>),
     /// Delete the DaemonSet and its Pods.
-    DeleteInstaller(String),
-    /// Set or remove the finalizer of an image.
-    ImageFinalizer(String, bool),
-    /// Set or remove the finalizer of the `ImageAcceleration`.
-    ClusterFinalizer(bool),
+    DeleteInstaller(Meta),
+    /// Set the finalizers of an image.
+    ImageFinalizers(Meta, Vec<String>),
+    /// Set the finalizers of the `ImageAcceleration`.
+    ClusterFinalizers(Meta, Vec<String>),
     /// Ask this of a node.
-    AskNode(String, AccelerationNodeSpec),
-    /// Delete an `AccelerationNode` as it was seen.
-    DeleteLease(Meta),
+    AskNode(Meta, AccelerationNodeSpec),
+    /// Delete an `AccelerationNode`.
+    DeleteAccelerationNode(Meta),
+}
+
+impl Action {
+    fn delete_job(job: &JobView) -> Self {
+        Self::DeleteJob(job.meta.clone())
+    }
+
+    fn delete_installer(installer: &InstallerView) -> Self {
+        Self::DeleteInstaller(installer.meta.clone())
+    }
+
+    fn add_image_finalizer(image: &ImageView) -> Self {
+        let all = finalizers(&image.finalizers, names::FINALIZER, true);
+        Self::ImageFinalizers(image.meta.clone(), all)
+    }
+
+    fn remove_image_finalizer(image: &ImageView) -> Self {
+        let all = finalizers(&image.finalizers, names::FINALIZER, false);
+        Self::ImageFinalizers(image.meta.clone(), all)
+    }
+
+    fn add_cluster_finalizer(cluster: &ClusterView) -> Self {
+        let all = finalizers(&cluster.finalizers, CLUSTER_FINALIZER, true);
+        Self::ClusterFinalizers(cluster.meta.clone(), all)
+    }
+
+    fn remove_cluster_finalizer(cluster: &ClusterView) -> Self {
+        let all = finalizers(&cluster.finalizers, CLUSTER_FINALIZER, false);
+        Self::ClusterFinalizers(cluster.meta.clone(), all)
+    }
+}
+
+/// All finalizers with ours, or without it.
+fn finalizers(all: &[String], ours: &str, is_wanted: bool) -> Vec<String> {
+    let others = all.iter().filter(|one| *one != ours).cloned();
+    others.chain(is_wanted.then(|| ours.to_owned())).collect()
 }
 
 /// Something to tell people about an object, as an event.

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use super::fence::Moment;
+use super::term::Moment;
 
 /// The least time between the end of one leader and the start of another: the kernel's clock of a
 /// TCP connection ticks in fifths of a second.

@@ -1,4 +1,5 @@
-//! Does at the API server what was decided. Everything goes through the fenced client.
+//! Does at the API server what was decided: each write names uid and version of the object that it was
+//! decided on, see [`super::term`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,21 +7,21 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::Client;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::runtime::watcher;
+use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use uimgacc_objects::{
     AcceleratedImage, AccelerationNode, AccelerationNodeSpec, ImageAcceleration, names,
 };
 
-use super::build;
+use super::build::NewJob;
 use super::context::Shared;
 use super::decide::{Action, Note, cluster, image};
 use super::metrics::Kind;
-use super::view::{CLUSTER_FINALIZER, Meta};
+use super::view::Meta;
 use super::wire::{WireDaemonSet, WireJob};
 
 /// How long one write may take.
@@ -46,13 +47,16 @@ pub enum ExecuteError {
     /// What it concerns is gone or changed meanwhile: it is looked at again.
     #[error("{0}: the object is not what it was")]
     Changed(String),
+    /// This process does not lead any more.
+    #[error("this process no longer leads, so it writes nothing")]
+    Deposed,
 }
 
 impl ExecuteError {
     /// Whether it failed because this process leads no more.
     #[must_use]
-    pub fn is_deposed(&self) -> bool {
-        matches!(self, Self::Api { source, .. } if super::fence::is_deposed(source))
+    pub const fn is_deposed(&self) -> bool {
+        matches!(self, Self::Deposed)
     }
 }
 
@@ -91,7 +95,7 @@ fn or_gone<T>(result: kube::Result<T>) -> kube::Result<Option<T>> {
 }
 
 impl Executor {
-    /// `client` must be the fenced one.
+    /// Writes while the term lasts that `shared` has.
     #[must_use]
     pub fn new(client: Client, instance: &str, shared: Arc<Shared>) -> Self {
         let reporter = Reporter {
@@ -110,10 +114,15 @@ impl Executor {
         what: &str,
         work: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, ExecuteError> {
+        if !self.shared.term.lasts() {
+            return Err(ExecuteError::Deposed);
+        }
         match tokio::time::timeout(PATIENCE, work).await {
             Err(_) => Err(ExecuteError::Timeout(what.to_owned())),
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(kube::Error::Api(status))) if status.is_conflict() => {
+            Ok(Err(kube::Error::Api(status)))
+                if status.is_conflict() || status.is_already_exists() =>
+            {
                 tracing::debug!(what, message = %status.message, "a conflict");
                 Err(ExecuteError::Changed(what.to_owned()))
             }
@@ -211,6 +220,7 @@ impl Executor {
             "conditions": status.conditions,
             "nodes": status.nodes,
             "images": status.images,
+            "restarting": status.restarting,
         });
         set(&mut body, "observedGeneration", &status.observed_generation);
         let patch = status_patch("ImageAcceleration", meta, &body);
@@ -247,6 +257,9 @@ impl Executor {
             uid: Some(meta.uid.clone()),
             ..ObjectReference::default()
         };
+        if !self.shared.term.lasts() {
+            return;
+        }
         let write = self.recorder.publish(&event, &object);
         match tokio::time::timeout(PATIENCE, write).await {
             Ok(Ok(())) => {}
@@ -258,188 +271,181 @@ impl Executor {
         }
     }
 
-    /// Does one action.
+    /// Does one action, to the object as it was when that was decided.
     ///
     /// # Errors
     /// See [`ExecuteError`].
     pub async fn act(&self, action: Action) -> Result<(), ExecuteError> {
         match action {
-            Action::CreateJob(work) => self.create_job(&work).await,
-            Action::DeleteJob(name, uid) => self.delete_job(&name, &uid).await,
-            Action::DeleteStray(name, uid, image) => {
+            Action::CreateJob(job) => self.create_job(&job).await,
+            Action::DeleteJob(job) => self.delete_job(&job).await,
+            Action::DeleteStray(job, image) => {
                 // The Job may be right, and what is known of the image old.
                 self.is_still(&image).await?;
-                self.delete_job(&name, &uid).await
+                self.delete_job(&job).await
             }
-            Action::ApplyInstaller => self.apply_installer().await,
-            Action::DeleteInstaller(uid) => self.delete_installer(&uid).await,
-            Action::ImageFinalizer(name, wanted) => self.image_finalizer(&name, wanted).await,
-            Action::ClusterFinalizer(wanted) => self.cluster_finalizer(wanted).await,
-            Action::AskNode(name, spec) => {
-                let api = Api::<AccelerationNode>::all(self.client.clone());
-                // All fields by name: serde leaves out an empty list, which here means "none any more".
-                let AccelerationNodeSpec {
-                    release,
-                    may_restart,
-                    leaving,
-                    uninstall,
-                } = spec;
-                let mut body = json!({"spec": {
-                    "release": release,
-                    "mayRestart": may_restart,
-                    "leaving": leaving,
-                    "uninstall": uninstall,
-                }});
-                // With the version: a turn that comes late could give two nodes one at once.
-                match self.shared.world().leases.get(&name) {
-                    Some(lease) => {
-                        body["metadata"] = json!({"resourceVersion": lease.meta.version});
-                    }
-                    None => return Ok(()),
-                }
-                let patch = Patch::Merge(&body);
-                let write = async { or_gone(api.patch(&name, &merging(), &patch).await) };
-                let what = format!("spec of AccelerationNode {name}");
-                if let Some(node) = self.call(&what, write).await? {
-                    let event = watcher::Event::Apply(node);
-                    self.shared.change(|world| world.lease(event));
-                }
-                Ok(())
+            Action::ApplyInstaller(object, seen) => self.apply_installer(object, seen).await,
+            Action::DeleteInstaller(installer) => self.delete_installer(&installer).await,
+            Action::ImageFinalizers(image, all) => self.image_finalizers(&image, &all).await,
+            Action::ClusterFinalizers(cluster, all) => {
+                self.cluster_finalizers(&cluster, &all).await
             }
-            Action::DeleteLease(meta) => {
+            Action::AskNode(node, spec) => self.ask_node(&node, spec).await,
+            Action::DeleteAccelerationNode(node) => {
                 let api = Api::<AccelerationNode>::all(self.client.clone());
-                // With the version: one that came back meanwhile may have a turn.
-                let params = DeleteParams::background().preconditions(Preconditions {
-                    uid: Some(meta.uid),
-                    resource_version: Some(meta.version),
-                });
-                let write = async { or_gone(api.delete(&meta.name, &params).await) };
-                let what = format!("deletion of AccelerationNode {}", meta.name);
-                self.call(&what, write).await.map(|_| ())
+                let what = format!("deletion of AccelerationNode {}", node.name);
+                self.delete(&api, &node, DeleteParams::background(), &what)
+                    .await
             }
         }
     }
 
-    async fn create_job(&self, work: &build::Work) -> Result<(), ExecuteError> {
-        let built = {
-            let world = self.shared.world();
-            let cluster = world.cluster().cloned();
-            let image = work
-                .image()
-                .and_then(|name| world.images.get(name))
-                .cloned();
-            if work.image().is_some() && image.is_none() {
-                return Ok(());
-            }
-            cluster.map(|cluster| {
-                let image = image.as_deref().map(Into::into);
-                build::job(work, &cluster.spec, image, &self.shared.namespace).0
-            })
-        };
-        let Some(body) = built else { return Ok(()) };
-        let name = work.job_name();
+    async fn ask_node(&self, node: &Meta, spec: AccelerationNodeSpec) -> Result<(), ExecuteError> {
+        // All fields by name: serde leaves out an empty list, which here means "none any more".
+        let AccelerationNodeSpec {
+            release,
+            leaving,
+            uninstall,
+        } = spec;
+        let body = json!({
+            "metadata": precondition(node),
+            "spec": {"release": release, "leaving": leaving, "uninstall": uninstall},
+        });
+        let api = Api::<AccelerationNode>::all(self.client.clone());
+        let patch = Patch::Merge(&body);
+        let write = async { or_gone(api.patch(&node.name, &merging(), &patch).await) };
+        let what = format!("spec of AccelerationNode {}", node.name);
+        if let Some(node) = self.call(&what, write).await? {
+            let event = watcher::Event::Apply(node);
+            self.shared.change(|world| world.acceleration_node(event));
+        }
+        Ok(())
+    }
+
+    /// Deletes an object as it was seen.
+    async fn delete<K>(
+        &self,
+        api: &Api<K>,
+        seen: &Meta,
+        params: DeleteParams,
+        what: &str,
+    ) -> Result<(), ExecuteError>
+    where
+        K: Clone + DeserializeOwned + std::fmt::Debug,
+    {
+        let params = params.preconditions(Preconditions {
+            uid: Some(seen.uid.clone()),
+            resource_version: Some(seen.version.clone()),
+        });
+        let write = async { or_gone(api.delete(&seen.name, &params).await) };
+        self.call(what, write).await.map(|_| ())
+    }
+
+    async fn create_job(&self, job: &NewJob) -> Result<(), ExecuteError> {
+        let name = job.work.job_name();
         let what = format!("creation of Job {name}");
         let api = Api::<WireJob>::namespaced(self.client.clone(), &self.shared.namespace);
         let write = async {
-            match self.post_job(&api, &body).await {
+            match self.post(&api, &job.object).await {
                 Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(None),
                 other => other.map(Some),
             }
         };
-        if let Some(job) = self.call(&what, write).await? {
-            let kind = work.component();
+        if let Some(created) = self.call(&what, write).await? {
+            let kind = job.work.component();
             self.shared.metrics.jobs.get_or_create(&Kind { kind }).inc();
-            tracing::info!(job = %name, "made");
+            tracing::info!(job = %name, "created");
             self.shared
-                .change(|world| world.job(watcher::Event::Apply(job)));
+                .change(|world| world.job(watcher::Event::Apply(created)));
         }
         Ok(())
     }
 
-    async fn post_job(&self, api: &Api<WireJob>, body: &Value) -> kube::Result<WireJob> {
+    async fn post<K>(&self, api: &Api<K>, body: &Value) -> kube::Result<K>
+    where
+        K: Clone + Resource + DeserializeOwned + std::fmt::Debug,
+    {
         let bytes = serde_json::to_vec(body).map_err(kube::Error::SerdeError)?;
         let request = kube::core::Request::new(api.resource_url())
             .create(&PostParams::default(), bytes)
             .map_err(kube::Error::BuildRequest)?;
-        self.client.request::<WireJob>(request).await
+        self.client.request::<K>(request).await
     }
 
-    async fn delete_job(&self, name: &str, uid: &str) -> Result<(), ExecuteError> {
+    async fn delete_job(&self, job: &Meta) -> Result<(), ExecuteError> {
         let api = Api::<Job>::namespaced(self.client.clone(), &self.shared.namespace);
+        let what = format!("deletion of Job {}", job.name);
         // In the foreground, so that the Job is there as long as its Pod may work.
-        let params = with_uid(DeleteParams::foreground(), uid);
-        let write = async { or_gone(api.delete(name, &params).await) };
-        self.call(&format!("deletion of Job {name}"), write).await?;
-        Ok(())
+        self.delete(&api, job, DeleteParams::foreground(), &what)
+            .await
     }
 
-    async fn apply_installer(&self) -> Result<(), ExecuteError> {
-        let (cluster, installer) = {
-            let world = self.shared.world();
-            let installer = world.installers.get(names::NODE).cloned();
-            (world.cluster().cloned(), installer)
-        };
-        let Some(cluster) = cluster else {
-            return Ok(());
-        };
-        let (mut body, _) = build::installer(&cluster.spec, &self.shared.namespace);
-        if let Some(installer) = installer {
-            // With the uid too: else one that is gone would be made again.
-            body["metadata"]["uid"] = json!(installer.meta.uid);
-            body["metadata"]["resourceVersion"] = json!(installer.meta.version);
-        }
+    async fn apply_installer(
+        &self,
+        mut object: Value,
+        seen: Option<Meta>,
+    ) -> Result<(), ExecuteError> {
         let api = Api::<WireDaemonSet>::namespaced(self.client.clone(), &self.shared.namespace);
-        let patch = Patch::Apply(&body);
         let params = applying();
-        let write = api.patch(names::NODE, &params, &patch);
+        let write = async {
+            let Some(seen) = seen else {
+                return self.post(&api, &object).await;
+            };
+            // With the uid too: else one that is gone would be made again.
+            object["metadata"]["uid"] = json!(seen.uid);
+            object["metadata"]["resourceVersion"] = json!(seen.version);
+            api.patch(names::NODE, &params, &Patch::Apply(&object))
+                .await
+        };
         let set = self.call("the DaemonSet uimgacc-node", write).await?;
         let event = watcher::Event::Apply(set);
         self.shared.change(|world| world.installer(event));
         Ok(())
     }
 
-    async fn delete_installer(&self, uid: &str) -> Result<(), ExecuteError> {
+    async fn delete_installer(&self, installer: &Meta) -> Result<(), ExecuteError> {
         let api = Api::<DaemonSet>::namespaced(self.client.clone(), &self.shared.namespace);
-        let params = with_uid(DeleteParams::foreground(), uid);
-        let write = async { or_gone(api.delete(names::NODE, &params).await) };
-        self.call("deletion of the DaemonSet uimgacc-node", write)
-            .await?;
-        Ok(())
+        let what = "deletion of the DaemonSet uimgacc-node";
+        self.delete(&api, installer, DeleteParams::foreground(), what)
+            .await
     }
 
-    async fn image_finalizer(&self, name: &str, wanted: bool) -> Result<(), ExecuteError> {
-        let Some(view) = self.shared.world().images.get(name).cloned() else {
-            return Ok(());
-        };
-        let Some(body) = finalizers(&view.meta, &view.finalizers, names::FINALIZER, wanted) else {
-            return Ok(());
-        };
+    async fn image_finalizers(&self, image: &Meta, all: &[String]) -> Result<(), ExecuteError> {
         let api = Api::<AcceleratedImage>::all(self.client.clone());
-        let patch = Patch::Merge(&body);
-        let write = async { or_gone(api.patch(name, &merging(), &patch).await) };
-        let what = format!("finalizer of AcceleratedImage {name}");
-        if let Some(image) = self.call(&what, write).await? {
-            self.saw_image(image);
-        }
+        let what = format!("finalizer of AcceleratedImage {}", image.name);
+        let image = self.finalizers(&api, image, all, &what).await?;
+        image.into_iter().for_each(|image| self.saw_image(image));
         Ok(())
     }
 
-    async fn cluster_finalizer(&self, wanted: bool) -> Result<(), ExecuteError> {
-        let Some(view) = self.shared.world().cluster().cloned() else {
-            return Ok(());
-        };
-        let Some(body) = finalizers(&view.meta, &view.finalizers, CLUSTER_FINALIZER, wanted) else {
-            return Ok(());
-        };
+    async fn cluster_finalizers(&self, cluster: &Meta, all: &[String]) -> Result<(), ExecuteError> {
         let api = Api::<ImageAcceleration>::all(self.client.clone());
-        let patch = Patch::Merge(&body);
-        let write = async { or_gone(api.patch(names::DEFAULT, &merging(), &patch).await) };
         let what = "finalizer of the ImageAcceleration";
-        if let Some(one) = self.call(what, write).await?.filter(|_| wanted) {
-            let event = watcher::Event::Apply(one);
+        let cluster = self.finalizers(&api, cluster, all, what).await?;
+        // The answer to removing the last finalizer is of an object that is gone.
+        if let Some(cluster) = cluster.filter(|_| !all.is_empty()) {
+            let event = watcher::Event::Apply(cluster);
             self.shared.change(|world| world.cluster_event(event));
         }
         Ok(())
+    }
+
+    /// Replaces the finalizers of an object as it was seen.
+    async fn finalizers<K>(
+        &self,
+        api: &Api<K>,
+        seen: &Meta,
+        all: &[String],
+        what: &str,
+    ) -> Result<Option<K>, ExecuteError>
+    where
+        K: Clone + DeserializeOwned + std::fmt::Debug,
+    {
+        let mut metadata = precondition(seen);
+        metadata["finalizers"] = json!(all);
+        let patch = Patch::Merge(json!({"metadata": metadata}));
+        let write = async { or_gone(api.patch(&seen.name, &merging(), &patch).await) };
+        self.call(what, write).await
     }
 }
 
@@ -460,30 +466,7 @@ fn status_patch(kind: &str, meta: &Meta, status: &Value) -> Value {
     })
 }
 
-/// Only the object of that uid.
-fn with_uid(params: DeleteParams, uid: &str) -> DeleteParams {
-    params.preconditions(Preconditions {
-        uid: Some(uid.to_owned()),
-        resource_version: None,
-    })
-}
-
-/// The patch that sets or removes a finalizer; with the version, for the list is replaced.
-fn finalizers(meta: &Meta, all: &[String], ours: &str, wanted: bool) -> Option<Value> {
-    if all.iter().any(|one| one == ours) == wanted {
-        return None;
-    }
-    let mut all: Vec<&str> = all
-        .iter()
-        .map(String::as_str)
-        .filter(|one| *one != ours)
-        .collect();
-    if wanted {
-        all.push(ours);
-    }
-    Some(json!({"metadata": {
-        "uid": meta.uid,
-        "resourceVersion": meta.version,
-        "finalizers": all,
-    }}))
+/// The metadata of a patch that applies to the object as it was seen only.
+fn precondition(seen: &Meta) -> Value {
+    json!({"uid": seen.uid, "resourceVersion": seen.version})
 }

@@ -1,7 +1,7 @@
-//! The Lease at the API server: runs an [`Election`] and opens and closes the [`Fence`].
+//! The Lease at the API server: runs an [`Election`] and keeps the [`Term`].
 //!
 //! Followers watch the one Lease, so a lease that is given back passes on in milliseconds and
-//! nothing is asked for in between. The lease's own writes do not go through the fence.
+//! nothing is asked for in between.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use tokio::sync::{Notify, watch};
 
 use super::election::{Election, Record, Step, Timings};
-use super::fence::{self, Fence, Moment};
+use super::term::{self, Moment, Term};
 
 /// What an election needs.
 #[derive(Debug)]
@@ -28,9 +28,9 @@ pub struct Candidacy {
     pub identity: String,
     /// How long what lasts.
     pub timings: Timings,
-    /// Opened while we lead.
-    pub fence: Fence,
-    /// Told whether we lead; the fence is shut before this turns false.
+    /// Lasts while we lead.
+    pub term: Term,
+    /// Told whether we lead; the term ends before this turns false.
     pub leads: watch::Sender<bool>,
     /// Told to give the lease back and end.
     pub stop: watch::Receiver<bool>,
@@ -45,7 +45,7 @@ pub async fn run(candidacy: Candidacy) {
         name,
         identity,
         timings,
-        fence,
+        term,
         leads,
         mut stop,
         drained,
@@ -57,14 +57,14 @@ pub async fn run(candidacy: Candidacy) {
     let mut listed = false;
     loop {
         let step = if synced {
-            election.step(fence::now())
+            election.step(term::now())
         } else {
-            Step::Wait(fence::now().plus(timings.retry_period))
+            Step::Wait(term::now().plus(timings.retry_period))
         };
         let wait = match step {
-            Step::Wait(until) => until.since(fence::now()),
+            Step::Wait(until) => until.since(term::now()),
             Step::Lost => {
-                fence.close();
+                term.end();
                 leads.send_replace(false);
                 tracing::warn!("the lease is lost: nothing more is written");
                 continue;
@@ -81,7 +81,7 @@ pub async fn run(candidacy: Candidacy) {
             }
         };
         if let Some(until) = election.leads_until() {
-            fence.open_until(until);
+            term.extend(until);
             leads.send_if_modified(|leads| !std::mem::replace(leads, true));
         }
         if wait.is_zero() {
@@ -94,15 +94,15 @@ pub async fn run(candidacy: Candidacy) {
                 Some(Ok(watcher::Event::Init)) => listed = false,
                 Some(Ok(watcher::Event::InitApply(lease) | watcher::Event::Apply(lease))) => {
                     listed = true;
-                    election.observe(Some(record(&lease)), fence::now());
+                    election.observe(Some(record(&lease)), term::now());
                 }
                 Some(Ok(watcher::Event::InitDone)) => {
                     synced = true;
                     if !listed {
-                        election.observe(None, fence::now());
+                        election.observe(None, term::now());
                     }
                 }
-                Some(Ok(watcher::Event::Delete(_))) => election.observe(None, fence::now()),
+                Some(Ok(watcher::Event::Delete(_))) => election.observe(None, term::now()),
                 Some(Err(error)) => tracing::warn!(%error, "the lease cannot be watched"),
                 None => break,
             },
@@ -110,19 +110,19 @@ pub async fn run(candidacy: Candidacy) {
     }
     let led = election.leads_until().is_some();
     leads.send_replace(false);
-    // The work has until the deadline of the lease to end; the fence then ends it anyway.
+    // The work has until the deadline of the lease to end; then it is stopped.
     let patience = election
         .leads_until()
-        .map_or(Duration::ZERO, |until| until.since(fence::now()));
+        .map_or(Duration::ZERO, |until| until.since(term::now()));
     if led
         && tokio::time::timeout(patience, drained.notified())
             .await
             .is_ok()
     {
-        fence.close();
+        term.end();
         give_back(&leases, &name, &identity).await;
     }
-    fence.close();
+    term.end();
 }
 
 /// Writes us into the Lease. Says whether that succeeded.
@@ -134,7 +134,7 @@ async fn write(
     new_holder: bool,
     timings: Timings,
 ) -> bool {
-    let begun = fence::now();
+    let begun = term::now();
     let attempt = async {
         let old = match (&version, new_holder) {
             // Who takes it keeps the count of those before.
@@ -166,17 +166,17 @@ async fn write(
             false
         }
         Ok(Err(kube::Error::Api(status))) if status.is_not_found() => {
-            election.reread(None, fence::now());
+            election.reread(None, term::now());
             false
         }
         Ok(Err(error)) => {
             tracing::warn!(%error, "the lease cannot be written");
-            election.failed(fence::now());
+            election.failed(term::now());
             false
         }
         Err(_) => {
             tracing::warn!("the API server does not answer in time for the lease");
-            election.failed(fence::now());
+            election.failed(term::now());
             false
         }
     }
@@ -184,8 +184,8 @@ async fn write(
 
 async fn reread(leases: &Api<Lease>, name: &str, election: &mut Election, patience: Duration) {
     match tokio::time::timeout(patience, leases.get_opt(name)).await {
-        Ok(Ok(lease)) => election.reread(lease.as_ref().map(record), fence::now()),
-        _ => election.failed(fence::now()),
+        Ok(Ok(lease)) => election.reread(lease.as_ref().map(record), term::now()),
+        _ => election.failed(term::now()),
     }
 }
 
@@ -253,10 +253,10 @@ async fn give_back(leases: &Api<Lease>, name: &str, identity: &str) {
     }
 }
 
-/// Ends when the fence does not hold any more, whoever shut it.
-pub async fn until_lost(fence: &Fence, poll: Duration) -> Moment {
-    while fence.holds() {
+/// Returns when the term is over, whoever ended it.
+pub async fn until_lost(term: &Term, poll: Duration) -> Moment {
+    while term.lasts() {
         tokio::time::sleep(poll).await;
     }
-    fence::now()
+    term::now()
 }

@@ -49,8 +49,6 @@ pub struct Metrics {
     /// Watches that broke and were begun again.
     pub watch_errors: Family<Kind, Counter>,
     queue: Gauge,
-    writes: Gauge,
-    refused: Gauge,
     objects: Family<Kind, Gauge>,
     images: Family<PhaseLabel, Gauge>,
     nodes: Family<Kind, Gauge>,
@@ -71,8 +69,6 @@ impl Default for Metrics {
             jobs: Family::default(),
             watch_errors: Family::default(),
             queue: Gauge::default(),
-            writes: Gauge::default(),
-            refused: Gauge::default(),
             objects: Family::default(),
             images: Family::default(),
             nodes: Family::default(),
@@ -96,12 +92,6 @@ impl Metrics {
             self.watch_errors.clone(),
         );
         registry.register("queue_length", "Keys that are due", self.queue.clone());
-        registry.register("writes", "Writes sent", self.writes.clone());
-        registry.register(
-            "writes_refused",
-            "Writes refused or dropped because the lease was lost",
-            self.refused.clone(),
-        );
         registry.register("cached_objects", "Objects in memory", self.objects.clone());
         registry.register("images", "AcceleratedImages by phase", self.images.clone());
         registry.register(
@@ -118,14 +108,12 @@ impl Metrics {
 
     /// All as Prometheus' text.
     #[must_use]
-    pub fn text(&self, world: &World, queue: usize, (writes, refused): (u64, u64)) -> String {
+    pub fn text(&self, world: &World, queue: usize) -> String {
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.queue.set(number(queue));
-        self.writes.set(i64::try_from(writes).unwrap_or(i64::MAX));
-        self.refused.set(i64::try_from(refused).unwrap_or(i64::MAX));
         for (kind, count) in [
             ("AcceleratedImage", world.images.all().len()),
-            ("AccelerationNode", world.leases.all().len()),
+            ("AccelerationNode", world.acceleration_nodes.all().len()),
             ("Node", world.nodes.all().len()),
             ("Pod", world.pods.all().len()),
             ("Job", world.jobs.all().len()),

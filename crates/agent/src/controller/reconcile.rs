@@ -9,13 +9,13 @@ use tokio::sync::watch;
 use tracing::Instrument as _;
 use uimgacc_objects::{ImageAccelerationSpec, Phase, names};
 
-use super::build::{self, Work};
+use super::build::{self, NewJob, Work};
 use super::context::Shared;
-use super::decide::job::{JobState, state};
+use super::decide::job::{FoundJob, JobState, state};
 use super::decide::{Action, Note, cluster, deletion, disable, image, nodes, places};
 use super::execute::{ExecuteError, Executor};
 use super::metrics::{Kind, Outcome};
-use super::view::{ClusterView, ImageView, JobView, LeaseView};
+use super::view::{AccelerationNodeView, ClusterView, ImageView, JobView};
 use super::world::{Key, World};
 
 /// How many nodes are written to at once.
@@ -83,7 +83,7 @@ async fn reconcile(
         Key::Nodes => {
             let (actions, again) = {
                 let world = shared.world();
-                let look = |node: &LeaseView| world.standing(node);
+                let look = |node: &AccelerationNodeView| world.standing(node);
                 let disabling = world
                     .cluster()
                     .is_none_or(|one| one.meta.deleting.is_some());
@@ -91,7 +91,12 @@ async fn reconcile(
                     (Vec::new(), None)
                 } else {
                     let released = world.released();
-                    nodes::decide(world.leases.all(), look, &released, Timestamp::now())
+                    nodes::decide(
+                        world.acceleration_nodes.all(),
+                        look,
+                        &released,
+                        Timestamp::now(),
+                    )
                 }
             };
             let asking = stream::iter(actions).map(|action| executor.act(action));
@@ -102,8 +107,8 @@ async fn reconcile(
         Key::Places => {
             let starts = starts(&shared.world(), Timestamp::now());
             let mut first = Ok(());
-            for work in &starts {
-                let result = start(shared, executor, work).await;
+            for (job, image) in starts {
+                let result = start(executor, job, &image).await;
                 if result.as_ref().is_err_and(ExecuteError::is_deposed) {
                     return result.map(|()| None);
                 }
@@ -116,20 +121,19 @@ async fn reconcile(
     Ok(again.map(|pause| Duration::try_from(pause).unwrap_or(Duration::ZERO)))
 }
 
-/// Makes the Job of a work, and tells of it.
-async fn start(shared: &Shared, executor: &Executor, work: &Work) -> Result<(), ExecuteError> {
-    executor.act(Action::CreateJob(work.clone())).await?;
-    let image = work.image().and_then(|name| {
-        let world = shared.world();
-        world.images.get(name).map(|image| image.meta.clone())
-    });
-    if let (Some(meta), Work::Convert { attempt, .. }) = (image, work) {
-        let note = Note {
+/// Creates the Job for an image, and tells of it.
+async fn start(executor: &Executor, job: NewJob, image: &ImageView) -> Result<(), ExecuteError> {
+    let note = match &job.work {
+        Work::Convert { attempt, .. } => Some(Note {
             warning: false,
             reason: "Converting",
-            text: format!("attempt {attempt}, by the Job {}", work.job_name()),
-        };
-        executor.tell("AcceleratedImage", &meta, &note).await;
+            text: format!("attempt {attempt}, by the Job {}", job.work.job_name()),
+        }),
+        _ => None,
+    };
+    executor.act(Action::CreateJob(Box::new(job))).await?;
+    if let Some(note) = note {
+        executor.tell("AcceleratedImage", &image.meta, &note).await;
     }
     Ok(())
 }
@@ -191,7 +195,7 @@ async fn reconcile_cluster(
     let looked = {
         let world = shared.world();
         let cluster = world.cluster().cloned();
-        cluster.map(|cluster| (decide_cluster(&world, &cluster, &shared.namespace), cluster))
+        cluster.map(|cluster| (decide_cluster(&world, &cluster), cluster))
     };
     let Some((decision, cluster)) = looked else {
         return leftovers(shared, executor).await;
@@ -220,13 +224,12 @@ async fn leftovers(
         let world = shared.world();
         for set in world.installers.all().values() {
             if set.meta.deleting.is_none() {
-                actions.push(Action::DeleteInstaller(set.meta.uid.clone()));
+                actions.push(Action::DeleteInstaller(set.meta.clone()));
             }
         }
         for job in world.jobs.all().values() {
             if job.meta.deleting.is_none() {
-                let (name, uid) = (job.meta.name.clone(), job.meta.uid.clone());
-                actions.push(Action::DeleteJob(name, uid));
+                actions.push(Action::DeleteJob(job.meta.clone()));
             }
         }
     }
@@ -272,7 +275,7 @@ fn state_of(
     let Some(found) = job else {
         return JobState::None;
     };
-    let inputs = spec.map(|spec| build::job(work, spec, image.map(Into::into), "").1);
+    let inputs = spec.map(|spec| NewJob::new(work.clone(), spec, image.map(Into::into)).inputs);
     let inputs = inputs.unwrap_or_else(|| found.inputs.clone());
     state(job, world.pod_of(&found.meta.name), &inputs, now)
 }
@@ -289,14 +292,12 @@ fn decide_image(world: &World, image: &ImageView, now: Timestamp) -> image::Deci
     let find = |work: &Work| {
         let job = job_of(world, work.component(), Some(&name));
         let state = state_of(world, job, work, spec, Some(image), now);
-        let uid = job.map_or("", |job| job.meta.uid.as_str());
-        (work.job_name(), uid, state)
+        FoundJob { job, state }
     };
     let convert = find(&Work::Convert {
         image: name.clone(),
         attempt: 1,
     });
-    let convert = (convert.0.as_str(), convert.1, convert.2);
     if image.meta.deleting.is_none() {
         return image::decide(&image::Input {
             image,
@@ -319,7 +320,7 @@ fn decide_image(world: &World, image: &ImageView, now: Timestamp) -> image::Deci
         cluster,
         store_ready,
         convert,
-        delete: (delete.0.as_str(), delete.1, delete.2),
+        delete,
         users: world.users(image, true),
         holders: world.holders(image),
         shared: world.is_shared(image),
@@ -333,7 +334,7 @@ fn is_secret_usable(world: &World, image: &ImageView) -> bool {
     secret.is_none_or(|secret| world.pull_secrets.get(&secret.name).is_some())
 }
 
-fn decide_cluster(world: &World, cluster: &ClusterView, namespace: &str) -> cluster::Decision {
+fn decide_cluster(world: &World, cluster: &ClusterView) -> cluster::Decision {
     let now = Timestamp::now();
     let installer = world.installers.get(names::NODE).map(|set| &**set);
     if cluster.meta.deleting.is_some() {
@@ -346,16 +347,16 @@ fn decide_cluster(world: &World, cluster: &ClusterView, namespace: &str) -> clus
             cluster,
             users: users.into_iter().collect(),
             jobs: world.jobs.all().values().map(|job| &**job).collect(),
-            leases: world
-                .leases
+            nodes: world
+                .acceleration_nodes
                 .all()
                 .iter()
-                .map(|(name, lease)| (&**lease, world.nodes.get(name).is_some()))
+                .map(|(name, node)| (&**node, world.node_uid(name)))
                 .collect(),
             installer,
             images: images
                 .filter(|image| image.finalizer)
-                .map(|image| image.meta.name.as_str())
+                .map(|image| &**image)
                 .collect(),
             now,
         });
@@ -363,7 +364,8 @@ fn decide_cluster(world: &World, cluster: &ClusterView, namespace: &str) -> clus
     let spec = Some(&cluster.spec);
     let find = |work: &Work| {
         let job = job_of(world, work.component(), None);
-        (job, state_of(world, job, work, spec, None, now))
+        let state = state_of(world, job, work, spec, None, now);
+        FoundJob { job, state }
     };
     cluster::decide(&cluster::Input {
         cluster,
@@ -372,8 +374,7 @@ fn decide_cluster(world: &World, cluster: &ClusterView, namespace: &str) -> clus
         profiles: find(&Work::Profiles),
         records: !world.records.all().is_empty(),
         installer,
-        installer_inputs: &build::installer(&cluster.spec, namespace).1,
-        store: &build::store_inputs(&cluster.spec.store),
+        restarts: world.restarts(),
         nodes: world.node_totals(),
         images: world.ready_images(),
         reach: world.reach(),
@@ -382,8 +383,8 @@ fn decide_cluster(world: &World, cluster: &ClusterView, namespace: &str) -> clus
     })
 }
 
-/// Which work starts now.
-fn starts(world: &World, now: Timestamp) -> Vec<Work> {
+/// The Jobs that start now, and their images.
+fn starts(world: &World, now: Timestamp) -> Vec<(NewJob, Arc<ImageView>)> {
     let Some(cluster) = world.cluster().filter(|one| one.meta.deleting.is_none()) else {
         return Vec::new();
     };
@@ -400,5 +401,11 @@ fn starts(world: &World, now: Timestamp) -> Vec<Work> {
         .filter(|image| image.status.phase != Phase::Ready || image.meta.deleting.is_some())
         .filter_map(|image| decide_image(world, image, now).wants)
         .collect();
-    places::decide(waiting, conversions, deletions, most)
+    let starts = places::decide(waiting, conversions, deletions, most);
+    let bound = starts.into_iter().filter_map(|work| {
+        let image = world.images.get(work.image()?)?;
+        let job = NewJob::new(work, &cluster.spec, Some((&**image).into()));
+        Some((job, image.clone()))
+    });
+    bound.collect()
 }

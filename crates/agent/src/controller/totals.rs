@@ -6,7 +6,8 @@ use uimgacc_objects::{NodeTotals, Phase, find_condition, names};
 
 use super::decide::deletion::is_released;
 use super::decide::nodes::{Standing, is_true, is_uninstalled};
-use super::view::{JobEnd, LeaseView, PodView};
+use super::decide::restarts;
+use super::view::{AccelerationNodeView, JobEnd, PodView};
 use super::world::{World, is_same};
 
 impl World {
@@ -32,8 +33,8 @@ impl World {
             }
             totals.total += 1;
             let name = node.meta.name.as_str();
-            let lease = self.leases.get(name);
-            if lease.is_some_and(|lease| is_true(lease, "Ready")) && !silent.contains(name) {
+            let reported = self.acceleration_nodes.get(name);
+            if reported.is_some_and(|node| is_true(node, "Ready")) && !silent.contains(name) {
                 totals.ready += 1;
             }
         }
@@ -42,8 +43,8 @@ impl World {
 
     /// How the Node of that object stands.
     #[must_use]
-    pub fn standing(&self, lease: &LeaseView) -> Standing {
-        let name = lease.meta.name.as_str();
+    pub fn standing(&self, reported: &AccelerationNodeView) -> Standing {
+        let name = reported.meta.name.as_str();
         let (Some(cluster), Some(node)) = (self.cluster(), self.nodes.get(name)) else {
             return Standing::Gone;
         };
@@ -51,19 +52,33 @@ impl World {
             return Standing::Selected;
         }
         // What a node holds may be swept once its object is gone.
-        let holds = !lease.status.chains.is_empty() || is_true(lease, "Installed");
+        let holds = !reported.status.chains.is_empty() || is_true(reported, "Installed");
         let has_installer = node.labels.contains_key(names::INSTALLED_LABEL)
             || self.pods_on(name).any(|pod| self.is_installer(pod));
-        if !has_installer && (is_uninstalled(lease) || !holds) {
+        if !has_installer && (is_uninstalled(reported) || !holds) {
             return Standing::Left;
         }
         let mut labels = names::NODE_LABELS.iter();
-        let mut held = lease.status.chains.iter();
+        let mut held = reported.status.chains.iter();
         Standing::Leaving {
             labelled: labels.any(|label| node.labels.contains_key(*label)),
             used: held.any(|held| held.containers > 0)
                 || self.pods_on(name).any(|pod| self.has_target(pod)),
         }
+    }
+
+    /// Nodes that exist, and what each needs containerd to be restarted for.
+    #[must_use]
+    pub fn restarts(&self) -> Vec<restarts::Candidate<'_>> {
+        let nodes = self.acceleration_nodes.all().values();
+        nodes
+            .filter_map(|node| {
+                let uid = self.node_uid(&node.meta.name)?;
+                let name = node.meta.name.as_str();
+                let need = restarts::Need::of(node, self.standing(node));
+                Some(restarts::Candidate { name, uid, need })
+            })
+            .collect()
     }
 
     fn is_installer(&self, pod: &PodView) -> bool {
@@ -83,11 +98,11 @@ impl World {
     #[must_use]
     pub fn reach(&self) -> (u32, u32) {
         let mut reach = (0, 0);
-        for lease in self.leases.all().values() {
-            if self.nodes.get(&lease.meta.name).is_none() {
+        for node in self.acceleration_nodes.all().values() {
+            if self.nodes.get(&node.meta.name).is_none() {
                 continue;
             }
-            let condition = find_condition(&lease.status.conditions, "StoreReachable");
+            let condition = find_condition(&node.status.conditions, "StoreReachable");
             match condition.map(|one| one.status.as_str()) {
                 Some("True") => reach.0 += 1,
                 Some("False") => reach.1 += 1,

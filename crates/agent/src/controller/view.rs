@@ -93,7 +93,7 @@ macro_rules! cached_by_name {
 cached_by_name!(
     ImageView,
     ClusterView,
-    LeaseView,
+    AccelerationNodeView,
     NodeView,
     JobView,
     InstallerView,
@@ -216,7 +216,7 @@ impl From<ImageAcceleration> for ClusterView {
 
 /// An `AccelerationNode`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct LeaseView {
+pub struct AccelerationNodeView {
     /// Metadata.
     pub meta: Meta,
     /// Spec.
@@ -225,7 +225,7 @@ pub struct LeaseView {
     pub status: AccelerationNodeStatus,
 }
 
-impl From<AccelerationNode> for LeaseView {
+impl From<AccelerationNode> for AccelerationNodeView {
     fn from(mut node: AccelerationNode) -> Self {
         // Held in memory once for each node and chain.
         if let Some(status) = &mut node.status {

@@ -49,7 +49,7 @@ pub(super) fn start(client: &Client, shared: &Arc<Shared>, tasks: &mut JoinSet<(
         "AccelerationNode",
         watcher(Api::<AccelerationNode>::all(client.clone()), all()).modify(trim),
         shared.clone(),
-        World::lease,
+        World::acceleration_node,
     ));
     tasks.spawn(follow(
         "Node",

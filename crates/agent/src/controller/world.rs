@@ -10,7 +10,8 @@ use uimgacc_types::ImageReference;
 use super::cache::{Cache, Change};
 use super::decide::cluster::is_store_ready;
 use super::view::{
-    ClusterView, ImageView, InstallerView, JobView, LeaseView, MetaView, NodeView, OurPod, PodView,
+    AccelerationNodeView, ClusterView, ImageView, InstallerView, JobView, MetaView, NodeView,
+    OurPod, PodView,
 };
 use super::wire::WireJob;
 
@@ -48,7 +49,7 @@ pub struct World {
     /// The `ImageAcceleration`.
     pub clusters: Cache<ClusterView>,
     /// `AccelerationNode`s.
-    pub leases: Cache<LeaseView>,
+    pub acceleration_nodes: Cache<AccelerationNodeView>,
     /// `Node`s.
     pub nodes: Cache<NodeView>,
     /// Pods of all namespaces.
@@ -91,7 +92,7 @@ impl World {
         [
             ("AcceleratedImage", self.images.is_synced()),
             ("ImageAcceleration", self.clusters.is_synced()),
-            ("AccelerationNode", self.leases.is_synced()),
+            ("AccelerationNode", self.acceleration_nodes.is_synced()),
             ("Node", self.nodes.is_synced()),
             ("Pod", self.pods.is_synced()),
             ("Job", self.jobs.is_synced()),
@@ -152,6 +153,12 @@ impl World {
             .any(|other| other.meta.deleting.is_none())
     }
 
+    /// The uid of a `Node`, where it exists.
+    #[must_use]
+    pub fn node_uid(&self, name: &str) -> Option<&str> {
+        self.nodes.get(name).map(|node| node.meta.uid.as_str())
+    }
+
     /// Nodes that exist and have the image's chain.
     #[must_use]
     pub fn holders(&self, image: &ImageView) -> Vec<(String, u32)> {
@@ -162,7 +169,7 @@ impl World {
         nodes
             .filter(|node| self.nodes.get(node).is_some())
             .filter_map(|node| {
-                let chains = &self.leases.get(node)?.status.chains;
+                let chains = &self.acceleration_nodes.get(node)?.status.chains;
                 let held = chains.iter().find(|held| held.token == *chain)?;
                 Some((node.clone(), held.containers))
             })
@@ -196,7 +203,10 @@ impl World {
             .filter(|pod| !pod.finished)
             .filter(|pod| {
                 let from_store = || {
-                    let node = pod.node.as_ref().and_then(|node| self.leases.get(node));
+                    let node = pod
+                        .node
+                        .as_ref()
+                        .and_then(|node| self.acceleration_nodes.get(node));
                     let chain = image.status.chain_token.as_ref();
                     node.is_some_and(|node| {
                         let mut chains = node.status.chains.iter();
@@ -341,11 +351,14 @@ impl World {
     }
 
     /// A change of an `AccelerationNode`.
-    pub fn lease(&mut self, event: Event<uimgacc_objects::AccelerationNode>) -> BTreeSet<Key> {
+    pub fn acceleration_node(
+        &mut self,
+        event: Event<uimgacc_objects::AccelerationNode>,
+    ) -> BTreeSet<Key> {
         let mut keys = BTreeSet::new();
-        for change in self.leases.apply(event) {
-            let chains = |lease: &Option<Arc<LeaseView>>| -> BTreeMap<String, u32> {
-                let held = lease.iter().flat_map(|lease| &lease.status.chains);
+        for change in self.acceleration_nodes.apply(event) {
+            let chains = |node: &Option<Arc<AccelerationNodeView>>| -> BTreeMap<String, u32> {
+                let held = node.iter().flat_map(|node| &node.status.chains);
                 held.map(|held| (held.token.clone(), held.containers))
                     .collect()
             };
@@ -354,11 +367,11 @@ impl World {
             keys.extend(self.deleting_with(both.filter(|one| old.get(*one) != new.get(*one))));
             let (old, new) = (old.into_keys().collect(), new.into_keys().collect());
             index(&mut self.by_chain, &change.key, old, new);
-            let status = |lease: &Option<Arc<LeaseView>>| {
-                let lease = lease.as_ref();
-                lease.map(|lease| lease.status.clone())
+            let told = |node: &Option<Arc<AccelerationNodeView>>| {
+                let node = node.as_ref();
+                node.map(|node| (node.spec.uninstall, node.status.clone()))
             };
-            if status(&change.old) != status(&change.new) || self.is_disabling() {
+            if told(&change.old) != told(&change.new) || self.is_disabling() {
                 keys.insert(Key::Cluster);
             }
             keys.insert(Key::Nodes);
@@ -370,8 +383,8 @@ impl World {
     pub fn node(&mut self, event: Event<NodeView>) -> BTreeSet<Key> {
         let mut keys = BTreeSet::new();
         for change in self.nodes.apply(event) {
-            if let Some(lease) = self.leases.get(&change.key) {
-                let chains = lease.status.chains.iter().map(|held| &held.token);
+            if let Some(node) = self.acceleration_nodes.get(&change.key) {
+                let chains = node.status.chains.iter().map(|held| &held.token);
                 keys.extend(self.deleting_with(chains));
             }
             keys.extend([Key::Nodes, Key::Cluster]);

@@ -13,7 +13,10 @@ use kube::{Client, Resource as _};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use uimgacc_objects::{AccelerationNode, AccelerationNodeSpec, AccelerationNodeStatus, names};
+use uimgacc_objects::{
+    AccelerationNode, AccelerationNodeSpec, AccelerationNodeStatus, ImageAcceleration,
+    ImageAccelerationStatus, names,
+};
 
 /// How long a request may take.
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -30,6 +33,7 @@ pub(super) enum Known<K> {
 /// The objects of one node.
 pub(super) struct Objects {
     name: String,
+    clusters: Api<ImageAcceleration>,
     accelerations: Api<AccelerationNode>,
     nodes: Api<Node>,
     pub(super) acceleration: watch::Receiver<Known<AccelerationNode>>,
@@ -55,6 +59,7 @@ impl Objects {
         watches.spawn(follow(events, send));
         Self {
             name: name.to_owned(),
+            clusters: Api::all(client.clone()),
             accelerations,
             nodes,
             acceleration,
@@ -86,6 +91,14 @@ impl Objects {
                 Ok(())
             }
         }
+    }
+
+    /// The status of the `ImageAcceleration` as the API server has it now; an empty one where there is
+    /// none.
+    pub(super) async fn cluster_status(&self) -> anyhow::Result<ImageAccelerationStatus> {
+        let found = deadline(self.clusters.get_opt(names::DEFAULT)).await;
+        let found = found.context("cannot read the ImageAcceleration")?;
+        Ok(found.and_then(|one| one.status).unwrap_or_default())
     }
 
     /// Says how it is.

@@ -55,6 +55,8 @@ pub(super) struct Seen<'s> {
     pub(super) silent_since: Option<Duration>,
     /// Whether the node has a label.
     pub(super) labelled: bool,
+    /// Whether containerd may be restarted now.
+    pub(super) may_restart: bool,
 }
 
 /// A piece of work on the host.
@@ -70,27 +72,19 @@ pub(super) enum Work {
 /// The piece of work to do next.
 pub(super) fn work(seen: &Seen<'_>) -> Option<Work> {
     let age = seen.now.saturating_sub(seen.outcome_at);
-    let install = if seen.spec.may_restart {
-        Work::Install
-    } else {
-        Work::Prepare
-    };
-    if seen.spec.uninstall {
-        // Nobody is to be sent here any more before containerd is restarted.
-        let is_due = !seen.labelled
-            && match seen.outcome {
-                Outcome::Uninstalled { .. } => false,
-                Outcome::UninstallFailed(_) => age >= pause(seen.failures),
-                _ => true,
-            };
-        return is_due.then_some(Work::Uninstall);
+    if waits_for_restart(seen) && seen.may_restart {
+        return Some(if seen.spec.uninstall {
+            Work::Uninstall
+        } else {
+            Work::Install
+        });
     }
-    if seen.spec.leaving {
+    if seen.spec.uninstall || seen.spec.leaving {
         return None;
     }
     let is_due = match seen.outcome {
         Outcome::None | Outcome::Uninstalled { .. } => true,
-        Outcome::RestartNeeded { .. } => seen.spec.may_restart || age >= RECHECK,
+        Outcome::RestartNeeded { .. } => age >= RECHECK,
         Outcome::Installed { .. } => {
             let silent = seen
                 .silent_since
@@ -102,11 +96,33 @@ pub(super) fn work(seen: &Seen<'_>) -> Option<Work> {
         Outcome::Failed(_) | Outcome::UninstallFailed(_) => age >= pause(seen.failures),
     };
     // What is in place is only looked at; a restart has to be asked for first.
-    let install = match seen.outcome {
-        Outcome::RestartNeeded { .. } | Outcome::Failed(_) => install,
-        _ => Work::Prepare,
-    };
-    is_due.then_some(install)
+    is_due.then_some(Work::Prepare)
+}
+
+/// Whether containerd is to be restarted as soon as the cluster lets it.
+pub(super) fn waits_for_restart(seen: &Seen<'_>) -> bool {
+    let is_after_pause = || seen.now.saturating_sub(seen.outcome_at) >= pause(seen.failures);
+    if seen.spec.uninstall {
+        // Nobody is to be sent here any more before containerd is restarted.
+        return !seen.labelled
+            && match seen.outcome {
+                Outcome::Uninstalled { .. } => false,
+                Outcome::UninstallFailed(_) => is_after_pause(),
+                _ => true,
+            };
+    }
+    !seen.spec.leaving
+        && match seen.outcome {
+            Outcome::RestartNeeded { .. } => true,
+            Outcome::Failed(_) => is_after_pause(),
+            _ => false,
+        }
+}
+
+/// How long to wait between two looks whether containerd may be restarted: all nodes of a cluster
+/// together look a hundred times a second at most.
+pub(super) fn restart_look_pause(nodes: u32) -> Duration {
+    Duration::from_millis(u64::from(nodes) * 10).min(LONGEST_PAUSE)
 }
 
 fn pause(failures: u32) -> Duration {

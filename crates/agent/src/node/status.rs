@@ -157,6 +157,7 @@ mod tests {
             daemon,
             silent_since: None,
             labelled: false,
+            may_restart: false,
         };
         let time = Time(Timestamp::from_second(at).unwrap());
         let unfit = decide::unfit(&seen);

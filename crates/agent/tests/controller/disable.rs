@@ -26,9 +26,18 @@ fn nodes_come_and_go_one_at_a_time() {
     assert_eq!(http(agent.port, "/healthz").0, 200);
 }
 
-fn may_restart(stage: &Stage) -> Vec<&'static str> {
-    let asked = |node: &&&str| stage.node_spec(node)["mayRestart"] == true;
-    NODES.iter().filter(asked).copied().collect()
+/// The nodes that may restart containerd; each is listed with the uid of its Node.
+fn may_restart(stage: &Stage) -> Vec<String> {
+    let cluster = stage.object(&["imgaccel", "default"]);
+    let listed = cluster["status"]["restarting"].as_array().cloned();
+    let listed = listed.unwrap_or_default();
+    let name = |one: &Value| {
+        let name = one["name"].as_str().unwrap();
+        let node = stage.object(&["node", name]);
+        assert_eq!(one["uid"], node["metadata"]["uid"]);
+        name.to_owned()
+    };
+    listed.iter().map(name).collect()
 }
 
 fn asked_to_leave(stage: &Stage) -> Vec<&'static str> {
@@ -171,9 +180,12 @@ fn disable(stage: &Stage) {
     stage
         .cluster
         .kubectl_ok(&["delete", "pod", "user", "--force", "--grace-period=0"]);
-    for (turn, node) in NODES.iter().enumerate() {
-        stage.wait("one", &format!("{node} is to leave"), || {
-            asked_to_leave(stage) == NODES[..=turn]
+    stage.wait("one", "all nodes are to leave", || {
+        asked_to_leave(stage) == NODES
+    });
+    for node in NODES {
+        stage.wait("one", &format!("{node} may restart containerd"), || {
+            may_restart(stage) == [node]
         });
         let set = stage.object(&["ds", "-n", "kube-system", "uimgacc-node"]);
         assert!(

@@ -13,10 +13,10 @@
 
 mod access;
 mod audit;
-mod cut;
 mod deletion;
 mod disable;
 mod images;
 mod leaders;
+mod restarts;
 mod scale;
 mod stage;

@@ -70,10 +70,32 @@ impl Stage {
                 "0.5",
             ])
             .arg(format!("--health-address=127.0.0.1:{port}"))
-            .env("KUBECONFIG", service_account(&self.cluster, name))
+            .env("KUBECONFIG", self.service_account(name))
             .env("UIMGACC_LOG", "info,uimgacc_agent=debug");
         let process = Daemon::spawn(name, &mut command, &log);
         Agent { process, port }
+    }
+
+    /// A kubeconfig of the service account `uimgacc-agent`, with a token of its own.
+    pub(crate) fn service_account(&self, agent: &str) -> PathBuf {
+        let token = self.cluster.kubectl_ok(&[
+            "create",
+            "token",
+            "uimgacc-agent",
+            "-n",
+            "kube-system",
+            "--duration=2h",
+        ]);
+        let text = self
+            .cluster
+            .kubectl_ok(&["config", "view", "--raw", "-o", "json"]);
+        let mut config: Value = serde_json::from_str(&text).unwrap();
+        for user in config["users"].as_array_mut().unwrap() {
+            user["user"] = json!({"token": token.trim()});
+        }
+        let path = self.cluster.dir().join(format!("{agent}.kubeconfig"));
+        fs::write(&path, config.to_string()).unwrap();
+        path
     }
 
     pub(crate) fn log(&self, name: &str) -> String {
@@ -283,26 +305,6 @@ pub(crate) fn node_condition(kind: &str, is_true: bool, reason: &str) -> Value {
         "type": kind, "status": if is_true { "True" } else { "False" }, "reason": reason,
         "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z",
     })
-}
-
-/// A kubeconfig of the service account `uimgacc-agent`, with a token of its own.
-fn service_account(cluster: &Cluster, agent: &str) -> PathBuf {
-    let token = cluster.kubectl_ok(&[
-        "create",
-        "token",
-        "uimgacc-agent",
-        "-n",
-        "kube-system",
-        "--duration=2h",
-    ]);
-    let text = cluster.kubectl_ok(&["config", "view", "--raw", "-o", "json"]);
-    let mut config: Value = serde_json::from_str(&text).unwrap();
-    for user in config["users"].as_array_mut().unwrap() {
-        user["user"] = json!({"token": token.trim()});
-    }
-    let path = cluster.dir().join(format!("{agent}.kubeconfig"));
-    fs::write(&path, config.to_string()).unwrap();
-    path
 }
 
 /// The answer to a GET of an address of this machine: status and body.

@@ -77,7 +77,11 @@ fn rolls_back(stage: &Stage, config: &[u8]) {
     stage.wait_said("Installed", "False", "WaitsForRestart");
     assert_eq!(stage.said()["needsRestart"], true);
     assert_eq!(stage.said()["error"], json!(null));
-    stage.ask(&json!({"mayRestart": true}));
+    // A Node of this name that is gone was listed.
+    stage.list_restarting(&["another"]);
+    std::thread::sleep(Duration::from_secs(5));
+    assert!(!stage.node().path("/run/restarts").exists());
+    stage.may_restart(true);
     stage.wait_said("Ready", "False", "RolledBack");
     let said = stage.said();
     assert_eq!(said["needsRestart"], false);
@@ -89,7 +93,7 @@ fn rolls_back(stage: &Stage, config: &[u8]) {
     let restarts = || fs::read_to_string(stage.node().path("/run/restarts")).unwrap();
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(restarts(), "restart\nrestart\n", "there, and back");
-    stage.ask(&json!({"mayRestart": false}));
+    stage.may_restart(false);
 }
 
 fn installs(stage: &Stage, config: &[u8]) {
@@ -105,9 +109,9 @@ fn installs(stage: &Stage, config: &[u8]) {
     let uid = &cluster.get(&["node", node.name()])["metadata"]["uid"];
     assert_eq!((&owner["kind"], &owner["uid"]), (&json!("Node"), uid));
 
-    stage.ask(&json!({"mayRestart": true}));
+    stage.may_restart(true);
     stage.wait_said("Ready", "True", "Ready");
-    stage.ask(&json!({"mayRestart": false}));
+    stage.may_restart(false);
     assert_ne!(node.pid(Service::Containerd), containerd);
     assert_eq!(stage.labels(), ["true", "true"]);
     let said = stage.said();
@@ -270,6 +274,15 @@ fn uninstalls(stage: &Stage, config: &[u8]) {
     stage.run_pod("last", &stage.target);
     let container = stage.container("last");
     stage.ask(&json!({"uninstall": true}));
+    stage.wait_said("Ready", "False", "Uninstalling");
+    stage.wait_labels(0);
+    std::thread::sleep(Duration::from_secs(5));
+    assert_ne!(
+        fs::read(node.containerd_config()).unwrap(),
+        config,
+        "it is not listed yet"
+    );
+    stage.may_restart(true);
     stage.wait_said("Installed", "False", "Uninstalled");
     assert!(stage.labels().is_empty());
     assert_eq!(fs::read(node.containerd_config()).unwrap(), config);

@@ -110,15 +110,25 @@ impl Stage {
     /// The DaemonSet as the controller makes it, with this command to restart containerd.
     pub(crate) fn apply_daemon_set(&self, restart: &str) {
         let containerd = self.node().containerd_version().bin().join("containerd");
-        let spec: ImageAccelerationSpec = serde_json::from_value(json!({
+        let spec = json!({
             "image": self.image,
             "store": {"hostPath": {"path": self.store()}},
             "fallback": "Fail",
             "originals": "TargetsOnly",
             "nodePaths": {"containerdBinary": containerd, "containerdRestart": [restart]},
-        }))
-        .unwrap();
-        let (mut object, _) = installer(&spec, names::NAMESPACE);
+        });
+        self.cluster.apply(
+            &json!({
+                "apiVersion": "uimgacc.io/v1",
+                "kind": "ImageAcceleration",
+                "metadata": {"name": names::DEFAULT},
+                "spec": spec,
+            })
+            .to_string(),
+        );
+        let spec: ImageAccelerationSpec = serde_json::from_value(spec).unwrap();
+        let (mut object, _) = installer(&spec);
+        object["metadata"]["namespace"] = json!(names::NAMESPACE);
         let arguments = &mut object["spec"]["template"]["spec"]["containers"][0]["args"];
         let more = [json!("--patience"), json!(PATIENCE.as_secs().to_string())];
         arguments.as_array_mut().unwrap().extend(more);
@@ -139,6 +149,26 @@ impl Stage {
         let words = ["patch", "accelerationnode", self.node().name()];
         self.cluster
             .kubectl_ok(&[&words[..], &["--type=merge", "-p", &patch]].concat());
+    }
+
+    /// Lists the node as one that may restart containerd, or nobody.
+    pub(crate) fn may_restart(&self, is_listed: bool) {
+        let node = self.cluster.get(&["node", self.node().name()]);
+        let uid = [node["metadata"]["uid"].as_str().unwrap()];
+        self.list_restarting(if is_listed { &uid } else { &[] });
+    }
+
+    /// Lists Nodes of the node's name with these uids.
+    pub(crate) fn list_restarting(&self, uids: &[&str]) {
+        let name = self.node().name();
+        let listed = uids
+            .iter()
+            .map(|uid| json!({"name": name, "uid": uid, "since": "2026-01-01T00:00:00Z"}));
+        let status = json!({"restarting": listed.collect::<Vec<_>>()});
+        let patch = json!({"status": status}).to_string();
+        let words = ["patch", "imageacceleration", names::DEFAULT];
+        let how = ["--subresource=status", "--type=merge", "-p", &patch];
+        self.cluster.kubectl_ok(&[&words[..], &how].concat());
     }
 
     /// What the node says; null where it has not said anything.

@@ -58,6 +58,7 @@ impl Enable {
             ("--fallback", self.fallback.is_some()),
             ("--originals", self.originals.is_some()),
             ("--max-conversions", self.max_conversions.is_some()),
+            ("--max-unavailable", self.max_unavailable.is_some()),
             ("--force", self.force),
             ("--dry-run", self.dry_run.is_some()),
             ("--pvc", self.store.pvc.is_some()),

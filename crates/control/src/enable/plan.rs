@@ -62,6 +62,7 @@ pub(super) fn spec(
         originals: uimgacc_objects::Originals::default(),
         starts: uimgacc_objects::StartsSpec::default(),
         max_conversions: 2,
+        max_unavailable: 1,
         sweep: SweepSpec::default(),
         node_paths: NodePaths::default(),
         image: DEFAULT_IMAGE.to_owned(),
@@ -100,6 +101,7 @@ pub(super) fn spec(
     spec.fallback = request.fallback.unwrap_or(spec.fallback);
     spec.originals = request.originals.unwrap_or(spec.originals);
     spec.max_conversions = request.max_conversions.unwrap_or(spec.max_conversions);
+    spec.max_unavailable = request.max_unavailable.unwrap_or(spec.max_unavailable);
     node_paths(&mut spec.node_paths, &request.node_paths)?;
     Ok(spec)
 }

@@ -6,12 +6,12 @@ use uimgacc_objects::{Fallback, ImageAccelerationSpec, Originals, names};
 use super::super::view::{COMPONENT_LABEL, INPUTS_ANNOTATION, PART_OF_LABEL};
 use super::{inputs, store};
 
-/// The DaemonSet, and the digest of what it is made from.
+/// The DaemonSet without a namespace, and the digest of what it is made from.
 ///
 /// It has no owner: a deletion of the `ImageAcceleration` in the foreground would remove it before
 /// the nodes are as they were. The controller removes it.
 #[must_use]
-pub fn installer(spec: &ImageAccelerationSpec, namespace: &str) -> (Value, String) {
+pub fn installer(spec: &ImageAccelerationSpec) -> (Value, String) {
     let labels = json!({
         "app.kubernetes.io/name": names::PART_OF,
         PART_OF_LABEL: names::PART_OF,
@@ -30,7 +30,6 @@ pub fn installer(spec: &ImageAccelerationSpec, namespace: &str) -> (Value, Strin
         "kind": "DaemonSet",
         "metadata": {
             "name": names::NODE,
-            "namespace": namespace,
             "labels": labels,
             "annotations": {INPUTS_ANNOTATION: digest},
         },

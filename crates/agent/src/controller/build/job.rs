@@ -126,16 +126,37 @@ impl<'a> From<&'a ImageView> for ImageInputs<'a> {
     }
 }
 
-/// The Job, and the digest of what it is made from.
-///
-/// The Jobs that make an image are owned by it; others are not, because a deletion of an owner in the
-/// foreground would remove the very Job that it waits for.
-#[must_use]
-pub fn job(
+/// A Job that is to be created.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewJob {
+    /// What it is to do.
+    pub work: Work,
+    /// The Job, without a namespace.
+    pub object: Value,
+    /// The digest of what it is made from.
+    pub inputs: String,
+}
+
+impl NewJob {
+    /// The Job for that work.
+    ///
+    /// The Jobs that make an image are owned by it; others are not, because a deletion of an owner in the
+    /// foreground would remove the very Job that it waits for.
+    #[must_use]
+    pub fn new(work: Work, spec: &ImageAccelerationSpec, image: Option<ImageInputs<'_>>) -> Self {
+        let (object, inputs) = job(&work, spec, image);
+        Self {
+            work,
+            object,
+            inputs,
+        }
+    }
+}
+
+fn job(
     work: &Work,
     spec: &ImageAccelerationSpec,
     image: Option<ImageInputs<'_>>,
-    namespace: &str,
 ) -> (Value, String) {
     let mut labels = json!({
         "app.kubernetes.io/name": names::PART_OF,
@@ -183,7 +204,6 @@ pub fn job(
     }
     let mut metadata = json!({
         "name": work.job_name(),
-        "namespace": namespace,
         "labels": labels,
         "annotations": annotations,
     });

@@ -4,7 +4,16 @@ use serde_json::{Value, json};
 use uimgacc_objects::{AcceleratedImageSpec, ImageAccelerationSpec, ProfileSpec};
 
 use super::job::job_name;
-use super::{ImageInputs, Work, fitting, host_label, installer, job};
+use super::{ImageInputs, NewJob, Work, fitting, host_label, installer};
+
+fn job(
+    work: &Work,
+    spec: &ImageAccelerationSpec,
+    image: Option<ImageInputs<'_>>,
+) -> (Value, String) {
+    let job = NewJob::new(work.clone(), spec, image);
+    (job.object, job.inputs)
+}
 
 fn spec(store: &Value) -> ImageAccelerationSpec {
     serde_json::from_value(json!({
@@ -77,26 +86,14 @@ fn golden(name: &str, object: &Value) {
 fn objects_are_as_in_the_files() {
     let image = image();
     let image = Some(from(&image));
-    golden("installer-nfs", &installer(&nfs(), "kube-system").0);
-    golden("installer-claim", &installer(&claim(), "kube-system").0);
-    golden("installer-folder", &installer(&folder(), "kube-system").0);
-    golden(
-        "convert-nfs",
-        &job(&convert(), &nfs(), image, "kube-system").0,
-    );
-    golden(
-        "convert-claim",
-        &job(&convert(), &claim(), image, "kube-system").0,
-    );
-    golden(
-        "delete-folder",
-        &job(&delete(), &folder(), image, "kube-system").0,
-    );
-    golden("init-nfs", &job(&Work::Init, &nfs(), None, "kube-system").0);
-    golden(
-        "sweep-claim",
-        &job(&Work::Sweep, &claim(), None, "kube-system").0,
-    );
+    golden("installer-nfs", &installer(&nfs()).0);
+    golden("installer-claim", &installer(&claim()).0);
+    golden("installer-folder", &installer(&folder()).0);
+    golden("convert-nfs", &job(&convert(), &nfs(), image).0);
+    golden("convert-claim", &job(&convert(), &claim(), image).0);
+    golden("delete-folder", &job(&delete(), &folder(), image).0);
+    golden("init-nfs", &job(&Work::Init, &nfs(), None).0);
+    golden("sweep-claim", &job(&Work::Sweep, &claim(), None).0);
 }
 
 fn container(object: &Value) -> &Value {
@@ -107,7 +104,7 @@ fn container(object: &Value) -> &Value {
 fn only_a_store_on_nfs_needs_the_power_to_mount() {
     for (spec, mounts) in [(nfs(), true), (claim(), false), (folder(), false)] {
         for work in [Work::Init, Work::Sweep, Work::Profiles, convert(), delete()] {
-            let (object, _) = job(&work, &spec, None, "kube-system");
+            let (object, _) = job(&work, &spec, None);
             let security = &container(&object)["securityContext"];
             let added = security["capabilities"]["add"].as_array().unwrap();
             assert_eq!(added.contains(&json!("SYS_ADMIN")), mounts, "{work:?}");
@@ -123,13 +120,13 @@ fn only_a_store_on_nfs_needs_the_power_to_mount() {
 #[test]
 fn only_conversions_know_the_password() {
     for work in [Work::Init, Work::Sweep, Work::Profiles, delete()] {
-        let (object, _) = job(&work, &nfs(), None, "kube-system");
+        let (object, _) = job(&work, &nfs(), None);
         assert!(!object.to_string().contains("credentials"), "{work:?}");
         assert!(!object.to_string().contains("registry.lan"), "{work:?}");
     }
     let mut image = image();
     let secret = |image: &AcceleratedImageSpec| {
-        let (object, _) = job(&convert(), &nfs(), Some(from(image)), "kube-system");
+        let (object, _) = job(&convert(), &nfs(), Some(from(image)));
         object["spec"]["template"]["spec"]["volumes"][1]["secret"]["secretName"].clone()
     };
     assert_eq!(secret(&image), "uimgacc-registry");
@@ -145,7 +142,7 @@ fn an_original_that_is_not_listed_is_pulled_without_the_password() {
         let (mut spec, mut image) = (nfs(), image());
         image.original_image = "private.example/a:1".to_owned();
         change(&mut spec);
-        let (object, digest) = job(&convert(), &spec, Some(from(&image)), "kube-system");
+        let (object, digest) = job(&convert(), &spec, Some(from(&image)));
         let args = container(&object)["args"].as_array().unwrap().clone();
         (args.contains(&json!("--anonymous-original")), digest)
     };
@@ -163,16 +160,16 @@ fn an_original_that_is_not_listed_is_pulled_without_the_password() {
 
 #[test]
 fn the_digest_changes_with_what_matters_only() {
-    let digest = |spec: &ImageAccelerationSpec, work: &Work| job(work, spec, None, "kube-system").1;
+    let digest = |spec: &ImageAccelerationSpec, work: &Work| job(work, spec, None).1;
     let base = nfs();
     let mut other = nfs();
     other.max_conversions = 9;
     other.sweep.interval_minutes = 9;
     assert_eq!(digest(&base, &convert()), digest(&other, &convert()));
-    assert_eq!(installer(&base, "n").1, installer(&other, "n").1);
+    assert_eq!(installer(&base).1, installer(&other).1);
     other.image = "registry.example/uimgacc:2".to_owned();
     assert_ne!(digest(&base, &convert()), digest(&other, &convert()));
-    assert_ne!(installer(&base, "n").1, installer(&other, "n").1);
+    assert_ne!(installer(&base).1, installer(&other).1);
     // The next attempt is made from the same.
     let next = Work::Convert {
         image: "app".to_owned(),
@@ -189,7 +186,7 @@ fn whoever_wants_another_attempt_gets_another_job() {
             retry,
             ..from(&image)
         };
-        job(work, &nfs(), Some(image), "kube-system").1
+        job(work, &nfs(), Some(image)).1
     };
     let marks = [None, Some("1"), Some("2")];
     for work in [convert(), delete()] {
@@ -208,7 +205,7 @@ fn a_recorded_start_has_none_of_our_rights() {
     let work = Work::Record {
         image: "app".to_owned(),
     };
-    let job = job(&work, &nfs(), Some(from(&image)), "kube-system").0;
+    let job = job(&work, &nfs(), Some(from(&image))).0;
     let pod = &job["spec"]["template"]["spec"];
     assert_eq!(pod["automountServiceAccountToken"], false);
     assert_eq!(pod["serviceAccountName"], Value::Null);

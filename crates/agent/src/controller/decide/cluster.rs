@@ -2,12 +2,12 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use uimgacc_objects::{NodeTotals, find_condition};
+use uimgacc_objects::{NodeTotals, RestartingNode, find_condition};
 
-use super::super::build::Work;
-use super::super::view::{ClusterView, InstallerView, JobEnd, JobView};
-use super::job::JobState;
-use super::{Action, Note, put, until};
+use super::super::build::{self, NewJob, Work};
+use super::super::view::{ClusterView, InstallerView, JobEnd};
+use super::job::{FoundJob, JobState};
+use super::{Action, Note, put, restarts, until};
 
 /// Between a Job that could not take what nodes recorded and the next.
 const PROFILES_PAUSE: SignedDuration = SignedDuration::from_mins(5);
@@ -17,20 +17,18 @@ const PROFILES_PAUSE: SignedDuration = SignedDuration::from_mins(5);
 pub struct Input<'a> {
     /// The object.
     pub cluster: &'a ClusterView,
-    /// The Job that makes the store, and its state.
-    pub init: (Option<&'a JobView>, JobState),
-    /// The Job that sweeps, and its state.
-    pub sweep: (Option<&'a JobView>, JobState),
-    /// The Job that takes what nodes recorded, and its state.
-    pub profiles: (Option<&'a JobView>, JobState),
+    /// The Job that makes the store.
+    pub init: FoundJob<'a>,
+    /// The Job that sweeps.
+    pub sweep: FoundJob<'a>,
+    /// The Job that takes what nodes recorded.
+    pub profiles: FoundJob<'a>,
     /// Whether nodes have recorded something.
     pub records: bool,
     /// The DaemonSet.
     pub installer: Option<&'a InstallerView>,
-    /// Digest of what the DaemonSet is to be made from.
-    pub installer_inputs: &'a str,
-    /// Digest of the store's specification.
-    pub store: &'a str,
+    /// Nodes that restart containerd, or wait for that.
+    pub restarts: Vec<restarts::Candidate<'a>>,
     /// Nodes.
     pub nodes: NodeTotals,
     /// Images that are ready.
@@ -54,6 +52,8 @@ pub struct Status {
     pub nodes: NodeTotals,
     /// Images that are ready.
     pub images: u32,
+    /// Nodes that may restart containerd.
+    pub restarting: Vec<RestartingNode>,
 }
 
 impl Status {
@@ -65,6 +65,7 @@ impl Status {
             conditions: cluster.status.conditions.clone(),
             nodes: cluster.status.nodes,
             images: cluster.status.images,
+            restarting: cluster.status.restarting.clone(),
         }
     }
 }
@@ -83,8 +84,27 @@ pub struct Decision {
 }
 
 impl Decision {
-    fn wake(&mut self, pause: SignedDuration) {
+    pub(super) fn wake(&mut self, pause: SignedDuration) {
         self.again = Some(self.again.map_or(pause, |old| old.min(pause)));
+    }
+
+    /// Says which nodes may restart containerd.
+    pub(super) fn restarts(
+        &mut self,
+        candidates: &[restarts::Candidate<'_>],
+        most: u32,
+        now: Timestamp,
+    ) {
+        let (restarting, again) = restarts::decide(&self.status.restarting, candidates, most, now);
+        self.status.restarting = restarting;
+        if let Some(again) = again {
+            self.wake(again);
+        }
+    }
+
+    fn create(&mut self, input: &Input<'_>, work: Work) {
+        let job = NewJob::new(work, &input.cluster.spec, None);
+        self.actions.push(Action::CreateJob(Box::new(job)));
     }
 
     /// Sets a condition, and tells of it where its reason or a problem's text changed.
@@ -140,8 +160,14 @@ pub fn decide(input: &Input<'_>) -> Decision {
     decision.status.nodes = input.nodes;
     decision.status.images = input.images;
     if !input.cluster.finalizer {
-        decision.actions.push(Action::ClusterFinalizer(true));
+        let action = Action::add_cluster_finalizer(input.cluster);
+        decision.actions.push(action);
     }
+    decision.restarts(
+        &input.restarts,
+        input.cluster.spec.max_unavailable,
+        input.now,
+    );
     let store = store(&mut decision, input);
     let agent = agent(&mut decision, input);
     let (ready, reason, message) = match (store, agent, input.nodes.ready) {
@@ -182,9 +208,10 @@ pub fn decide(input: &Input<'_>) -> Decision {
 
 /// The condition `NfsReady`, and the Job behind it.
 fn store(decision: &mut Decision, input: &Input<'_>) -> bool {
-    let (job, state) = &input.init;
-    let stale = job.is_some_and(|job| job.store != input.store);
-    let delete = job.map(|job| Action::DeleteJob(job.meta.name.clone(), job.meta.uid.clone()));
+    let FoundJob { job, state } = &input.init;
+    let store = build::store_inputs(&input.cluster.spec.store);
+    let stale = job.is_some_and(|job| job.store != store);
+    let delete = input.init.delete();
     // While the same store is only looked at again, what was known of it stays.
     let known = is_store_ready(input.cluster)
         && input.cluster.status.observed_generation == input.cluster.meta.generation;
@@ -208,7 +235,7 @@ fn store(decision: &mut Decision, input: &Input<'_>) -> bool {
     };
     match state {
         JobState::None => {
-            decision.actions.push(Action::CreateJob(Work::Init));
+            decision.create(input, Work::Init);
             checking(decision, None)
         }
         JobState::Stopping => checking(decision, None),
@@ -282,17 +309,15 @@ fn store(decision: &mut Decision, input: &Input<'_>) -> bool {
 
 /// The condition `AgentReady`, and the DaemonSet behind it.
 fn agent(decision: &mut Decision, input: &Input<'_>) -> bool {
-    let current = input
-        .installer
-        .filter(|set| set.inputs == input.installer_inputs && set.meta.deleting.is_none());
-    if current.is_none()
-        && input
-            .installer
-            .is_none_or(|set| set.meta.deleting.is_none())
-    {
-        decision.actions.push(Action::ApplyInstaller);
+    let (wanted, inputs) = build::installer(&input.cluster.spec);
+    let seen = input.installer;
+    let is_going = seen.is_some_and(|set| set.meta.deleting.is_some());
+    let same = seen.filter(|set| set.inputs == inputs && !is_going);
+    if same.is_none() && !is_going {
+        let seen = seen.map(|set| set.meta.clone());
+        decision.actions.push(Action::ApplyInstaller(wanted, seen));
     }
-    let Some(set) = current.filter(|set| set.current) else {
+    let Some(set) = same.filter(|set| set.current) else {
         let message = "the installer of the nodes is being brought to what the spec says";
         decision.put(
             "AgentReady",
@@ -323,7 +348,7 @@ fn agent(decision: &mut Decision, input: &Input<'_>) -> bool {
 
 /// The condition `Swept`, and the Job behind it.
 fn sweep(decision: &mut Decision, input: &Input<'_>) {
-    let (job, state) = &input.sweep;
+    let FoundJob { job, state } = &input.sweep;
     let interval = SignedDuration::from_mins(i64::from(input.cluster.spec.sweep.interval_minutes));
     match state {
         JobState::Running { .. } | JobState::Stopping => return,
@@ -363,24 +388,22 @@ fn sweep(decision: &mut Decision, input: &Input<'_>) {
     let last = [ended, told, failed].into_iter().flatten().max();
     let last = last.unwrap_or(input.cluster.meta.created);
     let due = last.saturating_add(interval).unwrap_or(Timestamp::MAX);
-    let old = job.map(|job| Action::DeleteJob(job.meta.name.clone(), job.meta.uid.clone()));
     if input.now < due {
         decision.wake(until(due, input.now));
-    } else if let Some(old) = old {
+    } else if let Some(old) = input.sweep.delete() {
         decision.actions.push(old);
     } else if input.deleting_images {
         decision.wake(SignedDuration::from_secs(10));
     } else {
-        decision.actions.push(Action::CreateJob(Work::Sweep));
+        decision.create(input, Work::Sweep);
     }
 }
 
 /// The Job that takes what nodes recorded: there is one while there are records.
 fn profiles(decision: &mut Decision, input: &Input<'_>) {
-    let (job, state) = &input.profiles;
-    let due = match state {
+    let due = match &input.profiles.state {
         JobState::None if input.records => {
-            decision.actions.push(Action::CreateJob(Work::Profiles));
+            decision.create(input, Work::Profiles);
             return;
         }
         JobState::None | JobState::Running { .. } | JobState::Stopping => return,
@@ -392,8 +415,7 @@ fn profiles(decision: &mut Decision, input: &Input<'_>) {
     };
     if input.now < due {
         decision.wake(until(due, input.now));
-    } else if let Some(job) = job {
-        let (name, uid) = (job.meta.name.clone(), job.meta.uid.clone());
-        decision.actions.push(Action::DeleteJob(name, uid));
+    } else {
+        decision.actions.extend(input.profiles.delete());
     }
 }

@@ -7,7 +7,7 @@ use uimgacc_objects::{Phase, names};
 use super::super::build::Work;
 use super::super::view::{ClusterView, ImageView};
 use super::image::Decision;
-use super::job::JobState;
+use super::job::{FoundJob, JobState};
 use super::{Action, Note, growing, list, until};
 
 /// How long after the deletion was asked for a node may still tell of containers whose Pods have gone: the kubelet removes ended ones
@@ -23,10 +23,10 @@ pub struct Input<'a> {
     pub cluster: Option<&'a ClusterView>,
     /// Whether the store can be written.
     pub store_ready: bool,
-    /// Name, uid and state of the Job that converts.
-    pub convert: (&'a str, &'a str, JobState),
-    /// Name, uid and state of the Job that deletes.
-    pub delete: (&'a str, &'a str, JobState),
+    /// The Job that converts.
+    pub convert: FoundJob<'a>,
+    /// The Job that deletes.
+    pub delete: FoundJob<'a>,
     /// Pods that use it: `namespace/name on node`.
     pub users: Vec<String>,
     /// Nodes that exist and have its chain, with their containers on it.
@@ -51,13 +51,12 @@ pub fn is_released(image: &ImageView, users: &[String], shared: bool) -> bool {
 pub fn decide(input: &Input<'_>) -> Decision {
     let image = input.image;
     let mut decision = Decision::keep(image);
-    let name = image.meta.name.clone();
     if !image.finalizer {
         return decision;
     }
     let Some(cluster) = input.cluster else {
         // No store is known that could be freed.
-        decision.actions.push(Action::ImageFinalizer(name, false));
+        decision.actions.push(Action::remove_image_finalizer(image));
         return decision;
     };
     if cluster.meta.deleting.is_some() {
@@ -65,13 +64,11 @@ pub fn decide(input: &Input<'_>) -> Decision {
     }
     decision.status.observed_generation = image.meta.generation;
     decision.status.observed_retry.clone_from(&image.retry);
-    let delete_job =
-        |job: &(&str, &str, JobState)| Action::DeleteJob(job.0.to_owned(), job.1.to_owned());
-    match &input.convert.2 {
+    match &input.convert.state {
         JobState::None => {}
         state => {
             if *state != JobState::Stopping {
-                decision.actions.push(delete_job(&input.convert));
+                decision.actions.extend(input.convert.delete());
             }
             go_on(
                 &mut decision,
@@ -83,11 +80,11 @@ pub fn decide(input: &Input<'_>) -> Decision {
         }
     }
     if image.status.job.is_none() && image.status.chain_token.is_none() {
-        decision.actions.push(Action::ImageFinalizer(name, false));
+        decision.actions.push(Action::remove_image_finalizer(image));
         go_on(&mut decision, "Deleted", "nothing was made yet", input.now);
         return decision;
     }
-    match &input.delete.2 {
+    match &input.delete.state {
         JobState::Stopping => {
             if image.is_asked_again() {
                 let message = "the attempt before it is being stopped";
@@ -103,8 +100,8 @@ pub fn decide(input: &Input<'_>) -> Decision {
         }
         JobState::Succeeded(_) => {
             // The finalizer last: what is left of a crash between the two is removed by this again.
-            decision.actions.push(delete_job(&input.delete));
-            decision.actions.push(Action::ImageFinalizer(name, false));
+            decision.actions.extend(input.delete.delete());
+            decision.actions.push(Action::remove_image_finalizer(image));
             go_on(
                 &mut decision,
                 "Deleted",
@@ -117,7 +114,7 @@ pub fn decide(input: &Input<'_>) -> Decision {
             let pause = growing(5, failure.attempt, 600);
             let due = failure.at.saturating_add(pause).unwrap_or(Timestamp::MAX);
             if image.is_asked_again() || failure.outdated {
-                decision.actions.push(delete_job(&input.delete));
+                decision.actions.extend(input.delete.delete());
                 go_on(
                     &mut decision,
                     "Waiting",
@@ -129,14 +126,14 @@ pub fn decide(input: &Input<'_>) -> Decision {
             let message = format!("its space cannot be freed: {}", failure.message);
             stop(&mut decision, "Failed", &message, failure.at);
             if input.now >= due {
-                decision.actions.push(delete_job(&input.delete));
+                decision.actions.extend(input.delete.delete());
             } else {
                 decision.again = Some(until(due, input.now));
             }
         }
         JobState::None if decision.status.reason() == "Deleted" => {
             // The Job is gone already, only the finalizer was not removed.
-            decision.actions.push(Action::ImageFinalizer(name, false));
+            decision.actions.push(Action::remove_image_finalizer(image));
         }
         JobState::None => free(&mut decision, input),
     }

@@ -1,13 +1,13 @@
-//! An `ImageAcceleration` that is to go: nobody may use target images, then each node in turn is
-//! made as it was, then our parts go, then the object. The store keeps its data.
+//! An `ImageAcceleration` that is to go: nobody may use target images, then the nodes become as they
+//! were, then our parts go, then the object. The store keeps its data.
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use uimgacc_objects::{AccelerationNodeSpec, find_condition, names};
+use uimgacc_objects::{AccelerationNodeSpec, MAX_UNAVAILABLE, find_condition, names};
 
-use super::super::view::{ClusterView, InstallerView, JobView, LeaseView};
+use super::super::view::{AccelerationNodeView, ClusterView, ImageView, InstallerView, JobView};
 use super::cluster::{Decision, Status};
-use super::nodes::is_uninstalled;
-use super::{Action, Note, list, put};
+use super::nodes::{Standing, is_uninstalled};
+use super::{Action, Note, list, put, restarts};
 
 /// How long a forced deletion waits for nodes that do not answer.
 const FORCED_PATIENCE: SignedDuration = SignedDuration::from_mins(5);
@@ -21,12 +21,12 @@ pub struct Input<'a> {
     pub users: Vec<String>,
     /// All Jobs of ours.
     pub jobs: Vec<&'a JobView>,
-    /// All `AccelerationNode`s, and whether their Node exists.
-    pub leases: Vec<(&'a LeaseView, bool)>,
+    /// All `AccelerationNode`s, and the uids of their Nodes where these exist.
+    pub nodes: Vec<(&'a AccelerationNodeView, Option<&'a str>)>,
     /// The DaemonSet.
     pub installer: Option<&'a InstallerView>,
     /// Images that have our finalizer.
-    pub images: Vec<&'a str>,
+    pub images: Vec<&'a ImageView>,
     /// Now.
     pub now: Timestamp,
 }
@@ -46,9 +46,9 @@ pub fn decide(input: &Input<'_>) -> Decision {
     }
     decision.status.observed_generation = cluster.meta.generation;
     let begun = input
-        .leases
+        .nodes
         .iter()
-        .any(|(lease, _)| lease.spec.uninstall && !lease.spec.leaving);
+        .any(|(node, _)| node.spec.uninstall && !node.spec.leaving);
     if !cluster.forced && !begun && !input.users.is_empty() {
         let message = format!(
             "target images are in use by {}: end these Pods, or set the annotation {}=true",
@@ -60,8 +60,7 @@ pub fn decide(input: &Input<'_>) -> Decision {
     }
     for job in &input.jobs {
         if job.meta.deleting.is_none() {
-            let (name, uid) = (job.meta.name.clone(), job.meta.uid.clone());
-            decision.actions.push(Action::DeleteJob(name, uid));
+            decision.actions.push(Action::delete_job(job));
         }
     }
     if !input.jobs.is_empty() {
@@ -80,8 +79,7 @@ pub fn decide(input: &Input<'_>) -> Decision {
     }
     if let Some(set) = input.installer {
         if set.meta.deleting.is_none() {
-            let uid = set.meta.uid.clone();
-            decision.actions.push(Action::DeleteInstaller(uid));
+            decision.actions.push(Action::delete_installer(set));
         }
         say(
             &mut decision,
@@ -93,76 +91,73 @@ pub fn decide(input: &Input<'_>) -> Decision {
         return decision;
     }
     // Only now: an installer that still runs would publish its node again.
-    for (lease, _) in &input.leases {
-        if lease.meta.deleting.is_none() {
-            decision
-                .actions
-                .push(Action::DeleteLease(lease.meta.clone()));
+    for (node, _) in &input.nodes {
+        if node.meta.deleting.is_none() {
+            let action = Action::DeleteAccelerationNode(node.meta.clone());
+            decision.actions.push(action);
         }
     }
     // Without these the definitions of our kinds could never be deleted.
     for image in &input.images {
-        let image = (*image).to_owned();
-        decision.actions.push(Action::ImageFinalizer(image, false));
+        decision.actions.push(Action::remove_image_finalizer(image));
     }
-    if decision.actions.is_empty() && input.leases.is_empty() {
-        decision.actions.push(Action::ClusterFinalizer(false));
+    if decision.actions.is_empty() && input.nodes.is_empty() {
+        let action = Action::remove_cluster_finalizer(cluster);
+        decision.actions.push(action);
     }
     decision
 }
 
-/// Asks the next node; says which are waited for, if any.
+/// Asks all nodes, which begin as they may restart containerd; says which are waited for, if any.
 fn uninstall(decision: &mut Decision, input: &Input<'_>) -> Option<String> {
     // Without the installer nobody would answer.
     input.installer.filter(|set| set.meta.deleting.is_none())?;
     let since = input.cluster.meta.deleting.unwrap_or(input.now);
     let overdue = input.now.duration_since(since) >= FORCED_PATIENCE;
-    if input.cluster.forced && overdue {
+    let forced = input.cluster.forced;
+    if forced && overdue {
         return None;
     }
-    let left: Vec<&LeaseView> = input
-        .leases
+    let exist = input.nodes.iter();
+    let exist = exist.filter_map(|(node, uid)| uid.map(|uid| (*node, uid)));
+    let left = exist.filter(|(node, _)| !is_uninstalled(node));
+    let left: Vec<(&AccelerationNodeView, &str)> = left.collect();
+    for (node, _) in left.iter().filter(|(node, _)| !node.spec.uninstall) {
+        let spec = AccelerationNodeSpec {
+            uninstall: true,
+            ..AccelerationNodeSpec::default()
+        };
+        decision
+            .actions
+            .push(Action::AskNode(node.meta.clone(), spec));
+    }
+    let candidates = left.iter().map(|(node, uid)| restarts::Candidate {
+        name: node.meta.name.as_str(),
+        uid,
+        need: restarts::Need::of(node, Standing::Selected),
+    });
+    let candidates: Vec<_> = candidates.collect();
+    let most = if forced {
+        MAX_UNAVAILABLE
+    } else {
+        input.cluster.spec.max_unavailable
+    };
+    decision.restarts(&candidates, most, input.now);
+    if forced {
+        // Forced, a node that does not answer is not waited for.
+        decision.wake(SignedDuration::from_secs(5));
+    }
+    let (at, _) = left
         .iter()
-        .filter(|(lease, exists)| *exists && !is_uninstalled(lease))
-        .map(|(lease, _)| *lease)
-        .collect();
-    if left.is_empty() {
-        return None;
-    }
-    let asked: Vec<&LeaseView> = left
-        .iter()
-        .copied()
-        .filter(|one| one.spec.uninstall)
-        .collect();
-    // Forced, a node that does not answer holds nobody up.
-    if asked.is_empty() || input.cluster.forced {
-        for lease in left.iter().filter(|one| !one.spec.uninstall) {
-            let spec = AccelerationNodeSpec {
-                uninstall: true,
-                ..AccelerationNodeSpec::default()
-            };
-            let name = lease.meta.name.clone();
-            decision.actions.push(Action::AskNode(name, spec));
-            if !input.cluster.forced {
-                break;
-            }
-        }
-    }
-    if input.cluster.forced {
-        decision.again = Some(SignedDuration::from_secs(5));
-    }
-    let done = input.leases.len() - left.len();
-    let at = asked
-        .first()
-        .or(left.first())
-        .map_or("", |one| one.meta.name.as_str());
-    let why = asked
-        .first()
-        .and_then(|one| one.status.error.as_deref())
-        .map_or(String::new(), |error| format!(" ({error})"));
+        .find(|(_, uid)| decision.status.restarting.iter().any(|one| one.uid == *uid))
+        .or(left.first())?;
+    let why = at.status.error.as_deref();
+    let why = why.map_or(String::new(), |error| format!(" ({error})"));
+    let all = input.nodes.len();
     Some(format!(
-        "taken off {done} of {} nodes, now off {at}{why}",
-        input.leases.len()
+        "uninstalled on {} of {all} nodes, now on {}{why}",
+        all - left.len(),
+        at.meta.name
     ))
 }
 

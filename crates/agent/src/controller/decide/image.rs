@@ -5,9 +5,9 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use uimgacc_objects::access::access;
 use uimgacc_objects::{Phase, find_condition, names};
 
-use super::super::build::Work;
+use super::super::build::{NewJob, Work};
 use super::super::view::{ClusterView, ImageView, JobEnd, JobView};
-use super::job::{Failure, JobState};
+use super::job::{Failure, FoundJob, JobState};
 use super::{Action, Note, growing, put, until};
 
 /// How long the result of a conversion may be on its way after the end of its Job.
@@ -26,8 +26,8 @@ pub struct Input<'a> {
     pub twin: Option<&'a str>,
     /// Whether it names no Secret, or one with the label that lets images name it.
     pub secret_usable: bool,
-    /// Name, uid and state of the Job that converts.
-    pub job: (&'a str, &'a str, JobState),
+    /// The Job that converts.
+    pub job: FoundJob<'a>,
     /// The Job that starts it once to record that.
     pub record: Option<&'a JobView>,
     /// Now.
@@ -142,10 +142,7 @@ impl Decision {
     #[must_use]
     pub fn without(image: &ImageView, strays: &[&JobView]) -> Self {
         let going = strays.iter().filter(|job| job.meta.deleting.is_none());
-        let delete = |job: &&JobView| {
-            let (name, uid) = (job.meta.name.clone(), job.meta.uid.clone());
-            Action::DeleteStray(name, uid, image.meta.clone())
-        };
+        let delete = |job: &&JobView| Action::DeleteStray(job.meta.clone(), image.meta.clone());
         Self {
             actions: going.map(delete).collect(),
             ..Self::keep(image)
@@ -173,8 +170,7 @@ pub fn decide(input: &Input<'_>) -> Decision {
         return decision;
     }
     if !image.finalizer {
-        let name = image.meta.name.clone();
-        decision.actions.push(Action::ImageFinalizer(name, true));
+        decision.actions.push(Action::add_image_finalizer(image));
     }
     let observed = image.status.observed_generation;
     let changed = observed.is_some() && observed != image.meta.generation;
@@ -182,27 +178,25 @@ pub fn decide(input: &Input<'_>) -> Decision {
     decision.status.observed_retry.clone_from(&image.retry);
 
     if image.status.phase == Phase::Ready && image.status.chain_token.is_some() {
-        if let (name, uid, JobState::Succeeded(_) | JobState::Failed(_)) = &input.job {
-            let job = Action::DeleteJob((*name).to_owned(), (*uid).to_owned());
-            decision.actions.push(job);
+        if let JobState::Succeeded(_) | JobState::Failed(_) = input.job.state {
+            decision.actions.extend(input.job.delete());
         }
         let message = "the image is in the store and in the registry";
         decision
             .status
             .set(Phase::Ready, false, "Ready", message, input.now);
-        decision.actions.extend(record(input));
+        decision.actions.extend(record(input, cluster));
         return decision;
     }
     if let Some((reason, message)) = refusal(input) {
         fail(&mut decision, reason, &message, input.now);
         return decision;
     }
-    let (name, uid, job) = &input.job;
+    let job = &input.job.state;
     if let Some((reason, message)) = forbidden(input, cluster) {
         // What was allowed before goes no further, and what failed is not tried again before it is.
         if !matches!(job, JobState::None | JobState::Stopping) {
-            let job = Action::DeleteJob((*name).to_owned(), (*uid).to_owned());
-            decision.actions.push(job);
+            decision.actions.extend(input.job.delete());
         }
         fail(&mut decision, reason, &message, input.now);
         return decision;
@@ -215,7 +209,7 @@ pub fn decide(input: &Input<'_>) -> Decision {
             }
         }
         JobState::Running { waits, attempt } => {
-            decision.status.job = Some((*name).to_owned());
+            decision.status.job = Some(input.job.name().to_owned());
             let message = match (waits, attempt) {
                 (Some(waits), _) => format!("its Pod does not run yet: {waits}"),
                 (None, 1) => "the image is being converted".to_owned(),
@@ -225,10 +219,10 @@ pub fn decide(input: &Input<'_>) -> Decision {
                 .status
                 .set(Phase::Creating, true, "Converting", &message, input.now);
         }
-        JobState::Succeeded(at) => succeeded(&mut decision, input, *at, name, uid),
+        JobState::Succeeded(at) => succeeded(&mut decision, input, *at),
         JobState::Failed(failure) => {
             let changed = changed || failure.outdated;
-            failed(&mut decision, input, failure, changed, name, uid);
+            failed(&mut decision, input, failure, changed);
         }
         JobState::None => start(&mut decision, input),
     }
@@ -237,16 +231,18 @@ pub fn decide(input: &Input<'_>) -> Decision {
 
 /// Starts a ready image once where that is asked for. The Job stays until the image has a profile: so it
 /// is not started again, and tells why there is none.
-fn record(input: &Input<'_>) -> Option<Action> {
+fn record(input: &Input<'_>, cluster: &ClusterView) -> Option<Action> {
     let image = input.image;
     match (&image.status.profile, input.record) {
         (None, None) => image.spec.profile.as_ref().map(|_| {
-            let image = image.meta.name.clone();
-            Action::CreateJob(Work::Record { image })
+            let work = Work::Record {
+                image: image.meta.name.clone(),
+            };
+            let job = NewJob::new(work, &cluster.spec, Some(image.into()));
+            Action::CreateJob(Box::new(job))
         }),
         (Some(_), Some(job)) if job.end != JobEnd::Active && job.meta.deleting.is_none() => {
-            let (name, uid) = (job.meta.name.clone(), job.meta.uid.clone());
-            Some(Action::DeleteJob(name, uid))
+            Some(Action::delete_job(job))
         }
         _ => None,
     }
@@ -321,7 +317,7 @@ fn wait(decision: &mut Decision, input: &Input<'_>, reason: &'static str, messag
         .set(Phase::Creating, false, reason, message, input.now);
 }
 
-fn succeeded(decision: &mut Decision, input: &Input<'_>, at: Timestamp, name: &str, uid: &str) {
+fn succeeded(decision: &mut Decision, input: &Input<'_>, at: Timestamp) {
     let status = &input.image.status;
     if status.chain_token.is_some() && status.target_digest.is_some() {
         decision.status.failures = 0;
@@ -345,19 +341,12 @@ fn succeeded(decision: &mut Decision, input: &Input<'_>, at: Timestamp, name: &s
             message: "the conversion ended without telling its result".to_owned(),
             outdated: false,
         };
-        failed(decision, input, &failure, false, name, uid);
+        failed(decision, input, &failure, false);
     }
 }
 
-fn failed(
-    decision: &mut Decision,
-    input: &Input<'_>,
-    failure: &Failure,
-    changed: bool,
-    name: &str,
-    uid: &str,
-) {
-    let job = Action::DeleteJob(name.to_owned(), uid.to_owned());
+fn failed(decision: &mut Decision, input: &Input<'_>, failure: &Failure, changed: bool) {
+    let name = input.job.name();
     if changed {
         decision.status.failures = 0;
         wait(
@@ -366,7 +355,7 @@ fn failed(
             "Waiting",
             "it is tried again, as asked for or for changed settings",
         );
-        decision.actions.push(job);
+        decision.actions.extend(input.job.delete());
         return;
     }
     decision.status.failures = failure.attempt;
@@ -409,7 +398,7 @@ fn failed(
         fail(decision, "WaitingToRetry", &message, failure.at);
     }
     if input.now >= due {
-        decision.actions.push(job);
+        decision.actions.extend(input.job.delete());
     } else {
         decision.again = Some(until(due, input.now));
     }

@@ -4,11 +4,32 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use super::super::view::{Ended, JobEnd, JobView, OurPod};
+use super::Action;
 
 /// How long a Job's end may be known before that of its Pod.
 const SETTLING: SignedDuration = SignedDuration::from_secs(15);
 /// The longest error that goes into a status.
 const LONGEST_ERROR: usize = 2000;
+
+/// A Job that was found, or not.
+#[derive(Debug, Clone)]
+pub struct FoundJob<'a> {
+    /// The Job.
+    pub job: Option<&'a JobView>,
+    /// How it stands.
+    pub state: JobState,
+}
+
+impl FoundJob<'_> {
+    /// Its deletion, where there is one.
+    pub(super) fn delete(&self) -> Option<Action> {
+        self.job.map(Action::delete_job)
+    }
+
+    pub(super) fn name(&self) -> &str {
+        self.job.map_or("", |job| job.meta.name.as_str())
+    }
+}
 
 /// How a Job stands.
 #[derive(Debug, Clone, PartialEq, Eq)]

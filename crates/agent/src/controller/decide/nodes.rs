@@ -1,12 +1,12 @@
-//! What is asked of the nodes: whose turn it is to restart containerd, what each gives back, and
-//! what happens to those that are not selected any more.
+//! What is asked of the nodes: what each gives back, and what happens to those that are not selected any
+//! more.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use uimgacc_objects::{AccelerationNodeSpec, find_condition};
 
-use super::super::view::LeaseView;
+use super::super::view::AccelerationNodeView;
 use super::{Action, until};
 
 /// How old an object without a Node must be before it is removed: the caches of the two kinds
@@ -15,13 +15,13 @@ const ORPHAN_AGE: SignedDuration = SignedDuration::from_secs(60);
 
 /// Whether a condition of a node is true.
 #[must_use]
-pub fn is_true(node: &LeaseView, kind: &str) -> bool {
+pub fn is_true(node: &AccelerationNodeView, kind: &str) -> bool {
     find_condition(&node.status.conditions, kind).is_some_and(|one| one.status == "True")
 }
 
 /// Whether everything was taken off a node.
 #[must_use]
-pub fn is_uninstalled(node: &LeaseView) -> bool {
+pub fn is_uninstalled(node: &AccelerationNodeView) -> bool {
     find_condition(&node.status.conditions, "Installed")
         .is_some_and(|one| one.status == "False" && one.reason == "Uninstalled")
 }
@@ -61,81 +61,44 @@ const LEAVING_PAUSE: SignedDuration = SignedDuration::from_secs(10);
 
 /// What is to be done.
 ///
-/// A node whose turn it is keeps it until it needs no restart any more *and* is installed. Where
-/// its containerd did not come back, the turn stays there and no other node restarts.
-///
-/// A node that is not selected any more loses its labels, then, once it is not used, everything, one
-/// node at a time, and last its object.
+/// A node that is not selected any more loses its labels, then, once it is not used, everything, and
+/// last its object.
 #[must_use]
 pub fn decide(
-    leases: &BTreeMap<String, std::sync::Arc<LeaseView>>,
-    look: impl Fn(&LeaseView) -> Standing,
+    nodes: &BTreeMap<String, std::sync::Arc<AccelerationNodeView>>,
+    look: impl Fn(&AccelerationNodeView) -> Standing,
     released: &BTreeSet<String>,
     now: Timestamp,
 ) -> (Vec<Action>, Option<SignedDuration>) {
     let mut actions = Vec::new();
     let mut again: Option<SignedDuration> = None;
     let mut wake = |wait: SignedDuration| again = Some(again.map_or(wait, |old| old.min(wait)));
-    let mut alive = Vec::new();
-    for lease in leases.values() {
-        if lease.meta.deleting.is_some() {
+    for node in nodes.values().filter(|node| node.meta.deleting.is_none()) {
+        let standing = look(node);
+        if matches!(standing, Standing::Left | Standing::Gone) {
+            let due = node.meta.created.saturating_add(ORPHAN_AGE);
+            let due = due.unwrap_or(Timestamp::MAX);
+            if now >= due {
+                actions.push(Action::DeleteAccelerationNode(node.meta.clone()));
+            } else {
+                wake(until(due, now));
+            }
             continue;
         }
-        let standing = look(lease);
-        if matches!(standing, Standing::Selected | Standing::Leaving { .. }) {
-            alive.push((&**lease, standing));
-            continue;
-        }
-        let due = lease
-            .meta
-            .created
-            .saturating_add(ORPHAN_AGE)
-            .unwrap_or(Timestamp::MAX);
-        if now >= due {
-            actions.push(Action::DeleteLease(lease.meta.clone()));
-        } else {
-            wake(until(due, now));
-        }
-    }
-    let keeps_turn = |node: &LeaseView, standing: Standing| {
-        node.spec.may_restart
-            && standing == Standing::Selected
-            && (node.status.needs_restart || !is_true(node, "Installed"))
-    };
-    let is_uninstalling = |node: &LeaseView, standing: Standing| {
-        standing != Standing::Selected && node.spec.uninstall && !is_uninstalled(node)
-    };
-    let mut taken = alive
-        .iter()
-        .any(|(node, standing)| keeps_turn(node, *standing) || is_uninstalling(node, *standing));
-    for (node, standing) in alive {
         let leaving = standing != Standing::Selected;
-        let waits = !leaving && node.status.needs_restart && !node.spec.uninstall;
-        let may_restart = keeps_turn(node, standing) || (!taken && waits);
-        taken |= may_restart;
-        let goes = standing.is_free() && !node.spec.uninstall && !taken;
-        let uninstall = leaving && (node.spec.uninstall || goes);
-        taken |= goes;
+        let uninstall = leaving && (node.spec.uninstall || standing.is_free());
         if leaving && !uninstall {
             wake(LEAVING_PAUSE);
         }
-        let release: Vec<String> = node
-            .status
-            .chains
-            .iter()
-            .filter(|held| released.contains(&held.token))
-            .map(|held| held.token.clone())
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .collect();
+        let held = node.status.chains.iter().map(|held| &held.token);
+        let release: BTreeSet<&String> = held.filter(|token| released.contains(*token)).collect();
         let spec = AccelerationNodeSpec {
-            release,
-            may_restart,
+            release: release.into_iter().cloned().collect(),
             leaving,
             uninstall,
         };
         if spec != node.spec {
-            actions.push(Action::AskNode(node.meta.name.clone(), spec));
+            actions.push(Action::AskNode(node.meta.clone(), spec));
         }
     }
     (actions, again)

@@ -7,4 +7,5 @@ mod image;
 mod job;
 mod nodes;
 mod places;
+mod restarts;
 mod samples;

@@ -97,13 +97,13 @@ fn users_are_pods_that_run_or_will() {
         let status = json!({"chains": [held]});
         Event::Apply(object("AccelerationNode", "n1", json!({"status": status})))
     };
-    world.lease(lease(0));
+    world.acceleration_node(lease(0));
     assert_eq!(
         world.users(&view, true),
         targets,
         "nothing lies on the chain"
     );
-    world.lease(lease(1));
+    world.acceleration_node(lease(1));
     let all = ["default/original on n1", targets[0], targets[1]];
     assert_eq!(world.users(&view, true), all);
     assert_eq!(world.users(&view, false), targets);
@@ -132,11 +132,11 @@ fn holders_are_nodes_that_exist() {
             json!({"status": status, "metadata": metadata}),
         )
     };
-    world.lease(Event::Apply(holds("c", "1")));
+    world.acceleration_node(Event::Apply(holds("c", "1")));
     assert!(world.holders(&view).is_empty());
     world.node(node("n1"));
     assert_eq!(world.holders(&view), [("n1".to_owned(), 4)]);
-    world.lease(Event::Apply(holds("other", "2")));
+    world.acceleration_node(Event::Apply(holds("other", "2")));
     assert!(world.holders(&view).is_empty());
 }
 
@@ -193,7 +193,7 @@ fn a_node_whose_installer_is_silent_is_not_ready() {
     for name in ["n1", "n2"] {
         world.node(node(name));
         let status = json!({"status": {"conditions": ready}});
-        world.lease(Event::Apply(object("AccelerationNode", name, status)));
+        world.acceleration_node(Event::Apply(object("AccelerationNode", name, status)));
     }
     assert_eq!(world.node_totals(), NodeTotals { ready: 2, total: 2 });
     let installer = |namespace: &str| {
@@ -246,7 +246,7 @@ fn how_nodes_stand() {
     world.cluster_event(Event::Apply(object("ImageAcceleration", "default", spec)));
     world.image(Event::Apply(image("one", "a:f", json!({}))));
     let lease = |with: Value| {
-        LeaseView::from(object::<uimgacc_objects::AccelerationNode>(
+        AccelerationNodeView::from(object::<uimgacc_objects::AccelerationNode>(
             "AccelerationNode",
             "n1",
             with,

@@ -53,7 +53,6 @@ fn stuck() -> Outcome {
 
 fn asked(words: &str) -> AccelerationNodeSpec {
     AccelerationNodeSpec {
-        may_restart: words.contains("restart"),
         leaving: words.contains("leave"),
         uninstall: words.contains("uninstall"),
         release: Vec::new(),
@@ -63,7 +62,7 @@ fn asked(words: &str) -> AccelerationNodeSpec {
 #[test]
 fn the_work_to_do() {
     use Work::{Install, Prepare, Uninstall};
-    // (asked, came to, age of that, failures, silent for, labelled) -> work
+    // (asked, came to, age of that, failures, silent for, labelled) -> work; "restart": the node is listed
     for (words, outcome, age, failures, silent, labelled, expected) in [
         ("", Outcome::None, 0, 0, None, false, Some(Prepare)),
         ("", Outcome::None, 0, 0, None, true, Some(Prepare)),
@@ -72,7 +71,7 @@ fn the_work_to_do() {
         ("leave", Outcome::None, 0, 0, None, false, None),
         ("leave", installed(), 300, 0, Some(60), true, None),
         (
-            "leave uninstall",
+            "leave uninstall restart",
             Outcome::None,
             0,
             0,
@@ -101,7 +100,15 @@ fn the_work_to_do() {
         ("restart", rolled_back(), 9999, 1, None, false, None),
         ("", rolled_back(), 9999, 1, None, false, None),
         ("uninstall", installed(), 0, 0, None, true, None),
-        ("uninstall", installed(), 0, 0, None, false, Some(Uninstall)),
+        (
+            "uninstall restart",
+            installed(),
+            0,
+            0,
+            None,
+            false,
+            Some(Uninstall),
+        ),
         (
             "uninstall restart",
             waits(false),
@@ -112,7 +119,7 @@ fn the_work_to_do() {
             Some(Uninstall),
         ),
         (
-            "uninstall",
+            "uninstall restart",
             Outcome::None,
             0,
             0,
@@ -121,7 +128,7 @@ fn the_work_to_do() {
             Some(Uninstall),
         ),
         (
-            "uninstall",
+            "uninstall restart",
             rolled_back(),
             0,
             1,
@@ -132,10 +139,23 @@ fn the_work_to_do() {
         ("uninstall", gone(None), 9999, 0, None, false, None),
         ("uninstall", gone(Some("x")), 9999, 0, None, false, None),
         ("uninstall", stuck(), 4, 1, None, false, None),
-        ("uninstall", stuck(), 5, 1, None, false, Some(Uninstall)),
+        (
+            "uninstall restart",
+            stuck(),
+            5,
+            1,
+            None,
+            false,
+            Some(Uninstall),
+        ),
         ("", gone(None), 0, 0, None, false, Some(Prepare)),
         ("restart", gone(None), 0, 0, None, false, Some(Prepare)),
         ("restart", stuck(), 5, 1, None, false, Some(Prepare)),
+        ("uninstall", installed(), 0, 0, None, false, None),
+        ("leave uninstall", waits(false), 300, 0, None, false, None),
+        ("uninstall restart", installed(), 0, 0, None, true, None),
+        ("uninstall restart", gone(None), 9999, 0, None, false, None),
+        ("leave restart", waits(false), 0, 0, None, false, None),
     ] {
         let now = s(100_000);
         let status = well();
@@ -152,6 +172,7 @@ fn the_work_to_do() {
             },
             silent_since: silent.map(|silent| now - s(silent)),
             labelled,
+            may_restart: words.contains("restart"),
         };
         assert_eq!(
             work(&seen),
@@ -235,6 +256,7 @@ fn why_a_node_is_unfit() {
             daemon,
             silent_since: None,
             labelled: false,
+            may_restart: false,
         };
         let found = unfit(&seen);
         let found = found

@@ -1,13 +1,13 @@
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use serde_json::json;
+use serde_json::{Value, json};
 use uimgacc_objects::{NodeTotals, find_condition};
 
-use super::super::super::build::Work;
-use super::super::super::view::{ClusterView, InstallerView, JobEnd, JobView, Meta};
+use super::super::super::build::{self, Work, store_inputs};
+use super::super::super::view::{ClusterView, InstallerView, JobEnd, JobView};
 use super::super::Action;
 use super::super::cluster::{Decision, Input, decide};
-use super::super::job::JobState;
-use super::samples::{at, cluster, condition, failed, running};
+use super::super::job::{FoundJob, JobState};
+use super::samples::{self, at, cluster, condition, created, deletion, failed, running};
 
 struct Case {
     cluster: ClusterView,
@@ -24,20 +24,26 @@ struct Case {
 
 fn job(name: &str, end: JobEnd) -> JobView {
     JobView {
-        meta: Meta {
-            name: name.to_owned(),
-            uid: format!("uid-{name}"),
-            ..Meta::default()
-        },
-        store: "store".to_owned(),
+        store: store_inputs(&cluster(&json!({})).spec.store),
         end,
-        ..JobView::default()
+        ..samples::job(name)
     }
+}
+
+fn found(job: Option<&(JobView, JobState)>) -> FoundJob<'_> {
+    FoundJob {
+        job: job.map(|(job, _)| job),
+        state: job.map_or(JobState::None, |(_, state)| state.clone()),
+    }
+}
+
+fn wanted() -> (Value, String) {
+    build::installer(&cluster(&json!({})).spec)
 }
 
 fn installer() -> InstallerView {
     InstallerView {
-        inputs: "inputs".to_owned(),
+        inputs: wanted().1,
         current: true,
         desired: 3,
         ready: 2,
@@ -63,22 +69,14 @@ fn case(change: impl FnOnce(&mut Case)) -> Decision {
         now: at(60),
     };
     change(&mut case);
-    let split = |job: &Option<(JobView, JobState)>| match job {
-        Some((_, state)) => state.clone(),
-        None => JobState::None,
-    };
     decide(&Input {
         cluster: &case.cluster,
-        init: (case.init.as_ref().map(|(job, _)| job), split(&case.init)),
-        sweep: (case.sweep.as_ref().map(|(job, _)| job), split(&case.sweep)),
-        profiles: (
-            case.profiles.as_ref().map(|(job, _)| job),
-            split(&case.profiles),
-        ),
+        init: found(case.init.as_ref()),
+        sweep: found(case.sweep.as_ref()),
+        profiles: found(case.profiles.as_ref()),
         records: case.records,
         installer: case.installer.as_ref(),
-        installer_inputs: "inputs",
-        store: "store",
+        restarts: Vec::new(),
         nodes: case.nodes,
         images: 7,
         reach: case.reach,
@@ -92,10 +90,8 @@ fn shows(decision: &Decision, kind: &str) -> (String, String) {
     (one.status.clone(), one.reason.clone())
 }
 
-fn init_job(state: JobState, store: &str) -> Option<(JobView, JobState)> {
-    let mut job = job("init", JobEnd::Active);
-    store.clone_into(&mut job.store);
-    Some((job, state))
+fn init_job(state: JobState) -> Option<(JobView, JobState)> {
+    Some((job("init", JobEnd::Active), state))
 }
 
 fn fresh(case: &mut Case) {
@@ -127,7 +123,7 @@ fn the_conditions_say_what_is_missing() {
             "wrong address",
             case(|case| {
                 fresh(case);
-                case.init = init_job(failed(1, false, false), "store");
+                case.init = init_job(failed(1, false, false));
             }),
             ("False", "StoreFailed"),
             ("True", "Running"),
@@ -168,7 +164,7 @@ fn the_conditions_say_what_is_missing() {
         ),
         (
             "another store",
-            case(|case| case.init = init_job(JobState::Succeeded(at(1)), "other")),
+            case(|case| case.init = Some((samples::job("init"), JobState::Succeeded(at(1))))),
             ("False", "Checking"),
             ("True", "Running"),
             ("False", "StoreNotReady"),
@@ -193,21 +189,25 @@ fn the_conditions_say_what_is_missing() {
     }
 }
 
+/// A Job that was created for another store.
+fn other_store() -> (JobView, JobState) {
+    (samples::job("init"), running())
+}
+
 #[test]
 fn what_is_made_and_made_anew() {
-    let delete = || Action::DeleteJob("init".to_owned(), "uid-init".to_owned());
     assert!(case(|_| ()).actions.is_empty());
     assert_eq!(
-        case(|case| case.init = None).actions,
-        [Action::CreateJob(Work::Init)]
+        created(&case(|case| case.init = None).actions),
+        [Work::Init]
     );
     assert_eq!(
-        case(|case| case.init = init_job(running(), "other")).actions,
-        [delete()]
+        case(|case| case.init = Some(other_store())).actions,
+        [deletion("init")]
     );
     assert_eq!(
         case(|case| case.installer = None).actions,
-        [Action::ApplyInstaller]
+        [Action::ApplyInstaller(wanted().0, None)]
     );
     let old = || InstallerView {
         inputs: "old".to_owned(),
@@ -215,12 +215,15 @@ fn what_is_made_and_made_anew() {
     };
     assert_eq!(
         case(|case| case.installer = Some(old())).actions,
-        [Action::ApplyInstaller]
+        [Action::ApplyInstaller(wanted().0, Some(old().meta))]
     );
     let bare = json!({"metadata": {"finalizers": []}});
     assert_eq!(
         case(|case| case.cluster = cluster(&bare)).actions,
-        [Action::ClusterFinalizer(true)]
+        [Action::ClusterFinalizers(
+            cluster(&bare).meta,
+            vec!["uimgacc.io/cluster".to_owned()]
+        )]
     );
 }
 
@@ -231,7 +234,7 @@ fn the_store_is_tried_again_with_growing_pauses() {
         case(|case| {
             let conditions = json!([condition("NfsReady", "False", "StoreFailed", since)]);
             case.cluster = cluster(&json!({"status": {"conditions": conditions}}));
-            case.init = init_job(failed(1, false, false), "store");
+            case.init = init_job(failed(1, false, false));
             case.now = at(now);
         })
     };
@@ -246,7 +249,7 @@ fn the_store_is_tried_again_with_growing_pauses() {
 #[test]
 fn space_is_swept_on_schedule() {
     let hour = 3600;
-    let sweeps = |decision: &Decision| decision.actions.contains(&Action::CreateJob(Work::Sweep));
+    let sweeps = |decision: &Decision| created(&decision.actions) == [Work::Sweep];
     let early = case(|case| case.now = at(hour - 1));
     assert!(!sweeps(&early));
     assert_eq!(early.again, Some(SignedDuration::from_millis(1050)));
@@ -277,13 +280,7 @@ fn space_is_swept_on_schedule() {
         case.sweep = Some(done);
         case.now = at(hour + 9);
     });
-    assert_eq!(
-        next.actions,
-        [Action::DeleteJob(
-            "sweep".to_owned(),
-            "uid-sweep".to_owned()
-        )]
-    );
+    assert_eq!(next.actions, [deletion("sweep")]);
     let failure = (
         job("sweep", JobEnd::Failed(at(50), String::new())),
         failed(1, false, true),
@@ -310,10 +307,9 @@ fn what_nodes_recorded_is_taken() {
             case.now = at(now);
         })
     };
-    let take = Action::CreateJob(Work::Profiles);
-    let delete = Action::DeleteJob("profiles".to_owned(), "uid-profiles".to_owned());
+    let delete = deletion("profiles");
     assert!(with(false, None, 60).actions.is_empty());
-    assert_eq!(with(true, None, 60).actions, [take]);
+    assert_eq!(created(&with(true, None, 60).actions), [Work::Profiles]);
     let active = (JobEnd::Active, running());
     assert!(with(true, Some(active), 60).actions.is_empty());
     // What came meanwhile is for the next.
@@ -343,7 +339,7 @@ fn what_nodes_recorded_is_taken() {
 fn the_same_state_is_told_once() {
     let first = case(|case| {
         fresh(case);
-        case.init = init_job(failed(1, false, false), "store");
+        case.init = init_job(failed(1, false, false));
     });
     assert!(first.notes.iter().any(|note| note.reason == "StoreFailed"));
     let again = case(|case| {
@@ -351,7 +347,7 @@ fn the_same_state_is_told_once() {
             .status
             .conditions
             .clone_from(&first.status.conditions);
-        case.init = init_job(failed(1, false, false), "store");
+        case.init = init_job(failed(1, false, false));
         case.now = at(54);
     });
     assert!(again.notes.is_empty(), "{:?}", again.notes);

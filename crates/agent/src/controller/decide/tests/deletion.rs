@@ -7,7 +7,9 @@ use super::super::Action;
 use super::super::deletion::{Input, decide, is_released};
 use super::super::image::Decision;
 use super::super::job::JobState;
-use super::samples::{at, cluster, condition, failed, image, leaving, running};
+use super::samples::{
+    at, cluster, condition, deletion, failed, found, image, job, leaving, running,
+};
 
 struct Case {
     image: ImageView,
@@ -38,8 +40,8 @@ fn case(change: impl FnOnce(&mut Case)) -> Decision {
         image: &case.image,
         cluster: case.cluster.as_ref(),
         store_ready: case.store_ready,
-        convert: ("convert", "uid-convert", case.convert),
-        delete: ("delete", "uid-delete", case.delete),
+        convert: found(&job("convert"), case.convert),
+        delete: found(&job("delete"), case.delete),
         users: case.users,
         holders: case.holders,
         shared: case.shared,
@@ -56,11 +58,7 @@ fn user() -> Vec<String> {
 }
 
 fn free_it() -> Action {
-    Action::ImageFinalizer("app".to_owned(), false)
-}
-
-fn delete_job(name: &str) -> Action {
-    Action::DeleteJob(name.to_owned(), format!("uid-{name}"))
+    Action::ImageFinalizers(leaving(&json!({})).meta, Vec::new())
 }
 
 #[test]
@@ -153,7 +151,7 @@ fn where_a_deletion_stands() {
 fn a_conversion_is_stopped_before_anything_is_freed() {
     assert_eq!(
         case(|case| case.convert = running()).actions,
-        [delete_job("convert")]
+        [deletion("convert")]
     );
     let stopping = case(|case| case.convert = JobState::Stopping);
     assert!(stopping.actions.is_empty() && stopping.wants.is_none());
@@ -162,7 +160,7 @@ fn a_conversion_is_stopped_before_anything_is_freed() {
 #[test]
 fn the_object_goes_only_when_its_space_is_free() {
     let freed = case(|case| case.delete = JobState::Succeeded(at(100)));
-    assert_eq!(freed.actions, [delete_job("delete"), free_it()]);
+    assert_eq!(freed.actions, [deletion("delete"), free_it()]);
     // The Job is gone, but the finalizer could not be removed: nothing is freed twice.
     let conditions = json!([condition("Progressing", "True", "Deleted", 100)]);
     let left = leaving(&json!({"status": {"phase": "Deleting", "conditions": conditions}}));
@@ -211,7 +209,7 @@ fn a_deletion_that_failed_is_tried_again_after_its_pause() {
     let soon = case(|case| case.delete = failed(20, false, true));
     assert!(soon.actions.is_empty() && soon.again.is_some());
     let due = case(|case| case.delete = failed(1, false, false));
-    assert_eq!(due.actions, [delete_job("delete")]);
+    assert_eq!(due.actions, [deletion("delete")]);
     let conditions = json!([condition("Progressing", "False", "Failed", 50)]);
     let tried = leaving(
         &json!({"status": {"phase": "DeleteError", "failures": 4, "conditions": conditions}}),

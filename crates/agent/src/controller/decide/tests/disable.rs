@@ -1,19 +1,21 @@
 use serde_json::{Value, json};
 use uimgacc_objects::{AccelerationNodeSpec, find_condition};
 
-use super::super::super::view::{ClusterView, InstallerView, JobView, LeaseView, Meta};
+use super::super::super::view::{
+    AccelerationNodeView, ClusterView, ImageView, InstallerView, JobView, Meta,
+};
 use super::super::Action;
 use super::super::cluster::Decision;
 use super::super::disable::{Input, decide};
-use super::samples::{at, cluster, condition, node};
+use super::samples::{at, cluster, condition, deletion, image, job, node};
 
 struct Case {
     cluster: ClusterView,
     users: Vec<String>,
     jobs: Vec<JobView>,
-    leases: Vec<(LeaseView, bool)>,
+    nodes: Vec<(AccelerationNodeView, bool)>,
     installer: Option<InstallerView>,
-    images: Vec<&'static str>,
+    images: Vec<ImageView>,
     now: i64,
 }
 
@@ -29,7 +31,7 @@ fn case(change: impl FnOnce(&mut Case)) -> Decision {
         cluster: leaving(false),
         users: Vec::new(),
         jobs: Vec::new(),
-        leases: Vec::new(),
+        nodes: Vec::new(),
         installer: Some(InstallerView::default()),
         images: Vec::new(),
         now: 101,
@@ -39,13 +41,13 @@ fn case(change: impl FnOnce(&mut Case)) -> Decision {
         cluster: &case.cluster,
         users: case.users,
         jobs: case.jobs.iter().collect(),
-        leases: case
-            .leases
+        nodes: case
+            .nodes
             .iter()
-            .map(|(lease, exists)| (lease, *exists))
+            .map(|(node, exists)| (node, exists.then_some(node.meta.name.as_str())))
             .collect(),
         installer: case.installer.as_ref(),
-        images: case.images,
+        images: case.images.iter().collect(),
         now: at(case.now),
     })
 }
@@ -55,15 +57,20 @@ fn says(decision: &Decision) -> (String, String) {
     (one.reason.clone(), one.message.clone())
 }
 
+fn restarting(decision: &Decision) -> Vec<&str> {
+    let listed = decision.status.restarting.iter();
+    listed.map(|one| one.name.as_str()).collect()
+}
+
 fn ask(name: &str) -> Action {
     let spec = AccelerationNodeSpec {
         uninstall: true,
         ..AccelerationNodeSpec::default()
     };
-    Action::AskNode(name.to_owned(), spec)
+    Action::AskNode(node(name, &json!({})).meta, spec)
 }
 
-fn is(name: &str, with: &Value) -> (LeaseView, bool) {
+fn is(name: &str, with: &Value) -> (AccelerationNodeView, bool) {
     (node(name, with), true)
 }
 
@@ -84,7 +91,7 @@ fn it_is_refused_while_target_images_are_in_use() {
     let users = || vec!["default/app on n1".to_owned()];
     let refused = case(|case| {
         case.users = users();
-        case.leases = vec![is("n1", &fine())];
+        case.nodes = vec![is("n1", &fine())];
     });
     assert!(refused.actions.is_empty());
     let (reason, message) = says(&refused);
@@ -95,65 +102,59 @@ fn it_is_refused_while_target_images_are_in_use() {
     let forced = case(|case| {
         case.cluster = leaving(true);
         case.users = users();
-        case.leases = vec![is("n1", &fine())];
+        case.nodes = vec![is("n1", &fine())];
     });
     assert_eq!(forced.actions, [ask("n1")]);
     let begun = case(|case| {
         case.users = users();
-        case.leases = vec![is("n1", &gone()), is("n2", &fine())];
+        case.nodes = vec![is("n1", &gone()), is("n2", &fine())];
     });
     assert_eq!(begun.actions, [ask("n2")]);
 }
 
 #[test]
 fn one_step_after_the_other() {
-    let job = JobView {
-        meta: Meta {
-            name: "job".to_owned(),
-            uid: "uid-job".to_owned(),
-            ..Meta::default()
-        },
-        ..JobView::default()
-    };
     let stop_jobs = case(|case| {
-        case.jobs = vec![job];
-        case.leases = vec![is("n1", &fine())];
+        case.jobs = vec![job("job")];
+        case.nodes = vec![is("n1", &fine())];
     });
-    assert_eq!(
-        stop_jobs.actions,
-        [Action::DeleteJob("job".to_owned(), "uid-job".to_owned())]
-    );
-    let first = case(|case| case.leases = vec![is("n1", &fine()), is("n2", &fine())]);
-    assert_eq!(first.actions, [ask("n1")]);
-    let waits = case(|case| case.leases = vec![is("n1", &asked()), is("n2", &fine())]);
+    assert_eq!(stop_jobs.actions, [deletion("job")]);
+    // All nodes are asked at once, and take turns.
+    let first = case(|case| case.nodes = vec![is("n1", &fine()), is("n2", &fine())]);
+    assert_eq!(first.actions, [ask("n1"), ask("n2")]);
+    let waits = case(|case| case.nodes = vec![is("n1", &asked()), is("n2", &asked())]);
     assert!(waits.actions.is_empty());
-    assert!(
-        says(&waits).1.contains("0 of 2 nodes, now off n1"),
-        "{:?}",
-        says(&waits)
-    );
-    let second = case(|case| case.leases = vec![is("n1", &gone()), is("n2", &fine())]);
-    assert_eq!(second.actions, [ask("n2")]);
+    assert_eq!(restarting(&waits), ["n1"]);
+    let message = says(&waits).1;
+    assert!(message.contains("0 of 2 nodes, now on n1"), "{message}");
+    let second = case(|case| {
+        case.cluster.status.restarting = waits.status.restarting.clone();
+        case.nodes = vec![is("n1", &gone()), is("n2", &asked())];
+    });
+    assert_eq!(restarting(&second), ["n2"]);
+    let message = says(&second).1;
+    assert!(message.contains("1 of 2 nodes, now on n2"), "{message}");
     // A node that does not exist any more is not waited for.
-    let vanished = case(|case| case.leases = vec![(node("n1", &asked()), false)]);
-    assert_eq!(vanished.actions, [Action::DeleteInstaller(String::new())]);
-    let no_installer = |images: Vec<&'static str>, leases| {
+    let vanished = case(|case| case.nodes = vec![(node("n1", &asked()), false)]);
+    assert_eq!(vanished.actions, [Action::DeleteInstaller(Meta::default())]);
+    let no_installer = |images: Vec<ImageView>, nodes| {
         case(|case| {
             case.installer = None;
             case.images = images;
-            case.leases = leases;
+            case.nodes = nodes;
         })
     };
-    let lease = Action::DeleteLease(is("n1", &gone()).0.meta.clone());
-    let image = Action::ImageFinalizer("a".to_owned(), false);
+    let held = || vec![image("a", &json!({}))];
+    let object = Action::DeleteAccelerationNode(is("n1", &gone()).0.meta);
+    let image = Action::ImageFinalizers(image("a", &json!({})).meta, Vec::new());
     assert_eq!(
-        no_installer(vec!["a"], vec![is("n1", &gone())]).actions,
-        [lease, image.clone()]
+        no_installer(held(), vec![is("n1", &gone())]).actions,
+        [object, image.clone()]
     );
-    assert_eq!(no_installer(vec!["a"], vec![]).actions, [image]);
+    assert_eq!(no_installer(held(), vec![]).actions, [image]);
     assert_eq!(
         no_installer(vec![], vec![]).actions,
-        [Action::ClusterFinalizer(false)]
+        [Action::ClusterFinalizers(leaving(false).meta, Vec::new())]
     );
 }
 
@@ -162,18 +163,23 @@ fn forced_no_node_holds_it_up() {
     let stuck = || vec![is("n1", &asked()), is("n2", &fine())];
     let all = case(|case| {
         case.cluster = leaving(true);
-        case.leases = stuck();
+        case.nodes = stuck();
     });
     assert_eq!(all.actions, [ask("n2")]);
     assert!(all.again.is_some());
+    let all = case(|case| {
+        case.cluster = leaving(true);
+        case.nodes = vec![is("n1", &asked()), is("n2", &asked())];
+    });
+    assert_eq!(restarting(&all), ["n1", "n2"]);
     let late = case(|case| {
         case.cluster = leaving(true);
-        case.leases = stuck();
+        case.nodes = stuck();
         case.now = 100 + 300;
     });
-    assert_eq!(late.actions, [Action::DeleteInstaller(String::new())]);
+    assert_eq!(late.actions, [Action::DeleteInstaller(Meta::default())]);
     let patient = case(|case| {
-        case.leases = stuck();
+        case.nodes = vec![is("n1", &asked())];
         case.now = 100_000;
     });
     assert!(patient.actions.is_empty());

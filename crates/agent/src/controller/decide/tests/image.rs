@@ -3,11 +3,13 @@ use serde_json::json;
 use uimgacc_objects::Phase;
 
 use super::super::super::build::Work;
-use super::super::super::view::{ClusterView, ImageView, JobEnd, JobView, Meta};
+use super::super::super::view::{ClusterView, ImageView, JobEnd, JobView};
 use super::super::image::{Decision, Input, decide, goes_before};
 use super::super::job::JobState;
 use super::super::{Action, Note};
-use super::samples::{at, cluster, condition, failed, image, running};
+use super::samples::{
+    at, cluster, condition, created, deletion, failed, found, image, job, running,
+};
 
 struct Case {
     image: ImageView,
@@ -41,7 +43,7 @@ impl Case {
             store_ready: self.store_ready,
             twin: self.twin,
             secret_usable: self.secret_usable,
-            job: ("job", "uid-job", self.job.clone()),
+            job: found(&job("job"), self.job.clone()),
             record: self.record.as_ref(),
             now: self.now,
         })
@@ -53,7 +55,7 @@ fn new() -> ImageView {
 }
 
 fn delete_job() -> Action {
-    Action::DeleteJob("job".to_owned(), "uid-job".to_owned())
+    deletion("job")
 }
 
 #[test]
@@ -73,33 +75,24 @@ fn a_start_is_recorded_where_that_is_asked_for() {
             JobState::None,
         );
         case.record = job.map(|end| JobView {
-            meta: Meta {
-                name: "record".to_owned(),
-                uid: "uid-record".to_owned(),
-                ..Meta::default()
-            },
             end,
-            ..JobView::default()
+            ..self::job("record")
         });
         case.decide().actions
     };
     let done = || Some(JobEnd::Complete(at(1)));
-    let start = Action::CreateJob(Work::Record {
+    let start = Work::Record {
         image: "app".to_owned(),
-    });
+    };
     assert!(with(&json!({}), "Ready", None, None).is_empty());
-    assert_eq!(with(&asked, "Ready", None, None), [start]);
+    assert_eq!(created(&with(&asked, "Ready", None, None)), [start]);
     // Once: what came of it may come late, or not at all.
     assert!(with(&asked, "Ready", None, Some(JobEnd::Active)).is_empty());
     assert!(with(&asked, "Ready", None, done()).is_empty());
     assert!(with(&asked, "Ready", Some(&known), None).is_empty());
-    let delete = Action::DeleteJob("record".to_owned(), "uid-record".to_owned());
+    let delete = deletion("record");
     assert_eq!(with(&asked, "Ready", Some(&known), done()), [delete]);
-    assert!(
-        !with(&asked, "Creating", None, None)
-            .iter()
-            .any(|action| matches!(action, Action::CreateJob(_)))
-    );
+    assert!(created(&with(&asked, "Creating", None, None)).is_empty());
 }
 
 #[test]
@@ -302,7 +295,10 @@ fn nothing_starts_before_the_finalizer_is_set() {
     let decision = case.decide();
     assert_eq!(
         decision.actions,
-        [Action::ImageFinalizer("app".to_owned(), true)]
+        [Action::ImageFinalizers(
+            case.image.meta.clone(),
+            vec!["uimgacc.io/store".to_owned()]
+        )]
     );
     assert_eq!(decision.wants, None);
 }

@@ -4,8 +4,10 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 use uimgacc_objects::{AcceleratedImage, AccelerationNode, ImageAcceleration};
 
-use super::super::super::view::{ClusterView, ImageView, LeaseView};
-use super::super::job::{Failure, JobState};
+use super::super::super::build::Work;
+use super::super::super::view::{AccelerationNodeView, ClusterView, ImageView, JobView, Meta};
+use super::super::Action;
+use super::super::job::{Failure, FoundJob, JobState};
 
 /// So many seconds after the samples were made.
 pub(super) fn at(second: i64) -> Timestamp {
@@ -59,7 +61,7 @@ pub(super) fn cluster(with: &Value) -> ClusterView {
         .into()
 }
 
-pub(super) fn node(name: &str, with: &Value) -> LeaseView {
+pub(super) fn node(name: &str, with: &Value) -> AccelerationNodeView {
     let mut object = json!({
         "apiVersion": "uimgacc.io/v1", "kind": "AccelerationNode",
         "metadata": {"name": name, "uid": format!("uid-{name}"), "resourceVersion": "1", "creationTimestamp": text(0)},
@@ -99,4 +101,39 @@ pub(super) fn failed(attempt: u32, died: bool, retry: bool) -> JobState {
         message: "why, and what to do".to_owned(),
         outdated: false,
     })
+}
+
+/// A Job of that name.
+pub(super) fn job(name: &str) -> JobView {
+    let meta = Meta {
+        name: name.to_owned(),
+        uid: format!("uid-{name}"),
+        version: "7".to_owned(),
+        ..Meta::default()
+    };
+    JobView {
+        meta,
+        ..JobView::default()
+    }
+}
+
+pub(super) fn found(job: &JobView, state: JobState) -> FoundJob<'_> {
+    FoundJob {
+        job: (state != JobState::None).then_some(job),
+        state,
+    }
+}
+
+/// The deletion of the Job of that name.
+pub(super) fn deletion(name: &str) -> Action {
+    Action::DeleteJob(job(name).meta)
+}
+
+/// The work for which Jobs are created.
+pub(super) fn created(actions: &[Action]) -> Vec<Work> {
+    let work = |action: &Action| match action {
+        Action::CreateJob(job) => Some(job.work.clone()),
+        _ => None,
+    };
+    actions.iter().filter_map(work).collect()
 }
