@@ -1,29 +1,4 @@
-//! `uimgacc-agent controller`: brings the cluster to what the objects of `uimgacc.io` say.
-//!
-//! All replicas watch, so each knows everything; one leads and writes ([`election`], [`lease`]),
-//! while its [`term`] lasts. A change puts keys into a [`queue`]; a worker takes a key, looks at
-//! the [`world`], decides without I/O ([`decide`]) and does it ([`execute`]). The controller never touches the store: Jobs do ([`build`]).
-//!
-//! **After a crash** nothing is lost: all state is in the objects, and every decision is made
-//! anew from them.
-
-pub mod build;
-pub mod cache;
-pub mod context;
-pub mod decide;
-pub mod election;
-pub mod execute;
-pub mod health;
-pub mod lease;
-pub mod metrics;
-pub mod queue;
-pub mod reconcile;
-pub mod term;
-mod totals;
-pub mod view;
-mod watch;
-pub mod wire;
-pub mod world;
+//! `uimgacc-agent controller`: runs the controller until it is told to stop.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -37,13 +12,13 @@ use kube::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use uimgacc_controller::context::{Shared, WORKERS};
+use uimgacc_controller::election::Timings;
+use uimgacc_controller::execute::Executor;
+use uimgacc_controller::lease::Candidacy;
+use uimgacc_controller::term::Term;
+use uimgacc_controller::{health, lease, reconcile, term, watch};
 use uimgacc_objects::names;
-
-use context::{Shared, WORKERS};
-use election::Timings;
-use execute::Executor;
-use lease::Candidacy;
-use term::Term;
 
 /// How long connecting to the API server may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -28,6 +28,9 @@ enum Program {
     /// Run a program as a process of the host
     #[command(hide = true)]
     OnHost(node::on_host::Options),
+    /// Do on the host what standard input says
+    #[command(hide = true)]
+    HostTask,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -40,6 +43,8 @@ fn main() -> anyhow::Result<()> {
     // A process with more than one thread cannot change over to the host.
     let program = match options.program {
         Program::OnHost(options) => return node::on_host::run(options),
+        // What it calls waits for each step, and needs no runtime.
+        Program::HostTask => return node::host_task::run(),
         program => program,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -52,6 +57,7 @@ fn main() -> anyhow::Result<()> {
             Program::Work(options) => work::run(options).await,
             Program::Node(options) => node::run(*options).await,
             Program::OnHost(options) => node::on_host::run(options),
+            Program::HostTask => node::host_task::run(),
         }
     })
 }

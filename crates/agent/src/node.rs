@@ -35,6 +35,7 @@ mod cri;
 mod daemon;
 mod decide;
 mod host;
+pub mod host_task;
 mod installer;
 pub mod on_host;
 pub mod options;
@@ -185,7 +186,7 @@ impl Agent {
     }
 
     fn daemon_socket(&self) -> std::io::Result<OwnedFd> {
-        let path = Path::new(&self.options.paths.run_dir).join("status.sock");
+        let path = Path::new(&self.options.settings.paths.run_dir).join("status.sock");
         self.host.socket(&path)
     }
 
@@ -333,7 +334,7 @@ impl Agent {
             return Ok(());
         }
         self.released_at = Some(seen.now);
-        let socket = Path::new(&self.options.paths.containerd_socket);
+        let socket = Path::new(&self.options.settings.paths.containerd_socket);
         let cri = Cri::connect(self.host.socket(socket))
             .await
             .context("containerd does not answer")?;

@@ -1,7 +1,6 @@
 //! The five actions, as a request asks for them.
 
-use uimgacc_control::parse_nfs;
-use uimgacc_types::ImageReference;
+use uimgacc_types::{ImageReference, NfsAddress};
 
 use crate::parameters::Parameters;
 use crate::refusal::Refusal;
@@ -60,7 +59,7 @@ impl Verb {
 pub enum Action {
     /// Set up acceleration.
     Enable {
-        /// The store, as [`parse_nfs`] reads it; must be said the first time.
+        /// The store, as [`NfsAddress`] reads it; must be said the first time.
         nfs: Option<String>,
         /// The subnet of the store, which is only kept and told.
         subnet: Option<String>,
@@ -94,7 +93,7 @@ impl Action {
         Ok(match verb {
             Verb::Enable => Self::Enable {
                 nfs: optional(parameters, "NfsAddr")
-                    .map(|text| match parse_nfs(text) {
+                    .map(|text| match text.parse::<NfsAddress>() {
                         Ok(_) => Ok(text.to_owned()),
                         Err(_) => Err(not_available("NfsAddr")),
                     })

@@ -18,7 +18,7 @@ pub mod signature;
 pub const OPENAPI: &str = include_str!("../openapi.yaml");
 
 pub use action::{Action, Verb};
-pub use answer::{Done, Image, Progress, Status};
+pub use answer::{Answer, Image, Status, Task};
 pub use parameters::{ParameterError, Parameters};
 pub use refusal::Refusal;
 pub use secret::Secret;

@@ -16,8 +16,7 @@
 
 use std::collections::HashSet;
 
-use uimgacc_control::parse_nfs;
-use uimgacc_types::ImageReference;
+use uimgacc_types::{ImageReference, NfsAddress};
 
 use crate::action::{Action, Verb};
 use crate::parameters::{LONGEST_VALUE, Parameters};
@@ -288,7 +287,7 @@ impl<'t> Search<'t, '_> {
             Rule::PublicKey => value == self.public_key,
             Rule::Label => !key.is_required || !value.is_empty(),
             Rule::Image => value.parse::<ImageReference>().is_ok(),
-            Rule::Nfs => value.is_empty() || parse_nfs(value).is_ok(),
+            Rule::Nfs => value.is_empty() || value.parse::<NfsAddress>().is_ok(),
             Rule::Password => return Some(!value.is_empty()),
             Rule::User => value.is_empty() != has_password,
         };

@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 use uimgacc_api::action::Verb;
-use uimgacc_api::{OPENAPI, Refusal, Status};
+use uimgacc_api::{Answer, OPENAPI, Refusal, Status};
 
 /// What a page says in its language.
 struct Words {
@@ -197,8 +197,25 @@ fn the_description_has_what_the_code_has() {
     let keys = |value: &Value| -> BTreeSet<String> {
         value.as_object().unwrap().keys().cloned().collect()
     };
-    let mut answer = Status::unknown(None, "");
-    answer.store_bytes = Some(1);
+    // All fields but those of a refusal.
+    let answer = Answer {
+        ret_code: Some(0),
+        action: Some(text()),
+        message: None,
+        reason: None,
+        enable: Some(true),
+        nfs_ready: Some(true),
+        agent_ready: Some(true),
+        status: Some(Status::Ready),
+        error: Some(text()),
+        images: Some(Vec::new()),
+        subnet_id: Some(text()),
+        nfs_addr: Some(text()),
+        tasks: Some(Vec::new()),
+        nodes: Some(0),
+        ready_nodes: Some(0),
+        store_bytes: Some(1),
+    };
     let answer = serde_json::to_value(answer).unwrap();
     assert_eq!(keys(&schema(&all, "Status")["properties"]), keys(&answer));
     let refusal = serde_json::to_value(Refusal::InUse(text()).answer("X")).unwrap();

@@ -5,7 +5,7 @@ use serde::Serialize;
 use uimgacc_control::ImageProfile;
 use uimgacc_profile::Profile;
 use uimgacc_store::{ImageRecord, StoreReader};
-use uimgacc_types::ImageReference;
+use uimgacc_types::{ImageReference, Meant, meant};
 
 /// A profile in short. Lengths in bytes.
 pub(crate) fn summary(profile: &Profile) -> ImageProfile {
@@ -74,26 +74,24 @@ impl<'a> ImageView<'a> {
     }
 }
 
-/// The record that `name` means: that of the target image, else the only one of that original.
+/// The record that `name` means.
 pub(crate) fn find(reader: &StoreReader, name: &str) -> anyhow::Result<ImageRecord> {
     let reference: ImageReference = name.parse().context("cannot understand the image's name")?;
     let normalised = reference.to_string();
     if let Some(record) = reader.image(&normalised)? {
         return Ok(record);
     }
-    let mut of_original: Vec<ImageRecord> = reader
-        .images()?
-        .into_iter()
-        .filter(|record| record.original == normalised)
-        .collect();
-    match (of_original.pop(), of_original.len()) {
-        (Some(record), 0) => Ok(record),
-        (Some(record), _) => anyhow::bail!(
+    let meant = meant(&normalised, reader.images()?, |record| {
+        (record.original.as_str(), record.target.as_str())
+    });
+    match meant {
+        Meant::One(record) => Ok(record),
+        Meant::Several(records) => anyhow::bail!(
             "{normalised} was accelerated as {} images, {} among them: name the target image",
-            of_original.len() + 1,
-            record.target
+            records.len(),
+            records.last().map_or("", |record| record.target.as_str())
         ),
-        (None, _) => {
+        Meant::None => {
             anyhow::bail!("there is no image {normalised} in the store (`uimgacc get` lists them)")
         }
     }

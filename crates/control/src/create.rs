@@ -9,10 +9,10 @@ use uimgacc_objects::access::access;
 use uimgacc_objects::{
     AcceleratedImage, AcceleratedImageSpec, Phase, ProfileSpec, SecretReference, names,
 };
-use uimgacc_types::ImageReference;
+use uimgacc_types::{ImageReference, normalised};
 
 use crate::error::Error;
-use crate::images::{ImageView, normalised, not_enabled, object_name, phase};
+use crate::images::{ImageView, not_enabled, object_name, phase};
 use crate::{Cluster, Progress, observe};
 
 /// What is to be made.

@@ -17,7 +17,6 @@ use uimgacc_objects::names;
 
 use crate::Cluster;
 use crate::error::Error;
-use crate::manifests::PART_OF_LABEL;
 
 /// The registry where none is named.
 pub const DOCKER_HUB: &str = "docker.io";
@@ -84,7 +83,7 @@ pub(crate) fn secret(name: &str, old: Option<Secret>, login: &Login) -> Result<S
             name: Some(name.to_owned()),
             namespace: Some(names::NAMESPACE.to_owned()),
             labels: Some(BTreeMap::from([(
-                PART_OF_LABEL.to_owned(),
+                names::PART_OF_LABEL.to_owned(),
                 names::PART_OF.to_owned(),
             )])),
             ..ObjectMeta::default()

@@ -19,7 +19,7 @@ use uimgacc_objects::{Fallback, ImageAcceleration, ImageAccelerationSpec, Origin
 
 use crate::credentials::{self, Login};
 use crate::error::Error;
-use crate::manifests::{self, Manifest, PART_OF_LABEL};
+use crate::manifests::{self, Manifest};
 use crate::observe;
 use crate::{Cluster, Progress};
 
@@ -32,7 +32,7 @@ const ESTABLISH: Duration = Duration::from_secs(60);
 /// Where the store is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreChoice {
-    /// An NFS export, as [`crate::parse_nfs`] reads it.
+    /// An NFS export, as [`uimgacc_types::NfsAddress`] reads it.
     Nfs(String),
     /// A claim in kube-system.
     Claim(String),
@@ -129,7 +129,7 @@ fn acceleration_object(spec: &ImageAccelerationSpec, subnet: Option<&str>) -> Va
         "kind": "ImageAcceleration",
         "metadata": {
             "name": names::DEFAULT,
-            "labels": { PART_OF_LABEL: names::PART_OF },
+            "labels": { (names::PART_OF_LABEL): names::PART_OF },
         },
         "spec": spec,
     });

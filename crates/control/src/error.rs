@@ -5,11 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use uimgacc_objects::access::AccessRefused;
-use uimgacc_types::ParseReferenceError;
+use uimgacc_types::{NfsAddressError, ParseReferenceError};
 
 use crate::hints;
 use crate::holder::Holder;
-use crate::store_address::NfsAddressError;
 
 /// What callers tell apart: exit codes and HTTP answers hang from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

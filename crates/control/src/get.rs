@@ -8,7 +8,6 @@ use uimgacc_objects::{
 
 use crate::error::Error;
 use crate::images::{ImageView, phase};
-use crate::store_address::format_nfs;
 use crate::{Cluster, observe};
 
 /// `Status` of the API.
@@ -128,7 +127,7 @@ pub(crate) fn view(
             .unwrap_or_default(),
         nfs_addr: acceleration
             .and_then(|acceleration| acceleration.spec.store.nfs.as_ref())
-            .map(format_nfs)
+            .map(|nfs| nfs.address().to_string())
             .unwrap_or_default(),
         ready_nodes: status.nodes.ready,
         nodes: status.nodes.total,

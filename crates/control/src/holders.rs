@@ -6,11 +6,11 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use kube::api::ListParams;
 use uimgacc_objects::{AcceleratedImage, AccelerationNode};
+use uimgacc_types::normalised;
 
 use crate::Cluster;
 use crate::error::Error;
 use crate::holder::Holder;
-use crate::images::normalised;
 
 /// How a Pod uses one of `images` (normalised); `None` where it does not or has ended.
 fn holder(pod: &Pod, images: &BTreeSet<String>) -> Option<Holder> {

@@ -4,7 +4,7 @@ use kube::ResourceExt as _;
 use kube::api::ListParams;
 use serde::Serialize;
 use uimgacc_objects::{AcceleratedImage, Phase, names};
-use uimgacc_types::{Digest, ImageReference};
+use uimgacc_types::{Digest, ImageReference, Meant, meant, normalised};
 
 use crate::Cluster;
 use crate::error::Error;
@@ -80,13 +80,6 @@ pub struct ImageProgress {
     pub percent: u32,
     /// What is being done, in a few words.
     pub stage: String,
-}
-
-/// A reference written out; as it stands where it is none, as `kubectl` can make such objects.
-pub(crate) fn normalised(reference: &str) -> String {
-    reference
-        .parse::<ImageReference>()
-        .map_or_else(|_| reference.to_owned(), |parsed| parsed.to_string())
 }
 
 /// The name of the object for a target.
@@ -166,26 +159,20 @@ impl ImageView {
     }
 }
 
-/// The one among `images` that `name` means: by target, else the only one of that original.
+/// The one among `images` that `name` means.
 pub(crate) fn find<'a>(
     images: &'a [AcceleratedImage],
     name: &ImageReference,
 ) -> Result<&'a AcceleratedImage, Error> {
     let wanted = name.to_string();
-    if let Some(image) = images
-        .iter()
-        .find(|image| normalised(&image.spec.target_image) == wanted)
-    {
-        return Ok(image);
-    }
-    let of_original: Vec<_> = images
-        .iter()
-        .filter(|image| normalised(&image.spec.original_image) == wanted)
-        .collect();
-    match of_original.as_slice() {
-        [image] => Ok(image),
-        [] => Err(Error::NotFound { image: wanted }),
-        several => Err(Error::Ambiguous {
+    let meant = meant(&wanted, images, |image| {
+        let spec = &image.spec;
+        (spec.original_image.as_str(), spec.target_image.as_str())
+    });
+    match meant {
+        Meant::One(image) => Ok(image),
+        Meant::None => Err(Error::NotFound { image: wanted }),
+        Meant::Several(several) => Err(Error::Ambiguous {
             image: wanted,
             targets: several
                 .iter()

@@ -25,7 +25,6 @@ mod manifests;
 mod mirror;
 mod observe;
 mod status;
-mod store_address;
 mod world;
 
 pub use check::{Check, CheckOptions, Outcome};
@@ -44,7 +43,6 @@ pub use images::{ImageProfile, ImageProgress, ImageView};
 pub use manifests::{DEFAULT_IMAGE, yaml};
 pub use mirror::{Mirror, Snapshot};
 pub use status::{ComponentStatus, ImageTotals, NodeStatus, Status};
-pub use store_address::{NfsAddressError, format_nfs, parse_nfs};
 
 /// Told what goes on, in lines for people; each is said once.
 pub trait Progress: Send + Sync {

@@ -12,8 +12,6 @@ use crate::error::Error;
 
 /// Our own image, of this version; without a host it lies on Docker Hub.
 pub const DEFAULT_IMAGE: &str = concat!("uimgacc/uimgacc:", env!("CARGO_PKG_VERSION"));
-/// Label of all that `enable` makes.
-pub(crate) const PART_OF_LABEL: &str = "app.kubernetes.io/part-of";
 
 /// The definitions, in files of their own.
 pub(crate) const DEFINITIONS: [(&str, &str); 4] = [
@@ -169,7 +167,7 @@ mod tests {
         assert!(all.len() >= 14, "{}", all.len());
         for manifest in &all {
             assert_eq!(
-                manifest.object["metadata"]["labels"][PART_OF_LABEL],
+                manifest.object["metadata"]["labels"][names::PART_OF_LABEL],
                 names::PART_OF,
                 "{}",
                 manifest.title()

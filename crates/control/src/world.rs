@@ -14,7 +14,6 @@ use uimgacc_objects::{
 use crate::Cluster;
 use crate::error::Error;
 use crate::images::not_enabled;
-use crate::manifests::PART_OF_LABEL;
 use crate::observe::{Merged, Table, events};
 
 /// The conditions of an `ImageAcceleration`, in the order in which they come about.
@@ -47,7 +46,7 @@ pub(crate) enum Change {
 }
 
 fn part_of() -> String {
-    format!("{PART_OF_LABEL}={}", names::PART_OF)
+    format!("{}={}", names::PART_OF_LABEL, names::PART_OF)
 }
 
 impl World {

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::Wanted;
 
 /// Name of the daemon's binary, unit and socket.
@@ -12,7 +14,7 @@ pub(crate) const DAEMON: &str = "uimgacc-snapshotter";
 pub const PACKAGED_BIN_DIR: &str = "/usr/bin";
 
 /// What keeps the daemon running.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum ManagerChoice {
     /// systemd where it runs, else the supervisor.
     #[default]
@@ -24,7 +26,7 @@ pub enum ManagerChoice {
 }
 
 /// How the daemon is told its options.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum DaemonOptions {
     /// By flags.
     Flags,
@@ -34,7 +36,7 @@ pub enum DaemonOptions {
 }
 
 /// Everything that [`crate::install`], [`crate::uninstall`] and [`crate::check`] need to know.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// The snapshotter's name in containerd.
     pub name: String,

@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use uimgacc_types::NfsAddress;
 
 /// How image acceleration is set up in this cluster.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -157,6 +158,28 @@ pub struct NfsStore {
     pub options: String,
 }
 
+impl NfsStore {
+    /// Its address.
+    #[must_use]
+    pub fn address(&self) -> NfsAddress {
+        NfsAddress {
+            servers: self.servers.clone(),
+            path: self.path.clone(),
+            options: self.options.clone(),
+        }
+    }
+}
+
+impl From<NfsAddress> for NfsStore {
+    fn from(address: NfsAddress) -> Self {
+        Self {
+            servers: address.servers,
+            path: address.path,
+            options: address.options,
+        }
+    }
+}
+
 fn default_export() -> String {
     "/".to_owned()
 }
@@ -252,10 +275,11 @@ impl Default for StartsSpec {
 impl StartsSpec {
     /// The snapshotter's keys and their values.
     #[must_use]
-    pub fn keys(&self) -> Vec<String> {
-        let number = |key: &str, value: Option<u32>| value.map(|value| format!("{key}={value}"));
+    pub fn keys(&self) -> Vec<(&'static str, String)> {
+        let number =
+            |key: &'static str, value: Option<u32>| value.map(|value| (key, value.to_string()));
         [
-            self.record.then(|| "record_starts=true".to_owned()),
+            self.record.then(|| ("record_starts", "true".to_owned())),
             number("start_read_ahead_kb", self.start_read_ahead_kb),
             number("read_ahead_kb", self.read_ahead_kb),
             number("fetch_readers", self.fetch_readers.map(u32::from)),

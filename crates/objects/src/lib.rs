@@ -18,6 +18,7 @@ pub mod access;
 mod conditions;
 mod image_acceleration;
 pub mod names;
+mod node_settings;
 mod start_record;
 
 pub use accelerated_image::{
@@ -33,6 +34,7 @@ pub use image_acceleration::{
     ImageAccelerationStatus, MAX_UNAVAILABLE, NfsStore, NodePaths, NodeTotals, Originals,
     RestartingNode, SecretReference, StartsSpec, StoreSpec, SweepSpec,
 };
+pub use node_settings::NodeSettings;
 pub use start_record::{StartRecord, StartRecordSpec};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;

@@ -12,6 +12,8 @@ pub const AGENT: &str = "uimgacc-agent";
 pub const NODE: &str = "uimgacc-node";
 /// Service account of the Jobs that convert.
 pub const CONVERT: &str = "uimgacc-convert";
+/// Label of all that is ours, with the value [`PART_OF`].
+pub const PART_OF_LABEL: &str = "app.kubernetes.io/part-of";
 /// Secret that `enable` makes of the registry's user and password.
 pub const REGISTRY_SECRET: &str = "uimgacc-registry";
 

@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::answer::{Answer, Status, normalised, one_line};
 use crate::client::Response;
 use crate::json::Json;
+use uimgacc_api::answer::{Answer, Status, one_line};
+use uimgacc_types::normalised;
 
 /// An image that is new or has changed.
 #[derive(Debug, Clone, PartialEq)]
@@ -132,7 +133,7 @@ fn with_status(mut json: Json) -> Json {
 
 fn tells_all(answer: &Answer) -> bool {
     let flags = [answer.enable, answer.agent_ready];
-    flags == [Some(true); 2] && (answer.status == Status::Ready || answer.tasks.is_some())
+    flags == [Some(true); 2] && (answer.state() == Status::Ready || answer.tasks.is_some())
 }
 
 #[cfg(test)]

@@ -8,12 +8,12 @@ use reqwest::{Url, redirect};
 use uimgacc_api::exact::{self, Sent};
 use uimgacc_api::refusal::IN_USE;
 
-use crate::answer::{Answer, one_line};
 use crate::error::{Cause, Error};
 use crate::json::Json;
 use crate::request::Request;
 use crate::setting::Setting;
 use crate::settings::Settings;
+use uimgacc_api::answer::{Answer, one_line};
 
 /// Until a connection stands, TLS included.
 const CONNECT: Duration = Duration::from_secs(5);

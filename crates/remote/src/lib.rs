@@ -4,7 +4,6 @@
 //! an [`Answer`] → [`Wait`], which says whether what was asked for has come about, or [`Changes`]. All of it is pure
 //! but for [`Client`], [`file`] and the loop of [`poll`].
 
-pub mod answer;
 mod changes;
 mod client;
 pub mod config;
@@ -17,7 +16,6 @@ pub mod setting;
 mod settings;
 pub mod wait;
 
-pub use answer::{Answer, Image, Status, Task, TaskStatus};
 pub use changes::{Change, Changes};
 pub use client::{Client, Response};
 pub use config::{Config, ConfigError};
@@ -27,4 +25,5 @@ pub use poll::{Patience, Progress};
 pub use request::Request;
 pub use setting::Setting;
 pub use settings::{Settings, Source};
+pub use uimgacc_api::answer::{self, Answer, Image, Status, Task};
 pub use wait::{Goal, Step, Wait};

@@ -12,8 +12,8 @@
 //!
 //! Assumption: the service has taken note before it answers Create or Delete (DESIGN section 7).
 
-use crate::answer::{Answer, Status, TaskStatus, one_line};
 use crate::error::Error;
+use uimgacc_api::answer::{Answer, Status, one_line};
 
 /// Answers in a row with the same count of nodes after which the rest of them is not waited for: they
 /// may be down. Waiting asks every one to three seconds.
@@ -110,10 +110,10 @@ impl Wait {
             Goal::Created(image) => created(answer, image),
             Goal::Deleted(image) => {
                 let status = match &answer.tasks {
-                    Some(_) => answer.task(image).map(|task| &task.status),
-                    None => Some(&answer.status),
+                    Some(_) => answer.task(image).map(|task| task.status),
+                    None => Some(answer.state()),
                 };
-                self.saw_deleting |= status == Some(&TaskStatus::Deleting);
+                self.saw_deleting |= status == Some(Status::Deleting);
                 deleted(answer, image, self.saw_deleting)
             }
         };
@@ -158,19 +158,19 @@ const fn waiting(state: State) -> Verdict {
 
 /// Whether the answer knows about images.
 fn is_known(answer: &Answer) -> bool {
-    answer.status != Status::Unknown && answer.agent_ready != Some(false)
+    answer.state() != Status::Unknown && answer.agent_ready != Some(false)
 }
 
 /// A cluster that cannot be reached may look the same, but has an error.
 fn is_disabled(answer: &Answer) -> bool {
     answer.enable == Some(false)
-        && (answer.problem().is_empty() || answer.status != Status::Unknown)
+        && (answer.problem().is_empty() || answer.state() != Status::Unknown)
 }
 
 fn enabled(answer: &Answer, has_nodes: bool) -> Verdict {
     let all = [answer.enable, answer.nfs_ready, answer.agent_ready];
     let is_ready = all.iter().all(|flag| *flag == Some(true));
-    let is_told = match answer.status {
+    let is_told = match answer.state() {
         // Errors of images are not what is waited for.
         Status::Ready | Status::CreateError | Status::DeleteError => true,
         // These are of images for sure only where images are told apart.
@@ -199,14 +199,12 @@ fn created(answer: &Answer, image: &str) -> Verdict {
     };
     if let Some(task) = answer.task(image) {
         return match task.status {
-            TaskStatus::Ready => Verdict::Sure(Step::Done),
-            TaskStatus::CreateError => {
-                Verdict::Sure(failed(task.error.as_deref().unwrap_or_default()))
-            }
-            TaskStatus::Deleting | TaskStatus::DeleteError => Verdict::Unsure(Step::Failed(
-                Error::Lost(format!("{image} is being deleted by somebody")),
-            )),
-            TaskStatus::Creating | TaskStatus::Unknown => waiting(own(answer, image)),
+            Status::Ready => Verdict::Sure(Step::Done),
+            Status::CreateError => Verdict::Sure(failed(task.error.as_deref().unwrap_or_default())),
+            Status::Deleting | Status::DeleteError => Verdict::Unsure(Step::Failed(Error::Lost(
+                format!("{image} is being deleted by somebody"),
+            ))),
+            Status::Creating | Status::Unknown => waiting(own(answer, image)),
         };
     }
     if is_disabled(answer) {
@@ -216,7 +214,7 @@ fn created(answer: &Answer, image: &str) -> Verdict {
         return waiting(whole(answer));
     }
     let is_listed = answer.image(image).is_some();
-    match (&answer.tasks, &answer.status) {
+    match (&answer.tasks, answer.state()) {
         (Some(_), _) | (None, Status::Ready) if is_listed => Verdict::Sure(Step::Done),
         (None, Status::CreateError | Status::DeleteError) => {
             Verdict::Unsure(failed(&answer.problem()))
@@ -234,9 +232,7 @@ fn deleted(answer: &Answer, image: &str, saw_deleting: bool) -> Verdict {
     };
     if let Some(task) = answer.task(image) {
         return match task.status {
-            TaskStatus::DeleteError => {
-                Verdict::Sure(failed(task.error.as_deref().unwrap_or_default()))
-            }
+            Status::DeleteError => Verdict::Sure(failed(task.error.as_deref().unwrap_or_default())),
             _ => waiting(own(answer, image)),
         };
     }
@@ -253,7 +249,7 @@ fn deleted(answer: &Answer, image: &str, saw_deleting: bool) -> Verdict {
         true => Verdict::Sure(Step::Done),
         false => Verdict::Unsure(Step::Done),
     };
-    match (&answer.tasks, &answer.status) {
+    match (&answer.tasks, answer.state()) {
         // Nobody comes back from being deleted.
         (Some(_), _) if saw_deleting => Verdict::Sure(Step::Done),
         (Some(_), Status::Creating | Status::Deleting) => waiting(whole(answer)),
@@ -300,7 +296,7 @@ fn own(answer: &Answer, image: &str) -> State {
 /// How the cluster is: `Unknown, store ready, agent not ready, 2 of 5 nodes ready`.
 #[must_use]
 pub fn whole(answer: &Answer) -> State {
-    let mut text = answer.status.name().to_owned();
+    let mut text = answer.state().name().to_owned();
     let mut add = |more: &str| {
         if !more.is_empty() {
             text.push_str(", ");

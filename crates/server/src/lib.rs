@@ -6,6 +6,7 @@
 //! not hold, so any number of servers may stand behind one address.
 
 pub mod access;
+mod answer;
 pub mod audit;
 pub mod clusters;
 pub mod config;

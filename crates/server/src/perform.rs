@@ -7,13 +7,14 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout};
 use uimgacc_api::action::{Action, Verb};
-use uimgacc_api::answer::{Done, Status};
+use uimgacc_api::answer::Answer;
 use uimgacc_api::{Refusal, Secret};
 use uimgacc_control::{
     Cluster, CreateRequest, DeleteRequest, EnableRequest, Error, Login, Mirror, NodePathChanges,
     Silent, StoreChoice,
 };
 
+use crate::answer;
 use crate::clusters::Managed;
 use crate::config::ClusterConfig;
 
@@ -84,7 +85,7 @@ pub async fn perform(
         Ok(())
     });
     match timeout(within, work).await {
-        Ok(Ok(Ok(()))) => Ok(json(&Done::of(verb))),
+        Ok(Ok(Ok(()))) => Ok(json(&Answer::done(verb))),
         Ok(Ok(Err(error))) => {
             tracing::warn!(cluster = cluster.config.id, action = verb.name(), %error, source = ?std::error::Error::source(&error), "refused");
             Err(refusal(verb, &error))
@@ -103,7 +104,7 @@ async fn get(cluster: &Managed) -> Bytes {
         Ok(mirror) => match mirror.fresh(TELL).await {
             Ok(snapshot) => {
                 cluster.set_reachable(true);
-                return cluster.answer(&snapshot, || json(&Status::of(&snapshot.images)));
+                return cluster.answer(&snapshot, || json(&answer::of(&snapshot.images)));
             }
             Err(error) => (mirror.last(), error.to_string()),
         },
@@ -111,7 +112,7 @@ async fn get(cluster: &Managed) -> Bytes {
     cluster.set_reachable(false);
     tracing::debug!(cluster = cluster.config.id, why, "no answer");
     let last = last.as_ref().map(|last| last.images.as_ref());
-    json(&Status::unknown(last, "the cluster does not answer"))
+    json(&answer::unknown(last, "the cluster does not answer"))
 }
 
 /// What is asked for, with what the server's configuration says of this cluster.

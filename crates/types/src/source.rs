@@ -8,6 +8,7 @@
 //! client knows (kernel: `fs/nfs/fs_context.c`), and its [`Display`](fmt::Display) form parses to
 //! the same source.
 
+mod address;
 mod options;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+pub use address::{NfsAddress, NfsAddressError};
 pub use options::{MountParameter, NfsOptions, NfsVersion};
 
 /// The port of NFS.

@@ -1,30 +1,28 @@
-//! Work on the host: `uimgacc node install` and `node uninstall`, run as the host's own processes.
+//! Work on the host: installs and uninstalls, by processes of the host ([`super::host_task`]).
 //!
 //! The programs run from this Pod's image, by way of `/proc`, so what works on the host is always of
 //! our own version; the host gets copies for people and for the daemon.
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Output, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use serde::Deserialize;
+use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
-use uimgacc_objects::{Fallback, Originals};
+use uimgacc_node::Settings;
 
 use super::cgroups;
 use super::cri::Cri;
 use super::decide::{Outcome, Work};
 use super::host::Host;
+use super::host_task::{Task, TaskResult};
 use super::options::Options;
 use super::release;
 
 /// Nothing on a host takes so long that is not stuck.
 const DEADLINE: Duration = Duration::from_secs(600);
-/// Exit codes of the command line.
-const IN_USE: i32 = 4;
-const ROLLED_BACK: i32 = 5;
 
 /// What does the work.
 #[derive(Debug, Clone)]
@@ -33,15 +31,6 @@ pub(super) struct Installer {
     host: Host,
     /// Our own program.
     program: PathBuf,
-}
-
-/// What `node install` prints.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Installed {
-    containerd: String,
-    restart_needed: bool,
-    runs: bool,
 }
 
 impl Installer {
@@ -71,60 +60,54 @@ impl Installer {
 
     async fn install(&self, may_restart: bool) -> anyhow::Result<Outcome> {
         let (host, program) = (self.host.clone(), self.beside("uimgacc"));
-        let folder = PathBuf::from(&self.options.paths.bin_dir);
+        let folder = PathBuf::from(&self.options.settings.paths.bin_dir);
         let copied =
             tokio::task::spawn_blocking(move || host.copy_program(&program, &folder)).await?;
-        let bin_dir = &self.options.paths.bin_dir;
+        let bin_dir = &self.options.settings.paths.bin_dir;
         copied.with_context(|| format!("cannot copy uimgacc to {bin_dir} of the host"))?;
-        let output = self
-            .uimgacc(&self.install_words(may_restart), false)
-            .await?;
-        match output.status.code() {
-            Some(0) => {}
-            Some(ROLLED_BACK) => return Ok(Outcome::RolledBack(said(&output))),
-            _ => anyhow::bail!(said(&output)),
+        let mut settings = self.settings();
+        settings.binary = Some(self.seen_by_host(&self.beside("uimgacc-snapshotter")));
+        settings.may_restart = may_restart;
+        match self.on_host(&Task::Install(settings), false).await? {
+            TaskResult::Installed {
+                containerd,
+                restart_needed: true,
+                runs,
+            } => Ok(Outcome::RestartNeeded { containerd, runs }),
+            TaskResult::Installed { containerd, .. } => Ok(Outcome::Installed { containerd }),
+            TaskResult::RolledBack(why) => Ok(Outcome::RolledBack(why)),
+            other => Err(unexpected(other)),
         }
-        let done: Installed = serde_json::from_slice(&output.stdout)
-            .context("cannot understand what `uimgacc node install` printed")?;
-        Ok(if done.restart_needed {
-            Outcome::RestartNeeded {
-                containerd: done.containerd,
-                runs: done.runs,
-            }
-        } else {
-            Outcome::Installed {
-                containerd: done.containerd,
-            }
-        })
     }
 
     async fn uninstall(&self, chains: &[String]) -> anyhow::Result<Outcome> {
-        let words = self.common_words("uninstall");
-        let output = self.uimgacc(&words, false).await?;
-        anyhow::ensure!(output.status.success(), said(&output));
+        let uninstall = |purge| Task::Uninstall {
+            settings: self.settings(),
+            purge,
+        };
+        match self.on_host(&uninstall(false), false).await? {
+            TaskResult::Uninstalled => {}
+            other => return Err(unexpected(other)),
+        }
         if !chains.is_empty() {
             // Only now: before, they could have been taken from the store once more.
-            let socket = Path::new(&self.options.paths.containerd_socket);
+            let socket = Path::new(&self.options.settings.paths.containerd_socket);
             let cri = Cri::connect(self.host.socket(socket)).await;
             let cri = cri.context("containerd does not answer")?;
             for image in release::remove_all(&cri, chains).await? {
                 tracing::info!(image, "removed, because its layers are in the store");
             }
         }
-        let mut words = words;
-        words.push("--purge".to_owned());
-        let output = self.uimgacc(&words, true).await?;
-        let left = match output.status.code() {
-            Some(0) => None,
-            Some(IN_USE) => {
-                self.purge_later(&words).await?;
-                let root = &self.options.paths.root_dir;
-                let why = said(&output);
+        let left = match self.on_host(&uninstall(true), true).await? {
+            TaskResult::Uninstalled => None,
+            TaskResult::Busy(why) => {
+                self.purge_later().await?;
+                let root = &self.options.settings.paths.root_dir;
                 Some(format!(
                     "{root} is removed once no container uses it ({why})"
                 ))
             }
-            _ => anyhow::bail!(said(&output)),
+            other => return Err(unexpected(other)),
         };
         let (host, traces) = (self.host.clone(), self.traces());
         tokio::task::spawn_blocking(move || sweep(&host, &traces)).await??;
@@ -133,7 +116,8 @@ impl Installer {
 
     /// Leaves a process on the host that removes the data once no container uses them; this Pod's own
     /// is among these where it was started with the snapshotter.
-    async fn purge_later(&self, words: &[String]) -> anyhow::Result<()> {
+    async fn purge_later(&self) -> anyhow::Result<()> {
+        let settings = self.settings();
         let mut command = Command::new(&self.program);
         command.arg("on-host");
         if self.host.has(Path::new("/run/systemd/system")) {
@@ -144,9 +128,12 @@ impl Installer {
         }
         // The host's copy: this Pod's would keep the data in use. Its file is removed at once.
         command
-            .arg(format!("{}/uimgacc", self.options.paths.bin_dir))
-            .args(words)
-            .arg("--when-unused")
+            .arg(format!("{}/uimgacc", self.options.settings.paths.bin_dir))
+            .args(["--quiet", "node", "uninstall", "--purge", "--when-unused"])
+            .arg("--root")
+            .arg(settings.root)
+            .arg("--state")
+            .arg(settings.state)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -164,7 +151,7 @@ impl Installer {
 
     /// What neither the daemon nor its installation removes: files, and folders where they are empty.
     fn traces(&self) -> Vec<PathBuf> {
-        let paths = &self.options.paths;
+        let paths = &self.options.settings.paths;
         let run = Path::new(&paths.run_dir);
         let mut traces: Vec<PathBuf> = ["snapshotter.sock", "status.sock", "supervisor.json"]
             .iter()
@@ -179,51 +166,25 @@ impl Installer {
         traces
     }
 
-    fn install_words(&self, may_restart: bool) -> Vec<String> {
-        let mut words = self.common_words("install");
-        let mut add = |name: &str, value: String| words.push(format!("--{name}={value}"));
-        add("store", self.options.daemon_store());
-        add(
-            "binary",
-            self.seen_by_host(&self.beside("uimgacc-snapshotter")),
-        );
-        if self.options.originals == Originals::TargetsOnly {
-            add("snapshotter-key", "original_images=unpack".to_owned());
-        }
-        if self.options.fallback == Fallback::Fail {
-            add("snapshotter-key", "fallback=fail".to_owned());
-        }
-        for key in &self.options.snapshotter_key {
-            add("snapshotter-key", key.clone());
-        }
-        if !may_restart {
-            words.push("--no-restart".to_owned());
-        }
-        words
-    }
-
-    fn common_words(&self, verb: &str) -> Vec<String> {
-        let paths = &self.options.paths;
-        let mut words = ["--quiet", "node", verb, "--output=json"]
-            .map(str::to_owned)
-            .to_vec();
-        let mut add = |name: &str, value: &str| words.push(format!("--{name}={value}"));
-        add("config", &paths.containerd_config);
-        add("containerd-socket", &paths.containerd_socket);
-        add("containerd", &paths.containerd_binary);
+    /// The settings of the library that works on the host.
+    fn settings(&self) -> Settings {
+        let paths = &self.options.settings.paths;
+        let root = Path::new(&paths.root_dir);
+        let mut settings = Settings::new(self.options.settings.daemon_store());
+        settings.config = paths.containerd_config.clone().into();
+        settings.containerd = paths.containerd_binary.clone().into();
+        settings.containerd_socket = paths.containerd_socket.clone().into();
         if !paths.containerd_restart.is_empty() {
-            // A list of texts is always JSON.
-            let restart = serde_json::to_string(&paths.containerd_restart).unwrap_or_default();
-            add("restart", &restart);
+            settings.restart.clone_from(&paths.containerd_restart);
         }
-        add("bin-dir", &paths.bin_dir);
-        add("root", &paths.root_dir);
-        add("state", &format!("{}/node.json", paths.root_dir));
-        add("run-dir", &paths.run_dir);
-        add("log-dir", LOG_DIR);
-        let config = format!("{}/snapshotter.toml", paths.config_dir);
-        add("snapshotter-config", &config);
-        words
+        settings.bin_dir = paths.bin_dir.clone().into();
+        settings.root = root.to_owned();
+        settings.run_dir = paths.run_dir.clone().into();
+        settings.log_dir = LOG_DIR.into();
+        settings.daemon_config = Path::new(&paths.config_dir).join("snapshotter.toml");
+        settings.daemon_keys = self.options.settings.daemon_keys();
+        settings.state = root.join("node.json");
+        settings
     }
 
     fn beside(&self, name: &str) -> PathBuf {
@@ -231,16 +192,16 @@ impl Installer {
     }
 
     /// A path of this Pod as the host's processes see it.
-    fn seen_by_host(&self, path: &Path) -> String {
-        format!("/proc/{}/root{}", std::process::id(), path.display())
+    fn seen_by_host(&self, path: &Path) -> PathBuf {
+        format!("/proc/{}/root{}", std::process::id(), path.display()).into()
     }
 
-    /// Runs it on the host; where a claim is the store, its mount is there, or at the `end` is not.
-    async fn uimgacc(&self, words: &[String], is_end: bool) -> anyhow::Result<Output> {
+    /// Does it on the host; where a claim is the store, its mount is there, or at the `end` is not.
+    async fn on_host(&self, task: &Task, is_end: bool) -> anyhow::Result<TaskResult> {
         let mut command = Command::new(&self.program);
         command.arg("on-host");
         if let Some(volume) = &self.options.store_volume {
-            let on_host = self.options.volume_on_host();
+            let on_host = self.options.settings.claim_on_host();
             if is_end {
                 command.arg("--detach").arg(on_host);
             } else {
@@ -249,24 +210,40 @@ impl Installer {
         }
         command
             .arg("--")
-            .arg(self.seen_by_host(&self.beside("uimgacc")))
-            .args(words)
-            .stdin(Stdio::null())
+            .arg(self.seen_by_host(&self.program))
+            .arg("host-task")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .current_dir("/");
-        tracing::info!(?words, "uimgacc on the host");
-        let output = tokio::time::timeout(DEADLINE, command.output()).await;
-        let output = output
-            .with_context(|| {
-                format!(
-                    "`uimgacc node` does not end on the host within {} s",
-                    DEADLINE.as_secs()
-                )
-            })?
-            .context("cannot run our own program")?;
-        if output.status.success() && !output.stderr.is_empty() {
-            tracing::warn!(said = said(&output), "uimgacc on the host");
+        let input = serde_json::to_vec(task)?;
+        let output = async {
+            let mut child = command.spawn()?;
+            // Closed at the end, so that the child sees where the task ends.
+            let mut stdin = child.stdin.take();
+            if let Some(stdin) = &mut stdin {
+                stdin.write_all(&input).await?;
+            }
+            drop(stdin);
+            child.wait_with_output().await
+        };
+        let seconds = DEADLINE.as_secs();
+        let output = tokio::time::timeout(DEADLINE, output)
+            .await
+            .with_context(|| format!("the work on the host does not end within {seconds} s"))?
+            .context("cannot run our own program on the host")?;
+        let status = output.status;
+        anyhow::ensure!(status.success(), "the work on the host ended with {status}");
+        serde_json::from_slice(&output.stdout)
+            .context("cannot understand what came of the work on the host")
+    }
+}
+
+fn unexpected(result: TaskResult) -> anyhow::Error {
+    match result {
+        TaskResult::Failed(why) | TaskResult::RolledBack(why) | TaskResult::Busy(why) => {
+            anyhow::anyhow!(why)
         }
-        Ok(output)
+        other => anyhow::anyhow!("not what was asked for: {other:?}"),
     }
 }
 
@@ -279,16 +256,4 @@ fn sweep(host: &Host, traces: &[PathBuf]) -> anyhow::Result<()> {
     }
     cgroups::remove(host.root());
     Ok(())
-}
-
-/// Why a command failed, in its own words.
-fn said(output: &Output) -> String {
-    let text = String::from_utf8_lossy(&output.stderr);
-    let text = text.trim();
-    let text = text.strip_prefix("error: ").unwrap_or(text);
-    if text.is_empty() {
-        format!("`uimgacc node` ended with {}", output.status)
-    } else {
-        text.to_owned()
-    }
 }

@@ -9,8 +9,6 @@ use kube::api::{Api, PostParams};
 use uimgacc_objects::{StartRecord, StartRecordSpec, names};
 use uimgacc_types::{ChainId, ChainToken};
 
-use crate::controller::view::PART_OF_LABEL;
-
 /// How long an API server that takes no record is left alone.
 const PAUSE: Duration = Duration::from_secs(30);
 
@@ -45,7 +43,7 @@ impl Records {
             reads: STANDARD.encode(record),
         };
         let mut object = StartRecord::new(names::record_name(&token), spec);
-        let label = (PART_OF_LABEL.to_owned(), names::PART_OF.to_owned());
+        let label = (names::PART_OF_LABEL.to_owned(), names::PART_OF.to_owned());
         object.metadata.labels = Some([label].into());
         match self.api.create(&PostParams::default(), &object).await {
             Ok(_) => {

@@ -7,11 +7,11 @@ use kube::api::Api;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::json;
-use uimgacc_agent::controller::context::Shared;
-use uimgacc_agent::controller::decide::{Action, cluster};
-use uimgacc_agent::controller::execute::{ExecuteError, Executor};
-use uimgacc_agent::controller::term::{Term, now};
-use uimgacc_agent::controller::view::{AccelerationNodeView, ClusterView};
+use uimgacc_controller::context::Shared;
+use uimgacc_controller::decide::{Action, cluster};
+use uimgacc_controller::execute::{ExecuteError, Executor};
+use uimgacc_controller::term::{Term, now};
+use uimgacc_controller::view::{AccelerationNodeView, ClusterView};
 use uimgacc_objects::{
     AccelerationNode, AccelerationNodeSpec, ImageAcceleration, RestartingNode, names,
 };

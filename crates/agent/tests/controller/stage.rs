@@ -71,7 +71,7 @@ impl Stage {
             ])
             .arg(format!("--health-address=127.0.0.1:{port}"))
             .env("KUBECONFIG", self.service_account(name))
-            .env("UIMGACC_LOG", "info,uimgacc_agent=debug");
+            .env("UIMGACC_LOG", "info,uimgacc_controller=debug");
         let process = Daemon::spawn(name, &mut command, &log);
         Agent { process, port }
     }

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use uimgacc_agent::controller::build::installer;
+use uimgacc_controller::build::installer;
 use uimgacc_objects::{ImageAccelerationSpec, names};
 use uimgacc_testkit::cluster::{Cluster, Node, Options};
 use uimgacc_testkit::containerd::ContainerdVersion;

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use uimgacc_console::{Printer, bytes, duration};
-use uimgacc_remote::answer::normalised;
 use uimgacc_remote::{Client, Goal, Json, Patience, Request, Response, poll};
+use uimgacc_types::normalised;
 
 use super::{Create, PATIENCE};
 use crate::arguments::print;

@@ -35,7 +35,7 @@ impl Enable {
             Some(answer) => {
                 let problem = answer.problem();
                 if !problem.is_empty() {
-                    printer.say(&format!("{}: {problem}", answer.status.name()));
+                    printer.say(&format!("{}: {problem}", answer.state().name()));
                 }
                 match answer.ready_nodes {
                     Some(count) => {

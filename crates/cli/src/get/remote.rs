@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use comfy_table::Table;
 use uimgacc_console::{Printer, bytes};
-use uimgacc_remote::answer::{normalised, one_line};
+use uimgacc_remote::answer::one_line;
 use uimgacc_remote::wait::{State, whole};
 use uimgacc_remote::{
     Answer, Change, Changes, Client, Error, Image, Json, Progress, Request, Response, Status, Task,
     poll,
 };
+use uimgacc_types::normalised;
 
 use super::{Get, Line, show};
 use crate::arguments::{TableFormat, print};
@@ -110,7 +111,7 @@ fn keep(response: &mut Response, image: &str, cluster: &str) -> Result<(), Error
     }
     let is_empty = answer.images.iter().flatten().next().is_none()
         && answer.tasks.iter().flatten().next().is_none();
-    match answer.status {
+    match answer.state() {
         _ if !is_empty => Ok(()),
         Status::Ready => Err(Error::NoImage {
             image: name,
@@ -133,7 +134,7 @@ fn say(answer: &Answer, client: &Client, printer: Printer) {
     ));
     let has_images = answer.images.iter().flatten().next().is_some();
     let has_tasks = answer.tasks.iter().flatten().next().is_some();
-    match answer.status {
+    match answer.state() {
         _ if answer.enable == Some(false) || has_images => {}
         Status::Ready if !has_tasks => printer.say("no images; `uimgacc create` makes one"),
         Status::Ready => {}

@@ -15,7 +15,7 @@ use serde_json::json;
 use uimgacc_objects::names;
 
 use crate::error::Error;
-use crate::manifests::{self, DEFAULT_IMAGE, Manifest, PART_OF_LABEL};
+use crate::manifests::{self, DEFAULT_IMAGE, Manifest};
 use crate::{Cluster, observe};
 
 /// The definition that bears the mark.
@@ -184,7 +184,11 @@ impl Cluster {
             .find(&secrets, names::REGISTRY_SECRET, action)
             .await?
             .filter(|secret| {
-                secret.labels().get(PART_OF_LABEL).map(String::as_str) == Some(names::PART_OF)
+                secret
+                    .labels()
+                    .get(names::PART_OF_LABEL)
+                    .map(String::as_str)
+                    == Some(names::PART_OF)
             });
         let resource = kube::core::ApiResource::erase::<Secret>(&());
         Ok(secret.and_then(|secret| {

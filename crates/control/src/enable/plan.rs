@@ -5,11 +5,11 @@ use uimgacc_objects::{
     ClaimStore, HostPathStore, ImageAccelerationSpec, NodePaths, SecretReference, StoreSpec,
     SweepSpec, names,
 };
+use uimgacc_types::NfsAddress;
 
 use super::{EnableRequest, NodePathChanges, StoreChoice};
 use crate::error::Error;
 use crate::manifests::DEFAULT_IMAGE;
-use crate::store_address::{format_nfs, parse_nfs};
 
 fn invalid(message: String, hint: &str) -> Error {
     Error::Invalid {
@@ -167,7 +167,7 @@ fn image(old: Option<&ImageAccelerationSpec>, request: &EnableRequest) -> Result
 fn store(choice: &StoreChoice) -> Result<StoreSpec, Error> {
     let mut store = StoreSpec::default();
     match choice {
-        StoreChoice::Nfs(address) => store.nfs = Some(parse_nfs(address)?),
+        StoreChoice::Nfs(address) => store.nfs = Some(address.parse::<NfsAddress>()?.into()),
         StoreChoice::Claim(name) => {
             if name.is_empty() || name.contains('/') {
                 return Err(invalid(
@@ -271,7 +271,7 @@ pub(super) fn is_other_store(old: &StoreSpec, new: &StoreSpec) -> bool {
 /// The store in a few words.
 pub(crate) fn describe(store: &StoreSpec) -> String {
     if let Some(nfs) = &store.nfs {
-        format!("NFS {}", format_nfs(nfs))
+        format!("NFS {}", nfs.address())
     } else if let Some(claim) = &store.persistent_volume_claim {
         format!("the claim {}/{}", names::NAMESPACE, claim.claim_name)
     } else if let Some(folder) = &store.host_path {

@@ -461,10 +461,10 @@ proptest! {
         let is_listed = last.image(TARGET).is_some();
         if is_done {
             match goal {
-                Goal::Enabled => prop_assert!(last.enable == Some(true) && last.status != Status::Unknown),
-                Goal::Created(_) => prop_assert!(has_ready_task || is_listed && last.status != Status::Unknown),
+                Goal::Enabled => prop_assert!(last.enable == Some(true) && last.state() != Status::Unknown),
+                Goal::Created(_) => prop_assert!(has_ready_task || is_listed && last.state() != Status::Unknown),
                 Goal::Deleted(_) => prop_assert!(!is_listed && last.images.is_some()
-                    && last.status != Status::Unknown && last.task(TARGET).is_none()),
+                    && last.state() != Status::Unknown && last.task(TARGET).is_none()),
                 Goal::Disabled => prop_assert_eq!(last.enable, Some(false)),
             }
         }

@@ -18,7 +18,7 @@ use uimgacc_objects::{AcceleratedImage, AccelerationNode, ImageAcceleration, Sta
 
 use super::context::Shared;
 use super::metrics::Kind;
-use super::view::{MetaView, NodeView, PART_OF_LABEL, PodView};
+use super::view::{MetaView, NodeView, PodView};
 use super::wire::{WireDaemonSet, WireJob, WirePod};
 use super::world::{Key, World};
 
@@ -29,9 +29,10 @@ const PODS_A_PAGE: u32 = 200;
 const RECORDS: &str = "StartRecord";
 
 /// Starts all watches; they end when the set is dropped.
-pub(super) fn start(client: &Client, shared: &Arc<Shared>, tasks: &mut JoinSet<()>) {
+pub fn start(client: &Client, shared: &Arc<Shared>, tasks: &mut JoinSet<()>) {
     let all = watcher::Config::default;
-    let ours = || all().labels(&format!("{PART_OF_LABEL}={}", names::PART_OF));
+    let label = format!("{}={}", names::PART_OF_LABEL, names::PART_OF);
+    let ours = || all().labels(&label);
     let namespace = shared.namespace.as_str();
     tasks.spawn(follow(
         "AcceleratedImage",

@@ -1,9 +1,9 @@
 //! The DaemonSet that sets up nodes.
 
 use serde_json::{Value, json};
-use uimgacc_objects::{Fallback, ImageAccelerationSpec, Originals, names};
+use uimgacc_objects::{ImageAccelerationSpec, NodeSettings, names};
 
-use super::super::view::{COMPONENT_LABEL, INPUTS_ANNOTATION, PART_OF_LABEL};
+use super::super::view::{COMPONENT_LABEL, INPUTS_ANNOTATION};
 use super::{inputs, store};
 
 /// The DaemonSet without a namespace, and the digest of what it is made from.
@@ -14,11 +14,11 @@ use super::{inputs, store};
 pub fn installer(spec: &ImageAccelerationSpec) -> (Value, String) {
     let labels = json!({
         "app.kubernetes.io/name": names::PART_OF,
-        PART_OF_LABEL: names::PART_OF,
+        (names::PART_OF_LABEL): names::PART_OF,
         "app.kubernetes.io/managed-by": names::AGENT,
         COMPONENT_LABEL: "node",
     });
-    let selector = json!({PART_OF_LABEL: names::PART_OF, COMPONENT_LABEL: "node"});
+    let selector = json!({(names::PART_OF_LABEL): names::PART_OF, COMPONENT_LABEL: "node"});
     let body = json!({
         "selector": {"matchLabels": selector},
         "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "10%"}},
@@ -99,43 +99,12 @@ fn places(spec: &ImageAccelerationSpec) -> Value {
 }
 
 fn args(spec: &ImageAccelerationSpec) -> Vec<String> {
-    let mut args = vec!["node".to_owned()];
-    let mut add = |flag: &str, value: &str| args.extend([flag.to_owned(), value.to_owned()]);
-    add("--host", "/host");
-    if let Some(nfs) = &spec.store.nfs {
-        add("--store", &store::source(nfs));
-    } else if let Some(folder) = &spec.store.host_path {
-        add("--store", &folder.path);
-    } else {
-        add("--store-volume", store::FOLDER);
+    let settings = json!(NodeSettings::from(spec)).to_string();
+    let mut args = ["node", "--host", "/host", "--settings", &settings]
+        .map(str::to_owned)
+        .to_vec();
+    if spec.store.persistent_volume_claim.is_some() {
+        args.extend(["--store-volume".to_owned(), store::FOLDER.to_owned()]);
     }
-    add(
-        "--fallback",
-        match spec.fallback {
-            Fallback::Registry => "registry",
-            Fallback::Fail => "fail",
-        },
-    );
-    add(
-        "--originals",
-        match spec.originals {
-            Originals::Accelerate => "accelerate",
-            Originals::TargetsOnly => "targets-only",
-        },
-    );
-    for key in spec.starts.keys() {
-        add("--snapshotter-key", &key);
-    }
-    let paths = &spec.node_paths;
-    add("--containerd-config", &paths.containerd_config);
-    add("--containerd-socket", &paths.containerd_socket);
-    add("--containerd-binary", &paths.containerd_binary);
-    for word in &paths.containerd_restart {
-        add("--containerd-restart", word);
-    }
-    add("--bin-dir", &paths.bin_dir);
-    add("--root-dir", &paths.root_dir);
-    add("--run-dir", &paths.run_dir);
-    add("--config-dir", &paths.config_dir);
     args
 }

@@ -6,7 +6,7 @@ use uimgacc_objects::{AcceleratedImageSpec, ImageAccelerationSpec, names};
 
 use super::super::view::{
     ATTEMPT_ANNOTATION, COMPONENT_LABEL, IMAGE_ANNOTATION, IMAGE_UID_ANNOTATION, INPUTS_ANNOTATION,
-    ImageView, PART_OF_LABEL, STORE_ANNOTATION,
+    ImageView, STORE_ANNOTATION,
 };
 use super::{fitting, host_label, inputs, store, store_inputs};
 
@@ -160,7 +160,7 @@ fn job(
 ) -> (Value, String) {
     let mut labels = json!({
         "app.kubernetes.io/name": names::PART_OF,
-        PART_OF_LABEL: names::PART_OF,
+        (names::PART_OF_LABEL): names::PART_OF,
         "app.kubernetes.io/managed-by": names::AGENT,
         COMPONENT_LABEL: work.component(),
     });
@@ -262,7 +262,7 @@ fn pod(work: &Work, spec: &ImageAccelerationSpec, image: Option<ImageInputs<'_>>
     let source = match &spec.store.nfs {
         Some(nfs) => {
             capabilities.push("SYS_ADMIN");
-            store::source(nfs)
+            nfs.address().source()
         }
         None => {
             security["allowPrivilegeEscalation"] = json!(false);

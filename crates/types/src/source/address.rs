@@ -3,9 +3,21 @@
 //! `10.0.0.1`, `10.0.0.1:/path`, `a,b:/path` and `nfs://a,b/path?options` mean servers, the path of
 //! the export (default `/`) and mount options. IPv6 addresses stand in brackets.
 
-use uimgacc_objects::NfsStore;
-use uimgacc_types::StoreSource;
-use uimgacc_types::source::SourceProblem;
+use std::fmt;
+use std::str::FromStr;
+
+use super::{SourceProblem, StoreSource};
+
+/// The address of an NFS export: what is known of a store before it is mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NfsAddress {
+    /// Addresses of the server, all of the same export; at least one. IPv6 in brackets or without.
+    pub servers: Vec<String>,
+    /// Path of the export; absolute, with `%XX` as it was written.
+    pub path: String,
+    /// Mount options as in `mount -o`; empty for the defaults.
+    pub options: String,
+}
 
 /// Why a text is no address of an NFS export.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,18 +31,65 @@ pub struct NfsAddressError {
     pub problem: SourceProblem,
 }
 
-/// Reads an address.
-///
-/// # Errors
-/// The daemon could not mount it: no server, a path with `..`, an option that no kernel knows.
-pub fn parse_nfs(text: &str) -> Result<NfsStore, NfsAddressError> {
-    parse(text.trim()).map_err(|problem| NfsAddressError {
-        text: text.to_owned(),
-        problem,
-    })
+impl FromStr for NfsAddress {
+    type Err = NfsAddressError;
+
+    /// Refuses what the daemon could not mount: no server, a path with `..`, an option that no kernel
+    /// knows.
+    fn from_str(text: &str) -> Result<Self, NfsAddressError> {
+        parse(text.trim()).map_err(|problem| NfsAddressError {
+            text: text.to_owned(),
+            problem,
+        })
+    }
 }
 
-fn parse(text: &str) -> Result<NfsStore, SourceProblem> {
+/// `a,b:/path`, without the options, as `get` shows it.
+impl fmt::Display for NfsAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.servers.join(","), self.path)
+    }
+}
+
+impl NfsAddress {
+    /// The text of the [`StoreSource`], `nfs://server,server/path?options`; where this was not parsed
+    /// but written by hand it need not be valid.
+    #[must_use]
+    pub fn source(&self) -> String {
+        let servers: Vec<String> = self.servers.iter().map(|one| in_brackets(one)).collect();
+        let path = encode(&self.path);
+        let slash = if path.starts_with('/') { "" } else { "/" };
+        let options = if self.options.is_empty() {
+            String::new()
+        } else {
+            format!("?{}", self.options)
+        };
+        format!("nfs://{}{slash}{path}{options}", servers.join(","))
+    }
+}
+
+/// An address of IPv6 stands in brackets.
+fn in_brackets(server: &str) -> String {
+    match server.parse::<std::net::Ipv6Addr>() {
+        Ok(_) => format!("[{server}]"),
+        Err(_) => server.to_owned(),
+    }
+}
+
+/// What would end a path within a URL is escaped.
+fn encode(path: &str) -> String {
+    path.chars()
+        .map(|c| match c {
+            '%' => "%25".to_owned(),
+            '?' => "%3F".to_owned(),
+            '#' => "%23".to_owned(),
+            ' ' => "%20".to_owned(),
+            c => c.to_string(),
+        })
+        .collect()
+}
+
+fn parse(text: &str) -> Result<NfsAddress, SourceProblem> {
     let (servers, path, options) = match text.split_once("://") {
         Some(("nfs", rest)) => {
             let (place, options) = rest.split_once('?').unwrap_or((rest, ""));
@@ -56,17 +115,11 @@ fn parse(text: &str) -> Result<NfsStore, SourceProblem> {
     source
         .parse::<StoreSource>()
         .map_err(|error| error.problem)?;
-    Ok(NfsStore {
+    Ok(NfsAddress {
         servers: servers.split(',').map(str::to_owned).collect(),
         path: path.to_owned(),
         options,
     })
-}
-
-/// `a,b:/path`, as `get` shows it.
-#[must_use]
-pub fn format_nfs(store: &NfsStore) -> String {
-    format!("{}:{}", store.servers.join(","), store.path)
 }
 
 #[cfg(test)]
@@ -100,11 +153,12 @@ mod tests {
                 "vers=3,nolock",
             ),
         ] {
-            let store = parse_nfs(text).expect(text);
+            let store = text.parse::<NfsAddress>().expect(text);
             assert_eq!(store.servers, servers, "{text}");
             assert_eq!(store.path, path, "{text}");
             assert_eq!(store.options, options, "{text}");
-            assert_eq!(parse_nfs(&format_nfs(&store)).expect(text).path, store.path);
+            let again = store.to_string().parse::<NfsAddress>().expect(text);
+            assert_eq!(again.path, store.path);
         }
     }
 
@@ -123,7 +177,7 @@ mod tests {
             "/x",
             "nfs:///x",
         ] {
-            let error = parse_nfs(text).expect_err(text);
+            let error = text.parse::<NfsAddress>().expect_err(text);
             assert!(
                 error.to_string().contains("write 10.0.0.1:/path"),
                 "{error}"

@@ -26,8 +26,6 @@ pub const STORE_ANNOTATION: &str = "uimgacc.io/store";
 pub const ATTEMPT_ANNOTATION: &str = "uimgacc.io/attempt";
 /// Label of what a Job is for.
 pub const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
-/// Label of all that is ours.
-pub const PART_OF_LABEL: &str = "app.kubernetes.io/part-of";
 
 /// What every object has.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -360,7 +358,7 @@ fn is_true(conditions: &[WireCondition], kind: &str) -> bool {
 fn our_pod(pod: &WirePod) -> Option<OurPod> {
     let labels = pod.metadata.labels.as_ref()?;
     let ours = labels
-        .get(PART_OF_LABEL)
+        .get(names::PART_OF_LABEL)
         .is_some_and(|value| value == names::PART_OF)
         && pod.metadata.namespace.is_some();
     if !ours {
