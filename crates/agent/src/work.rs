@@ -10,13 +10,14 @@
 mod convert;
 mod delete;
 pub mod failure;
+mod hint;
 mod init;
 mod leases;
-mod patience;
 mod presence;
 mod profiles;
 mod progress;
 mod report;
+mod retry;
 mod sweep;
 
 use std::path::PathBuf;

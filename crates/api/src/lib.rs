@@ -1,5 +1,5 @@
 //! The HTTP API that existing clients speak, as it is on the wire: five actions, signed requests
-//! (DESIGN section 7). What servers and clients share; pure, nothing here does I/O.
+//!. What servers and clients share; pure, nothing here does I/O.
 //!
 //! [`parameters`] is what a request says, flat; [`signature`] signs that and checks it; [`action`]
 //! is what it asks for; [`recut`] refuses what could be signed as another request; [`exact`] is the

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use uimgacc_console::{ImageProgress, Printer};
 use uimgacc_control::{Cluster, Connect, ImageView, Progress};
+use uimgacc_types::ImageReference;
 
 use crate::exit::Refused;
 
@@ -26,6 +27,12 @@ where
     // Connections need no farewell.
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
+}
+
+/// The image that a name means, or the error of a name that is not valid, with its exit code.
+pub(crate) fn reference(name: &str) -> anyhow::Result<ImageReference> {
+    let parsed = name.parse::<ImageReference>();
+    parsed.map_err(|error| uimgacc_control::Error::from(error).into())
 }
 
 /// Ends with Ctrl-C or a request to terminate.

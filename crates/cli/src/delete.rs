@@ -11,7 +11,7 @@ use uimgacc_control::{Connect, DeleteRequest};
 use uimgacc_store::{DeleteError, ReadError, SessionError};
 
 use crate::arguments::{StoreArgument, WaitArguments};
-use crate::cluster::{Talk, run};
+use crate::cluster::{Talk, reference, run};
 use crate::exit::Refused;
 use crate::images::find;
 use crate::place::{Place, PlaceArguments};
@@ -55,7 +55,7 @@ impl Delete {
             "--no-gc is for local stores: the agent frees the space"
         );
         let request = DeleteRequest {
-            image: self.image.clone(),
+            image: reference(&self.image)?,
             force: self.force,
         };
         let within = self.wait.within(PATIENCE);

@@ -78,11 +78,3 @@ pub(crate) fn code(error: &anyhow::Error) -> u8 {
         _ => 1,
     }
 }
-
-/// What to do about a failure, where that is known apart from its text.
-pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
-    if let Some(error) = error.downcast_ref::<uimgacc_remote::Error>() {
-        return error.hint();
-    }
-    error.downcast_ref::<uimgacc_control::Error>()?.hint()
-}

@@ -12,6 +12,7 @@ mod disable;
 mod enable;
 mod exit;
 mod get;
+mod hint;
 mod images;
 mod man;
 mod mount;
@@ -136,7 +137,7 @@ fn main() -> ExitCode {
         Err(error) => {
             let printer = Printer::new(false);
             printer.complain(&render(&error));
-            if let Some(hint) = exit::hint(&error) {
+            if let Some(hint) = hint::hint(&error) {
                 printer.complain(&format!("  hint: {hint}"));
             }
             ExitCode::from(exit::code(&error))

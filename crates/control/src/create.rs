@@ -16,18 +16,32 @@ use crate::images::{ImageView, not_enabled, object_name, phase};
 use crate::{Cluster, Progress, observe};
 
 /// What is to be made.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreateRequest {
-    /// Reference of the original.
-    pub original: String,
-    /// Reference of the accelerated image: a tag, no digest.
-    pub target: String,
+    /// The original.
+    pub original: ImageReference,
+    /// The accelerated image: a tag, no digest.
+    pub target: ImageReference,
     /// `os/arch[/variant]`; empty: that of the nodes.
     pub platform: String,
     /// Secret in kube-system with the credentials for both; without it the cluster's.
     pub pull_secret: Option<String>,
     /// Start it once with this command (empty: its own), so that what its start reads is known.
     pub profile: Option<Vec<String>>,
+}
+
+impl CreateRequest {
+    /// Of the nodes' platform, with the cluster's credentials, without a profile.
+    #[must_use]
+    pub const fn new(original: ImageReference, target: ImageReference) -> Self {
+        Self {
+            original,
+            target,
+            platform: String::new(),
+            pull_secret: None,
+            profile: None,
+        }
+    }
 }
 
 /// What came of it.
@@ -41,8 +55,7 @@ pub struct Created {
 
 /// The object that a request means.
 fn object(request: &CreateRequest) -> Result<AcceleratedImage, Error> {
-    let original: ImageReference = request.original.parse()?;
-    let target: ImageReference = request.target.parse()?;
+    let (original, target) = (&request.original, &request.target);
     if target.digest().is_some() {
         return Err(Error::Invalid {
             message: format!("the target {target} must have a tag, not a digest"),
@@ -56,7 +69,7 @@ fn object(request: &CreateRequest) -> Result<AcceleratedImage, Error> {
         });
     }
     Ok(AcceleratedImage::new(
-        &object_name(&target),
+        &object_name(target),
         AcceleratedImageSpec {
             original_image: original.to_string(),
             target_image: target.to_string(),
@@ -142,8 +155,7 @@ impl Cluster {
             ..PostParams::default()
         };
         // One of another name may stand there, by kubectl.
-        let target: ImageReference = new.spec.target_image.parse()?;
-        let old = match self.find_image(&target.to_string()).await {
+        let old = match self.find_image(&request.target).await {
             Ok(old) if normalised(&old.spec.target_image) == new.spec.target_image => Some(old),
             Ok(_) | Err(Error::NotFound { .. } | Error::Ambiguous { .. }) => None,
             Err(error) => return Err(error),
@@ -260,11 +272,7 @@ mod tests {
     use super::*;
 
     fn request(original: &str, target: &str) -> CreateRequest {
-        CreateRequest {
-            original: original.to_owned(),
-            target: target.to_owned(),
-            ..CreateRequest::default()
-        }
+        CreateRequest::new(original.parse().unwrap(), target.parse().unwrap())
     }
 
     #[test]
@@ -275,8 +283,6 @@ mod tests {
         assert!(image.name_any().starts_with("nginx-fast-"));
         for (original, target) in [
             ("nginx", "docker.io/library/nginx:latest"),
-            ("nginx", "UPPER CASE"),
-            ("", "a"),
             (
                 "nginx",
                 "a@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",

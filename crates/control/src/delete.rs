@@ -6,16 +6,17 @@ use kube::ResourceExt as _;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use serde_json::json;
 use uimgacc_objects::{AcceleratedImage, Phase, names};
+use uimgacc_types::ImageReference;
 
 use crate::error::Error;
 use crate::images::{ImageView, phase};
 use crate::{Cluster, Progress, observe};
 
 /// What is to be deleted.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeleteRequest {
-    /// Reference of the target image, or of the original where it has one target.
-    pub image: String,
+    /// The target image, or the original where it has one target.
+    pub image: ImageReference,
     /// Although Pods use it: they then fail to read.
     pub force: bool,
 }
@@ -134,7 +135,7 @@ impl Cluster {
             }),
             // Pods that came since: say who.
             Err(failed @ Error::DeleteFailed { .. }) => {
-                let object = self.find_image(&image.target_image).await?;
+                let object = self.find_image(&image.target_image.parse()?).await?;
                 let holders = self.holders_of(&object).await?;
                 if holders.is_empty() {
                     Err(failed)

@@ -245,7 +245,8 @@ impl Error {
             Self::BeingDeleted { .. } => {
                 "wait until it is gone (`uimgacc get -w`), then create it again"
             }
-            Self::CreateFailed { message, .. } => return hints::conversion(message),
+            // The agent has said it in the text.
+            Self::CreateFailed { .. } => return None,
             Self::DeleteFailed { .. } => {
                 "the agent tries again by itself; `uimgacc status` shows what holds it up"
             }

@@ -5,6 +5,7 @@ use serde::Serialize;
 use uimgacc_objects::{
     AcceleratedImage, ImageAcceleration, ImageAccelerationStatus, Phase, find_condition, names,
 };
+use uimgacc_types::ImageReference;
 
 use crate::error::Error;
 use crate::images::{ImageView, phase};
@@ -141,7 +142,7 @@ impl Cluster {
     ///
     /// # Errors
     /// The API does not answer, or there is no such image.
-    pub async fn get(&self, image: Option<&str>) -> Result<ClusterImages, Error> {
+    pub async fn get(&self, image: Option<&ImageReference>) -> Result<ClusterImages, Error> {
         let (acceleration, images) = tokio::join!(self.acceleration(), async {
             match image {
                 Some(image) => self.find_image(image).await.map(|image| vec![image]),
@@ -161,7 +162,7 @@ impl Cluster {
     /// The API refuses; outages are waited for.
     pub async fn watch(
         &self,
-        image: Option<&str>,
+        image: Option<&ImageReference>,
         mut show: impl FnMut(&ImageView, bool) -> std::ops::ControlFlow<()>,
     ) -> Result<(), Error> {
         use kube::runtime::watcher::{Config, Event};

@@ -20,82 +20,9 @@ pub(crate) fn api(code: u16, reason: &str, message: &str) -> Option<String> {
     Some(hint.to_owned())
 }
 
-/// What to do about a conversion that failed with this text.
-pub(crate) fn conversion(message: &str) -> Option<String> {
-    let text = message.to_ascii_lowercase();
-    let has = |parts: &[&str]| parts.iter().any(|part| text.contains(part));
-    // Digests and names of files have all digits in any order.
-    let answered = |codes: &[&str]| {
-        let mut words = text.split(|c: char| !c.is_ascii_alphanumeric());
-        words.any(|word| codes.contains(&word))
-    };
-    let hint = if answered(&["401", "403"])
-        || has(&["unauthorized", "denied", "forbidden", "authentication"])
-    {
-        "check the registry's user and password: `uimgacc enable --registry HOST --username USER --password-stdin` \
-         replaces them"
-    } else if has(&["no space", "quota", "enospc", "disk full"]) {
-        "make room on the store's file system, or `uimgacc delete` an image"
-    } else if answered(&["404"])
-        || has(&[
-            "manifest unknown",
-            "name unknown",
-            "not found",
-            "no such image",
-        ])
-    {
-        "check the name and the tag of the original image"
-    } else if has(&["tls", "certificate", "https", "wrong version number"]) {
-        "a registry without TLS must be named by `uimgacc enable --plain-http-registry HOST[:PORT]`"
-    } else if has(&[
-        "connection refused",
-        "timed out",
-        "unreachable",
-        "dns",
-        "resolve",
-    ]) {
-        "check that the nodes reach the registry and the store's server"
-    } else if has(&["platform"]) {
-        "choose one by --platform"
-    } else {
-        return None;
-    };
-    Some(hint.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn conversions() {
-        for (message, part) in [
-            ("registry answered 401 Unauthorized", "--password-stdin"),
-            (
-                "write packs/aa/x: No space left on device (os error 28)",
-                "make room",
-            ),
-            (
-                "layer 3 (sha256:5840340140404): cannot write tmp/create-518b70c904034/pack-0: No space left on device",
-                "make room",
-            ),
-            ("HEAD /v2/a: 404 Not Found", "the tag"),
-            ("a/b:1: manifest unknown", "the tag"),
-            (
-                "invalid peer certificate: UnknownIssuer",
-                "--plain-http-registry",
-            ),
-            (
-                "tcp connect error: Connection refused",
-                "reach the registry",
-            ),
-            ("no image for platform linux/riscv64", "--platform"),
-        ] {
-            let hint = conversion(message).unwrap_or_default();
-            assert!(hint.contains(part), "{message}: {hint}");
-        }
-        assert_eq!(conversion("the moon is full"), None);
-    }
 
     #[test]
     fn answers() {

@@ -194,13 +194,15 @@ impl Cluster {
         .map_err(not_enabled)
     }
 
-    /// The image that `name` means.
-    pub(crate) async fn find_image(&self, name: &str) -> Result<AcceleratedImage, Error> {
-        let reference: ImageReference = name.parse()?;
+    /// The image that `reference` means.
+    pub(crate) async fn find_image(
+        &self,
+        reference: &ImageReference,
+    ) -> Result<AcceleratedImage, Error> {
         let by_name = self
             .find(
                 &self.all::<AcceleratedImage>(),
-                &object_name(&reference),
+                &object_name(reference),
                 &format!("get the image {reference}"),
             )
             .await?;
@@ -208,7 +210,7 @@ impl Cluster {
             Some(image) if normalised(&image.spec.target_image) == reference.to_string() => {
                 Ok(image)
             }
-            _ => find(&self.list_images().await?, &reference).cloned(),
+            _ => find(&self.list_images().await?, reference).cloned(),
         }
     }
 }

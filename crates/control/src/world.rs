@@ -8,7 +8,7 @@ use kube::ResourceExt as _;
 use kube::api::ListParams;
 use kube::runtime::watcher::{Config, Event};
 use uimgacc_objects::{
-    AccelerationNode, ImageAcceleration, ImageAccelerationStatus, find_condition, names,
+    AccelerationNode, ImageAcceleration, ImageAccelerationStatus, find_condition, names, nodes,
 };
 
 use crate::Cluster;
@@ -142,12 +142,8 @@ impl World {
         let selector = &acceleration.spec.node_selector;
         self.machines
             .iter()
-            .filter(|machine| is_up(machine) && is_linux(machine))
-            .filter(|machine| {
-                selector
-                    .iter()
-                    .all(|(key, value)| machine.labels().get(key) == Some(value))
-            })
+            .filter(|machine| is_up(machine))
+            .filter(|machine| nodes::is_selected(machine.labels(), selector))
             .map(|machine| machine.name_any())
             .collect()
     }
@@ -273,16 +269,6 @@ fn is_up(machine: &Node) -> bool {
         .any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
-fn is_linux(machine: &Node) -> bool {
-    let labels = machine.labels();
-    labels
-        .get("kubernetes.io/os")
-        .is_none_or(|system| system == "linux")
-        && labels
-            .get("type")
-            .is_none_or(|kind| kind != "virtual-kubelet")
-}
-
 /// Why a node is not ready.
 pub(crate) fn node_problem(node: &AccelerationNode) -> Option<String> {
     let status = node.status.clone().unwrap_or_default();
@@ -293,7 +279,7 @@ pub(crate) fn node_problem(node: &AccelerationNode) -> Option<String> {
     Some(if let Some(error) = status.error {
         error
     } else if status.needs_restart {
-        "waits for its turn to restart containerd".to_owned()
+        "waits until it may restart containerd".to_owned()
     } else {
         match ready {
             Some(condition) if !condition.message.is_empty() => condition.message.clone(),
@@ -409,7 +395,7 @@ mod tests {
                 "the agent: 0 of 2 replicas are ready",
                 "Pod uimgacc-agent-1: ImagePullBackOff: no such image",
                 "NfsReady: 10.0.0.1 does not answer; check the address",
-                "node n1: waits for its turn to restart containerd",
+                "node n1: waits until it may restart containerd",
                 "node n2: the node installer has not reported yet",
             ]
         );

@@ -78,6 +78,20 @@ impl Action {
     }
 }
 
+/// The actions of a decision after the status of its object was written: our own write is no change
+/// that the others must be refused for.
+#[must_use]
+pub fn after_status(mut actions: Vec<Action>, written: &Meta) -> Vec<Action> {
+    for action in &mut actions {
+        if let Action::ImageFinalizers(seen, _) | Action::ClusterFinalizers(seen, _) = action
+            && seen.uid == written.uid
+        {
+            seen.clone_from(written);
+        }
+    }
+    actions
+}
+
 /// All finalizers with ours, or without it.
 fn finalizers(all: &[String], ours: &str, is_wanted: bool) -> Vec<String> {
     let others = all.iter().filter(|one| *one != ours).cloned();

@@ -133,7 +133,7 @@ impl Executor {
         }
     }
 
-    /// Brings the status of an image to that.
+    /// Brings the status of an image to that. Returns what the object is then, where it is still there.
     ///
     /// # Errors
     /// See [`ExecuteError`].
@@ -141,7 +141,7 @@ impl Executor {
         &self,
         meta: &Meta,
         status: &image::Status,
-    ) -> Result<(), ExecuteError> {
+    ) -> Result<Option<Meta>, ExecuteError> {
         let mut body = json!({
             "phase": status.phase,
             "failures": status.failures,
@@ -167,9 +167,9 @@ impl Executor {
         what: &str,
         patch: &Value,
         saw: impl Fn(K),
-    ) -> Result<(), ExecuteError>
+    ) -> Result<Option<Meta>, ExecuteError>
     where
-        K: Clone + DeserializeOwned + std::fmt::Debug,
+        K: Clone + Resource + DeserializeOwned + std::fmt::Debug,
     {
         let patch = Patch::Apply(patch);
         let write = async { or_gone(api.patch_status(&meta.name, &applying(), &patch).await) };
@@ -178,8 +178,11 @@ impl Executor {
             let read = self.call(what, api.get_opt(&meta.name)).await;
             read.into_iter().flatten().for_each(&saw);
         }
-        written?.into_iter().for_each(saw);
-        Ok(())
+        Ok(written?.map(|written| {
+            let meta = Meta::of(written.meta());
+            saw(written);
+            meta
+        }))
     }
 
     /// Asks for an image once more; fails where it is not as `meta` says, which is noted.
@@ -207,7 +210,7 @@ impl Executor {
         self.shared.change(|world| world.image(event));
     }
 
-    /// Brings the status of the `ImageAcceleration` to that.
+    /// Brings the status of the `ImageAcceleration` to that. Returns what the object is then.
     ///
     /// # Errors
     /// See [`ExecuteError`].
@@ -215,7 +218,7 @@ impl Executor {
         &self,
         meta: &Meta,
         status: &cluster::Status,
-    ) -> Result<(), ExecuteError> {
+    ) -> Result<Option<Meta>, ExecuteError> {
         let mut body = json!({
             "conditions": status.conditions,
             "nodes": status.nodes,

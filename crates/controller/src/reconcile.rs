@@ -12,7 +12,7 @@ use uimgacc_objects::{ImageAccelerationSpec, Phase, names};
 use super::build::{self, NewJob, Work};
 use super::context::Shared;
 use super::decide::job::{FoundJob, JobState, state};
-use super::decide::{Action, Note, cluster, deletion, disable, image, nodes, places};
+use super::decide::{Action, Note, after_status, cluster, deletion, disable, image, nodes, places};
 use super::execute::{ExecuteError, Executor};
 use super::metrics::{Kind, Outcome};
 use super::view::{AccelerationNodeView, ClusterView, ImageView, JobView};
@@ -178,13 +178,15 @@ async fn reconcile_image(
     let Some((image, decision)) = looked else {
         return Ok(None);
     };
+    let mut actions = decision.actions;
     if decision.status != image::Status::of(&image) || !image.has_status {
-        executor.image_status(&image.meta, &decision.status).await?;
+        let written = executor.image_status(&image.meta, &decision.status).await?;
+        actions = written.map_or_else(Vec::new, |written| after_status(actions, &written));
     }
     if let Some(note) = &decision.note {
         executor.tell("AcceleratedImage", &image.meta, note).await;
     }
-    act_all(executor, decision.actions).await?;
+    act_all(executor, actions).await?;
     Ok(decision.again)
 }
 
@@ -200,17 +202,18 @@ async fn reconcile_cluster(
     let Some((decision, cluster)) = looked else {
         return leftovers(shared, executor).await;
     };
+    let mut actions = decision.actions;
     if decision.status != cluster::Status::of(&cluster) {
-        executor
-            .cluster_status(&cluster.meta, &decision.status)
-            .await?;
+        let status = &decision.status;
+        let written = executor.cluster_status(&cluster.meta, status).await?;
+        actions = written.map_or_else(Vec::new, |written| after_status(actions, &written));
     }
     for note in &decision.notes {
         executor
             .tell("ImageAcceleration", &cluster.meta, note)
             .await;
     }
-    act_all(executor, decision.actions).await?;
+    act_all(executor, actions).await?;
     Ok(decision.again)
 }
 

@@ -8,7 +8,7 @@ use kube::{Resource, ResourceExt as _};
 use uimgacc_objects::{
     AcceleratedImage, AcceleratedImageSpec, AcceleratedImageStatus, AccelerationNode,
     AccelerationNodeSpec, AccelerationNodeStatus, ImageAcceleration, ImageAccelerationSpec,
-    ImageAccelerationStatus, names,
+    ImageAccelerationStatus, names, nodes,
 };
 use uimgacc_types::ImageReference;
 
@@ -259,8 +259,7 @@ impl NodeView {
     /// Whether the node is to be set up.
     #[must_use]
     pub fn is_selected(&self, selector: &BTreeMap<String, String>) -> bool {
-        let has = |key: &str, value: &str| self.labels.get(key).is_some_and(|one| one == value);
-        has("kubernetes.io/os", "linux") && selector.iter().all(|(key, value)| has(key, value))
+        nodes::is_selected(&self.labels, selector)
     }
 }
 

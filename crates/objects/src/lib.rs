@@ -19,6 +19,7 @@ mod conditions;
 mod image_acceleration;
 pub mod names;
 mod node_settings;
+pub mod nodes;
 mod start_record;
 
 pub use accelerated_image::{

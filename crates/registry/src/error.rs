@@ -1,4 +1,4 @@
-//! What can go wrong with a registry, in words that say what to do.
+//! What can go wrong with a registry; what to do about it is an [`Advice`].
 //!
 //! Guarantees: no message holds a credential, a token or the query of a URL (redirects carry signed
 //! ones). The cause is the `source` alone, never repeated in the message.
@@ -7,6 +7,7 @@ use std::fmt;
 
 use uimgacc_types::Digest;
 
+use crate::advice::{self, Advice};
 use crate::api_error::ApiError;
 use crate::manifest::ManifestError;
 use crate::{CredentialError, Platform};
@@ -45,14 +46,14 @@ pub enum Error {
     },
 
     /// No connection, also after repetitions.
-    #[error("cannot {task}: no connection to {host}{}", hint(.advice))]
+    #[error("cannot {task}: no connection to {host}")]
     Connect {
         /// What was being done.
         task: Task,
         /// Whom it was asked of.
         host: String,
         /// What to do.
-        advice: Option<&'static str>,
+        advice: Option<Advice>,
         /// What the system says.
         #[source]
         source: reqwest::Error,
@@ -82,7 +83,7 @@ pub enum Error {
     },
 
     /// The registry or its token service said no.
-    #[error("cannot {task}: {host} answered {status}{}{}", said(.errors), hint(.advice))]
+    #[error("cannot {task}: {host} answered {status}{}", said(.errors))]
     Refused {
         /// What was being done.
         task: Task,
@@ -93,7 +94,7 @@ pub enum Error {
         /// The server's own words.
         errors: Vec<ApiError>,
         /// What to do.
-        advice: Option<&'static str>,
+        advice: Option<Advice>,
     },
 
     /// The answer breaks the protocol.
@@ -207,7 +208,7 @@ pub enum Error {
     },
 
     /// The image is not there for the platform.
-    #[error("{image} has nothing for {wanted}, only {}; choose with --platform", list(.available))]
+    #[error("{image} has nothing for {wanted}, only {}", list(.available))]
     NoPlatform {
         /// The image.
         image: String,
@@ -234,11 +235,21 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Connect { advice, .. } => {
-                ![Some(ADVICE_PLAIN_HTTP), Some(ADVICE_CERTIFICATE)].contains(advice)
+                ![Some(Advice::AllowPlainHttp), Some(Advice::TrustCertificate)].contains(advice)
             }
             Self::Interrupted { .. } | Self::Stalled { .. } => true,
             Self::Refused { status, .. } => is_transient_status(*status),
             _ => false,
+        }
+    }
+
+    /// What a user can do about it.
+    #[must_use]
+    pub const fn advice(&self) -> Option<Advice> {
+        match self {
+            Self::Connect { advice, .. } | Self::Refused { advice, .. } => *advice,
+            Self::NoPlatform { .. } => Some(Advice::ChoosePlatform),
+            _ => None,
         }
     }
 
@@ -271,7 +282,7 @@ impl Error {
         let task = task.clone();
         let said = chain_text(&source);
         if said.contains("InvalidContentType") {
-            let advice = Some(ADVICE_PLAIN_HTTP);
+            let advice = Some(Advice::AllowPlainHttp);
             return Self::Connect {
                 task,
                 host,
@@ -280,7 +291,7 @@ impl Error {
             };
         }
         if source.is_connect() {
-            let advice = advice_for_connect(&said);
+            let advice = advice::of_connect(&said);
             return Self::Connect {
                 task,
                 host,
@@ -293,7 +304,7 @@ impl Error {
 
     /// A refusal, with advice by status and code.
     pub(crate) fn refused(task: &Task, host: String, status: u16, errors: Vec<ApiError>) -> Self {
-        let advice = advice_for_refusal(status, &errors);
+        let advice = advice::of_refusal(status, &errors);
         Self::Refused {
             task: task.clone(),
             host,
@@ -309,54 +320,6 @@ pub(crate) const fn is_transient_status(status: u16) -> bool {
     matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504)
 }
 
-const ADVICE_PLAIN_HTTP: &str = "it speaks plain HTTP, use --plain-http if that is meant";
-const ADVICE_CERTIFICATE: &str =
-    "its certificate is not trusted, add its CA to the system's or set SSL_CERT_FILE";
-const ADVICE_LOGIN: &str =
-    "check the name, and log in with --username and --password-stdin or docker login";
-
-fn advice_for_connect(said: &str) -> Option<&'static str> {
-    let said = said.to_lowercase();
-    if said.contains("certificate") || said.contains("unknownissuer") {
-        Some(ADVICE_CERTIFICATE)
-    } else if said.contains("refused") {
-        Some("nothing listens there, check host and port")
-    } else if said.contains("dns") || said.contains("lookup") {
-        Some("check the host's name")
-    } else {
-        None
-    }
-}
-
-fn advice_for_refusal(status: u16, errors: &[ApiError]) -> Option<&'static str> {
-    let has = |code: &str| errors.iter().any(|error| error.code == code);
-    if has("MANIFEST_UNKNOWN") {
-        return Some("check the name and the tag");
-    }
-    if has("NAME_UNKNOWN") {
-        return Some("check the name of the repository");
-    }
-    if has("TOOMANYREQUESTS") {
-        return Some("wait, or log in for a higher limit");
-    }
-    if has("UNAUTHORIZED") || has("DENIED") {
-        return Some(ADVICE_LOGIN);
-    }
-    if errors
-        .iter()
-        .any(|error| error.message.contains("HTTP request to an HTTPS server"))
-    {
-        return Some("it speaks HTTPS, leave out --plain-http");
-    }
-    match status {
-        401 | 403 => Some(ADVICE_LOGIN),
-        404 => Some("check the name and the tag"),
-        405 => Some("it takes no pushes: it is read-only or a mirror, choose another or open it"),
-        429 => Some("wait, or log in for a higher limit"),
-        _ => None,
-    }
-}
-
 /// All messages of a chain in one text, to find words in.
 fn chain_text(error: &reqwest::Error) -> String {
     let mut text = error.to_string();
@@ -367,10 +330,6 @@ fn chain_text(error: &reqwest::Error) -> String {
         next = cause.source();
     }
     text
-}
-
-fn hint(advice: &Option<&'static str>) -> String {
-    advice.map(|text| format!("; {text}")).unwrap_or_default()
 }
 
 fn said(errors: &[ApiError]) -> String {

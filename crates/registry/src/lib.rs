@@ -16,6 +16,7 @@
 //!
 //! Assumptions: runs inside a tokio runtime. Every future may be dropped at any await.
 
+mod advice;
 mod api_error;
 mod auth;
 mod blob;
@@ -33,6 +34,7 @@ mod push;
 mod resolve;
 mod select;
 
+pub use advice::Advice;
 pub use api_error::ApiError;
 pub use blob::BlobStream;
 pub use client::{Client, FetchedManifest};

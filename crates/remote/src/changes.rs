@@ -1,7 +1,7 @@
 //! What has changed between two answers, image by image. Pure.
 //!
 //! Guarantee: an image is gone only where an answer tells all images and has it not. Without `Tasks`,
-//! which are ours, the ready images are not told while anything is made or deleted (DESIGN section 7).
+//! which are ours, the ready images are not told while anything is made or deleted.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! A client of the HTTP API (DESIGN section 7): what `uimgacc` does in remote mode.
+//! A client of the HTTP API: what `uimgacc` does in remote mode.
 //!
 //! Data flow: [`Settings`] (of a file and the environment) → a [`Request`], signed → [`Client`] →
 //! an [`Answer`] → [`Wait`], which says whether what was asked for has come about, or [`Changes`]. All of it is pure

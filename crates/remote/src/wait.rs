@@ -10,7 +10,7 @@
 //!   the others have stood still for a while.
 //! - Where the service sends `Tasks`, only what they say of this image is an error of this image.
 //!
-//! Assumption: the service has taken note before it answers Create or Delete (DESIGN section 7).
+//! Assumption: the service has taken note before it answers Create or Delete.
 
 use crate::error::Error;
 use uimgacc_api::answer::{Answer, Status, one_line};

@@ -19,9 +19,9 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tower::ServiceExt;
 
+use crate::connection_limit::ConnectionLimit;
 use crate::serve::accept;
 use crate::service::Service;
-use crate::turns::Turns;
 
 /// Connections at once, and of one peer. A silent one costs some 10 KiB.
 const CONNECTIONS: (usize, usize) = (1024, 64);
@@ -32,7 +32,7 @@ const LIFETIME: Duration = Duration::from_secs(60);
 
 /// Serves; never ends.
 pub async fn serve(listener: TcpListener, service: Arc<Service>) {
-    let turns = Turns::new(CONNECTIONS.0, CONNECTIONS.1);
+    let limit = ConnectionLimit::new(CONNECTIONS.0, CONNECTIONS.1);
     let router = Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
@@ -40,7 +40,7 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>) {
         .with_state(service);
     loop {
         let (stream, peer) = accept(&listener).await;
-        let Some(turn) = turns.free(peer.ip()) else {
+        let Some(permit) = limit.try_acquire(peer.ip()) else {
             tracing::debug!(%peer, "too many connections of health and metrics");
             continue;
         };
@@ -55,7 +55,7 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>) {
             .max_buf_size(16 << 10)
             .serve_connection(TokioIo::new(stream), answer);
         tokio::spawn(async move {
-            let _turn = turn;
+            let _permit = permit;
             let _ = timeout(LIFETIME, connection).await;
         });
     }

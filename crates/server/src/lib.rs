@@ -10,16 +10,16 @@ mod answer;
 pub mod audit;
 pub mod clusters;
 pub mod config;
+pub mod connection_limit;
 pub mod files;
 pub mod health;
 pub mod live;
 pub mod metrics;
 pub mod nonces;
 pub mod perform;
-pub mod rate;
 pub mod serve;
 pub mod service;
-pub mod turns;
+pub mod token_bucket;
 
 pub use access::{Access, Granted};
 pub use config::{Config, ConfigError};

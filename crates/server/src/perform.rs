@@ -162,16 +162,12 @@ async fn change(cluster: &Cluster, action: Action, config: ClusterConfig) -> Res
             cluster.enable(&request, &Silent).await?;
         }
         Action::Create { original, target } => {
-            let request = CreateRequest {
-                original: original.to_string(),
-                target: target.to_string(),
-                ..CreateRequest::default()
-            };
+            let request = CreateRequest::new(original, target);
             cluster.create(&request).await?;
         }
         Action::Delete { image } => {
             let request = DeleteRequest {
-                image: image.to_string(),
+                image,
                 force: false,
             };
             cluster.delete(&request).await?;

@@ -1,7 +1,7 @@
 //! Connections: how many there are, how long they may be silent, TLS.
 //!
 //! Memory is bounded by [`Limits::active`]: only so many connections have buffers. All others are a
-//! socket and a small task; they wait for their turn, and until their first byte has come they do
+//! socket and a small task; they wait for a place, and until their first byte has come they do
 //! not even do that. Worst case: `active` times (a buffer of headers, a body, the state of TLS).
 
 use std::net::SocketAddr;
@@ -19,15 +19,15 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::Limits;
+use crate::connection_limit::{ConnectionLimit, ConnectionPermit};
 use crate::service::Service;
-use crate::turns::{Turn, Turns};
 
 /// How long a connection may be open, so that idle clients and those that do not read their answers
 /// give their place to others.
 const LIFETIME: Duration = Duration::from_secs(60);
 /// How long a request that runs may take after that.
 const GRACE: Duration = Duration::from_secs(15);
-/// How long a connection waits for its turn.
+/// How long a connection waits for a place.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Pause where no socket can be accepted, such as when there are too many open files.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -69,7 +69,10 @@ pub async fn serve(
     mut stop: watch::Receiver<bool>,
 ) {
     let connections = Arc::new(Semaphore::new(limits.connections));
-    let active = Arc::new(Turns::new(limits.active, limits.active_of_one_peer));
+    let active = Arc::new(ConnectionLimit::new(
+        limits.active,
+        limits.active_of_one_peer,
+    ));
     loop {
         let (stream, peer) = tokio::select! {
             accepted = accept(&listener) => accepted,
@@ -111,28 +114,28 @@ struct Connection {
 }
 
 impl Connection {
-    async fn run(self, stream: TcpStream, active: Arc<Turns>) {
+    async fn run(self, stream: TcpStream, active: Arc<ConnectionLimit>) {
         let _ = stream.set_nodelay(true);
         // Who says nothing costs no buffer.
         if !matches!(timeout(self.silence, stream.readable()).await, Ok(Ok(()))) {
             return;
         }
         self.service.metrics.waiting.inc();
-        let turn = timeout(PATIENCE, active.turn(self.peer.ip())).await;
+        let permit = timeout(PATIENCE, active.acquire(self.peer.ip())).await;
         self.service.metrics.waiting.dec();
-        let Ok(Some(turn)) = turn else { return };
+        let Ok(Some(permit)) = permit else { return };
         // Boxed: who waits has no room for it.
-        Box::pin(self.take_turn(stream, turn)).await;
+        Box::pin(self.serve(stream, permit)).await;
     }
 
-    async fn take_turn(self, stream: TcpStream, turn: Turn) {
+    async fn serve(self, stream: TcpStream, permit: ConnectionPermit) {
         let tls: Option<Arc<ServerConfig>> = self.service.live().tls.clone();
         match tls {
-            None => self.speak(stream, turn).await,
+            None => self.speak(stream, permit).await,
             Some(config) => {
                 let greeting = TlsAcceptor::from(config).accept(stream);
                 match timeout(self.silence, greeting).await {
-                    Ok(Ok(stream)) => self.speak(stream, turn).await,
+                    Ok(Ok(stream)) => self.speak(stream, permit).await,
                     Ok(Err(error)) => {
                         tracing::debug!(%error, peer = %self.peer, "no TLS");
                     }
@@ -142,7 +145,11 @@ impl Connection {
         }
     }
 
-    async fn speak(mut self, stream: impl AsyncRead + AsyncWrite + Unpin, _turn: Turn) {
+    async fn speak(
+        mut self,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        _permit: ConnectionPermit,
+    ) {
         let service = self.service.clone();
         let peer = self.peer.ip();
         let answer = service_fn(move |request| {

@@ -17,12 +17,12 @@ use uimgacc_api::{Action, Parameters, Refusal};
 
 use crate::access::{Exact, Granted};
 use crate::audit::{Entry, Log};
+use crate::connection_limit::network;
 use crate::live::Live;
 use crate::metrics::{Answer, Asked, Metrics};
 use crate::nonces::Nonces;
 use crate::perform::{json, perform};
-use crate::rate::{Rates, Strangers};
-use crate::turns::network;
+use crate::token_bucket::{Rates, Strangers};
 
 /// The header that tells clients the ID of their request.
 const REQUEST_ID: &str = "x-ucloud-request-uuid";

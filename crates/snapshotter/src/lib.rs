@@ -10,8 +10,8 @@
 //! killed, and is found again when it starts. A store that hangs never hangs containerd.
 
 pub mod api;
-pub mod calls;
 pub mod chains;
+pub mod circuit_breaker;
 pub mod config;
 pub mod database;
 pub mod disk;

@@ -3,7 +3,7 @@
 //! The store is a network file system, and a call into a dead one hangs for minutes or for ever.
 //!
 //! Guarantees: [`Store::run`] returns in time, whatever the store does. A call that hangs keeps
-//! its thread, and [`Calls`] sees to it that they do not pile up; once one was late, the store
+//! its thread, and [`CircuitBreaker`] sees to it that they do not pile up; once one was late, the store
 //! counts as down for a while, so that an image of many layers waits once and not once a layer. So
 //! it does when it could not be mounted. [`Store::health`] never waits.
 //!
@@ -21,7 +21,7 @@ use uimgacc_mount::nfs::{DetachedMount, NfsError, Patience};
 use uimgacc_store::{ReadError, StoreReader};
 use uimgacc_types::{StoreSource, with_causes};
 
-use crate::calls::{Call, Calls, HeldOff};
+use crate::circuit_breaker::{Call, CircuitBreaker, CircuitOpen};
 
 /// How often the store is looked at where nobody else asks.
 const CHECK_PERIOD: Duration = Duration::from_secs(15);
@@ -77,7 +77,7 @@ pub struct Store {
     /// has a new lock, so that it need not wait for an old one that hangs.
     opening: Mutex<Option<(StoreSource, Arc<Mutex<()>>)>>,
     /// Of that source. Another source is another store: what hangs in the old one is no matter.
-    calls: Mutex<(StoreSource, Arc<Calls>)>,
+    breaker: Mutex<(StoreSource, Arc<CircuitBreaker>)>,
     health: Mutex<Health>,
 }
 
@@ -105,13 +105,13 @@ impl Store {
     /// A store that need not be there yet. The source may change.
     #[must_use]
     pub fn new(source: watch::Receiver<StoreSource>, deadline: Duration) -> Self {
-        let calls = (source.borrow().clone(), Arc::default());
+        let breaker = (source.borrow().clone(), Arc::default());
         Self {
             source,
             deadline,
             opened: Mutex::new(None),
             opening: Mutex::new(None),
-            calls: Mutex::new(calls),
+            breaker: Mutex::new(breaker),
             health: Mutex::default(),
         }
     }
@@ -131,15 +131,15 @@ impl Store {
     /// How many calls into the store hang.
     #[must_use]
     pub fn hung_calls(&self) -> usize {
-        self.calls(&self.source()).hung()
+        self.breaker(&self.source()).hung()
     }
 
-    fn calls(&self, source: &StoreSource) -> Arc<Calls> {
-        let mut calls = lock(&self.calls);
-        if calls.0 != *source {
-            *calls = (source.clone(), Arc::default());
+    fn breaker(&self, source: &StoreSource) -> Arc<CircuitBreaker> {
+        let mut breaker = lock(&self.breaker);
+        if breaker.0 != *source {
+            *breaker = (source.clone(), Arc::default());
         }
-        calls.1.clone()
+        breaker.1.clone()
     }
 
     /// Keeps [`Self::health`] fresh, for ever.
@@ -194,8 +194,8 @@ impl Store {
         call: impl FnOnce(&StoreReader) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let source = self.source();
-        let calls = self.calls(&source);
-        let admitted = calls.admit(Instant::now())?;
+        let breaker = self.breaker(&source);
+        let admitted = breaker.admit(Instant::now())?;
         let store = self.clone();
         // A task of its own: a request that is given up must not leave its call uncounted.
         let work = tokio::spawn(async move {
@@ -205,15 +205,15 @@ impl Store {
                 seconds: deadline.as_secs(),
             };
             // Given back when this returns, also where the call hangs.
-            let Ok(_permit) = tokio::time::timeout_at(until, calls.room(admitted)).await else {
+            let Ok(_permit) = tokio::time::timeout_at(until, breaker.room(admitted)).await else {
                 // Those that have the room are late before this one.
-                calls.ended(admitted);
+                breaker.ended(admitted);
                 return Err(late);
             };
-            let answered = match store.start(&calls, admitted, call) {
+            let answered = match store.start(&breaker, admitted, call) {
                 Ok(answered) => answered,
                 Err(error) => {
-                    calls.ended(admitted);
+                    breaker.ended(admitted);
                     return Err(error);
                 }
             };
@@ -221,7 +221,7 @@ impl Store {
                 Ok(result) => result.unwrap_or(Err(StoreError::Stopping)),
                 Err(_) => {
                     store.close(&source);
-                    calls.late(admitted, with_causes(&late), Instant::now());
+                    breaker.late(admitted, with_causes(&late), Instant::now());
                     Err(late)
                 }
             }
@@ -233,18 +233,18 @@ impl Store {
     /// a dead store.
     fn start<T: Send + 'static>(
         self: &Arc<Self>,
-        calls: &Arc<Calls>,
+        breaker: &Arc<CircuitBreaker>,
         admitted: Call,
         call: impl FnOnce(&StoreReader) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<oneshot::Receiver<Result<T, StoreError>>, StoreError> {
         let (answer, answered) = oneshot::channel();
-        let (store, calls) = (self.clone(), calls.clone());
+        let (store, breaker) = (self.clone(), breaker.clone());
         let started = std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || {
-                let _ended = Ended(&calls, admitted);
+                let _ended = Ended(&breaker, admitted);
                 // Nobody may wait any more.
-                let _ = answer.send(store.call(&calls, call));
+                let _ = answer.send(store.call(&breaker, call));
             });
         match started {
             Ok(_) => Ok(answered),
@@ -258,7 +258,7 @@ impl Store {
     /// One call, on its own thread.
     fn call<T>(
         &self,
-        calls: &Calls,
+        breaker: &CircuitBreaker,
         call: impl FnOnce(&StoreReader) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let opened = match self.open() {
@@ -281,7 +281,7 @@ impl Store {
                 }
             })
         });
-        calls.answered();
+        breaker.answered();
         result
     }
 
@@ -307,15 +307,15 @@ impl Store {
             return Ok(opened);
         }
         // Those who waited for one that failed need not try it again.
-        let calls = self.calls(&source);
-        if let Some(held_off) = calls.held_off(Instant::now()) {
+        let breaker = self.breaker(&source);
+        if let Some(held_off) = breaker.held_off(Instant::now()) {
             return Err(held_off.into());
         }
         let opened = match Opened::new(source.clone()) {
             Ok(opened) => Arc::new(opened),
             Err(error) => {
                 if matches!(error, StoreError::Mount(_)) {
-                    calls.failed(with_causes(&error), Instant::now());
+                    breaker.failed(with_causes(&error), Instant::now());
                 }
                 return Err(error);
             }
@@ -373,7 +373,7 @@ impl Opened {
 }
 
 /// Tells that a call ended, also by a panic.
-struct Ended<'a>(&'a Calls, Call);
+struct Ended<'a>(&'a CircuitBreaker, Call);
 
 impl Drop for Ended<'_> {
     fn drop(&mut self) {
@@ -381,8 +381,8 @@ impl Drop for Ended<'_> {
     }
 }
 
-impl From<HeldOff> for StoreError {
-    fn from(held_off: HeldOff) -> Self {
+impl From<CircuitOpen> for StoreError {
+    fn from(held_off: CircuitOpen) -> Self {
         Self::Down {
             reason: held_off.reason,
             seconds: held_off.rest.as_secs() + 1,

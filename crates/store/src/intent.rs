@@ -30,7 +30,7 @@ use crate::reader::{ReadError, list, read_json};
 use crate::workspace::Workspace;
 use crate::{Layout, machine};
 
-const BEAT: Duration = Duration::from_secs(10);
+const HEARTBEAT: Duration = Duration::from_secs(10);
 const DEAD_AFTER: Duration = Duration::from_secs(600);
 /// Three beats: so long even somebody must be silent who is said to be gone, or has said nothing yet.
 const GONE_AFTER: Duration = Duration::from_secs(30);
@@ -146,7 +146,7 @@ impl Intent {
         let beat = std::thread::Builder::new()
             .name("intent".to_owned())
             .spawn(move || {
-                while stopped.recv_timeout(BEAT) == Err(RecvTimeoutError::Timeout) {
+                while stopped.recv_timeout(HEARTBEAT) == Err(RecvTimeoutError::Timeout) {
                     // A beat that fails is made up for by the next one.
                     let _ = futimens(&file, &NOW);
                 }
@@ -323,7 +323,7 @@ mod tests {
         let other = || drop(Intent::declare(&layout, Role::Gc).unwrap());
         other();
         assert!(new.exists().unwrap(), "it may be about to start");
-        let long_ago = std::time::SystemTime::now() - GONE_AFTER - BEAT;
+        let long_ago = std::time::SystemTime::now() - GONE_AFTER - HEARTBEAT;
         std::fs::File::open(new.on_host())
             .unwrap()
             .set_modified(long_ago)
@@ -347,7 +347,7 @@ mod tests {
         );
         let clear = || clear_gone(&layout, |actor| actor == "gone").unwrap();
         assert_eq!(clear(), 0, "it gave a sign of life just now");
-        let long_ago = std::time::SystemTime::now() - GONE_AFTER - BEAT;
+        let long_ago = std::time::SystemTime::now() - GONE_AFTER - HEARTBEAT;
         for path in [&gone, &there, &nameless.workspace().path("intent.json")] {
             let path = path.on_host();
             let file = std::fs::File::options().write(true).open(path).unwrap();

@@ -5,18 +5,25 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::header::HOST;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
 use serde::Deserialize;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use uimgacc_objects::{HeldChain, ImageStart};
-use uimgacc_types::{ChainId, ChainToken};
+use uimgacc_types::{ChainId, ChainToken, with_causes};
 
 use super::host::socket_path;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// How long an answer may take.
 const DEADLINE: Duration = Duration::from_secs(3);
 /// Longer answers are not ours: that is room for 100,000 chains.
-const MAX_ANSWER: u64 = 16 << 20;
+const MAX_ANSWER: usize = 16 << 20;
 
 /// What the snapshotter says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -104,7 +111,8 @@ pub(super) struct StoreStatus {
 
 /// Asks it. The error says in a line why there is no answer.
 pub(super) async fn ask(socket: io::Result<OwnedFd>) -> Result<DaemonStatus, String> {
-    parse(&request(socket, "GET", "/status").await?)
+    let answer = request(socket, Method::GET, "/status").await?;
+    parse(&answer)
 }
 
 /// What the first start of the chain read, encoded; `None` where nothing waits any more.
@@ -112,55 +120,62 @@ pub(super) async fn record(
     socket: io::Result<OwnedFd>,
     chain: ChainId,
 ) -> Result<Option<Vec<u8>>, String> {
-    let answer = request(socket, "GET", &format!("/records/{chain}")).await?;
-    match split(&answer)? {
-        ("200", _, body) => Ok(Some(body.to_vec())),
-        ("404", ..) => Ok(None),
-        (_, line, _) => Err(format!("it answers {line:?}")),
+    let (status, body) = request(socket, Method::GET, &format!("/records/{chain}")).await?;
+    match status {
+        StatusCode::OK => Ok(Some(body.to_vec())),
+        StatusCode::NOT_FOUND => Ok(None),
+        other => Err(format!("it answers {other}")),
     }
 }
 
 /// That is not needed any more.
 pub(super) async fn drop_record(socket: io::Result<OwnedFd>, chain: ChainId) -> Result<(), String> {
-    request(socket, "DELETE", &format!("/records/{chain}"))
+    request(socket, Method::DELETE, &format!("/records/{chain}"))
         .await
         .map(|_| ())
 }
 
-async fn request(socket: io::Result<OwnedFd>, method: &str, path: &str) -> Result<Vec<u8>, String> {
+async fn request(
+    socket: io::Result<OwnedFd>,
+    method: Method,
+    path: &str,
+) -> Result<(StatusCode, Bytes), String> {
     let socket = socket.map_err(|error| format!("its status socket is missing ({error})"))?;
-    let answer = tokio::time::timeout(DEADLINE, exchange(&socket, method, path)).await;
-    answer
+    let answer = async {
+        let stream = UnixStream::connect(socket_path(&socket)).await;
+        let stream = stream.map_err(|error| error.to_string())?;
+        let answer = exchange(stream, method, path).await;
+        answer.map_err(|error| with_causes(&*error))
+    };
+    tokio::time::timeout(DEADLINE, answer)
+        .await
         .map_err(|_| format!("no answer within {} s", DEADLINE.as_secs()))?
-        .map_err(|error| error.to_string())
 }
 
-async fn exchange(socket: &OwnedFd, method: &str, path: &str) -> io::Result<Vec<u8>> {
-    let mut stream = UnixStream::connect(socket_path(socket)).await?;
-    // HTTP/1.0: the answer ends with the connection, so it has no chunks.
-    let head = format!("{method} {path} HTTP/1.0\r\nHost: uimgacc\r\n\r\n");
-    stream.write_all(head.as_bytes()).await?;
-    let mut bytes = Vec::new();
-    stream.take(MAX_ANSWER).read_to_end(&mut bytes).await?;
-    Ok(bytes)
+async fn exchange(
+    stream: UnixStream,
+    method: Method,
+    path: &str,
+) -> Result<(StatusCode, Bytes), BoxError> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(HOST, "uimgacc")
+        .body(Empty::<Bytes>::new())?;
+    // It ends with the sender.
+    tokio::spawn(connection);
+    let answer = sender.send_request(request).await?;
+    let status = answer.status();
+    let body = Limited::new(answer.into_body(), MAX_ANSWER)
+        .collect()
+        .await?;
+    Ok((status, body.to_bytes()))
 }
 
-/// Code, first line and body of an answer.
-fn split(answer: &[u8]) -> Result<(&str, &str, &[u8]), String> {
-    let end = b"\r\n\r\n";
-    let head = answer.windows(end.len()).position(|window| window == end);
-    let (head, body) = head
-        .and_then(|at| Some((answer.get(..at)?, answer.get(at + end.len()..)?)))
-        .ok_or("it does not speak HTTP")?;
-    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    let line = str::from_utf8(line).map_err(|_| "it does not speak HTTP")?;
-    Ok((line.split(' ').nth(1).unwrap_or_default(), line, body))
-}
-
-fn parse(answer: &[u8]) -> Result<DaemonStatus, String> {
-    let (code, line, body) = split(answer)?;
-    if code != "200" {
-        return Err(format!("it answers {line:?}"));
+fn parse((status, body): &(StatusCode, Bytes)) -> Result<DaemonStatus, String> {
+    if *status != StatusCode::OK {
+        return Err(format!("it answers {status}"));
     }
     let answer: Result<Answer, _> = serde_json::from_slice(body);
     answer
@@ -170,10 +185,21 @@ fn parse(answer: &[u8]) -> Result<DaemonStatus, String> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
     use super::*;
 
-    #[test]
-    fn answers() {
+    /// What an answer of these bytes comes to.
+    async fn answered(bytes: &str) -> Result<DaemonStatus, String> {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(bytes.as_bytes()).await.unwrap();
+        theirs.shutdown().await.unwrap();
+        let answer = exchange(ours, Method::GET, "/status").await;
+        parse(&answer.map_err(|error| with_causes(&*error))?)
+    }
+
+    #[tokio::test]
+    async fn answers() {
         let chain = |digit: &str| format!("sha256:{}", digit.repeat(64));
         let body = format!(
             r#"{{"version":"0.1.0","kernel":"6.18.44","mountMethod":null,
@@ -185,8 +211,9 @@ mod tests {
             chain("b"),
             chain("a")
         );
-        let good = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{body}");
-        let status = parse(good.as_bytes()).unwrap();
+        let length = body.len();
+        let good = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}");
+        let status = answered(&good).await.unwrap();
         assert_eq!(status.mount_method, None);
         assert_eq!(status.store.error.as_deref(), Some("no route"));
         let mut expected = [("a", 0), ("b", 2)].map(|(digit, containers)| HeldChain {
@@ -205,12 +232,13 @@ mod tests {
         assert_eq!(status.chains, expected);
         assert_eq!(status.recorded, [chain("b").parse().unwrap()]);
         for (bad, why) in [
-            ("", "HTTP"),
-            ("HTTP/1.1 500 No\r\n\r\n{}", "500 No"),
+            ("", "connection closed"),
+            ("no HTTP\r\n\r\n", "HTTP"),
+            ("HTTP/1.1 500 No\r\n\r\n{}", "500 Internal"),
             ("HTTP/1.1 200 OK\r\n\r\n{}", "nonsense"),
         ] {
-            let error = parse(bad.as_bytes()).unwrap_err();
-            assert!(error.contains(why), "{error}");
+            let error = answered(bad).await.unwrap_err();
+            assert!(error.contains(why), "{bad:?}: {error}");
         }
     }
 }

@@ -162,7 +162,7 @@ pub(super) fn not_installed(seen: &Seen<'_>) -> Option<Unfit> {
         ),
         Outcome::RestartNeeded { .. } => unfit(
             "WaitsForRestart",
-            "containerd must be restarted; the agent lets one node at a time do that".to_owned(),
+            "containerd must be restarted; maxUnavailable of the ImageAcceleration says how many nodes do that at a time".to_owned(),
             true,
             true,
         ),

@@ -14,8 +14,8 @@ use uimgacc_store::StoreReader;
 use uimgacc_types::ImageReference;
 
 use super::failure::Failure;
-use super::patience::read;
 use super::progress::Counter;
+use super::retry::read;
 use super::{blocking, report};
 
 /// How often progress is told, where it changed.

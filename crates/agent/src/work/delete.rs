@@ -11,7 +11,7 @@ use uimgacc_store::{DeleteError, StoreReader};
 use uimgacc_types::ImageReference;
 
 use super::failure::Failure;
-use super::patience::patiently;
+use super::retry::retrying;
 use super::{blocking, leases, report, sweep};
 
 /// How long a node's own lease in the store may last after it has given a chain back: a pull that
@@ -47,7 +47,7 @@ pub(super) async fn run(
     options: &Options,
 ) -> Result<(), Failure> {
     let images: Api<AcceleratedImage> = Api::all(kube.clone());
-    let found = patiently(|| images.get_opt(&options.image)).await;
+    let found = retrying(|| images.get_opt(&options.image)).await;
     let found = found
         .with_context(|| format!("cannot read the AcceleratedImage {}", options.image))
         .map_err(Failure::retried)?;

@@ -6,6 +6,7 @@ use uimgacc_convert::layer::LayerError;
 use uimgacc_convert::{CreateError, LayerFailure};
 use uimgacc_registry::Error as RegistryError;
 
+use super::hint::hint;
 use crate::digests::shorten_digests;
 
 /// Kubernetes cuts termination messages at 4096 bytes.
@@ -53,7 +54,7 @@ impl Failure {
         }
     }
 
-    /// The error with its causes, in one line and without whole digests.
+    /// The error with its causes and what to do, in one line and without whole digests.
     fn text(&self) -> String {
         let mut error = String::new();
         for cause in self.error.chain() {
@@ -66,6 +67,9 @@ impl Failure {
                 error.push_str(": ");
             }
             error.push_str(&text);
+        }
+        if let Some(hint) = hint(&self.error) {
+            error = format!("{error}; {hint}");
         }
         shorten_digests(&error)
     }

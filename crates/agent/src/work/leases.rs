@@ -14,7 +14,7 @@ use uimgacc_types::{ChainId, ChainToken};
 
 use super::blocking;
 use super::failure::Failure;
-use super::patience::{patiently, read};
+use super::retry::{read, retrying};
 
 /// Writes the leases of this cluster's nodes, and removes those of nodes that are gone.
 pub(super) async fn write(kube: &Kube, store: &StoreReader) -> Result<(), Failure> {
@@ -24,7 +24,7 @@ pub(super) async fn write(kube: &Kube, store: &StoreReader) -> Result<(), Failur
     let cluster = acceleration.metadata.uid.unwrap_or_default();
     let nodes: Api<AccelerationNode> = Api::all(kube.clone());
     let all = ListParams::default();
-    let nodes = patiently(|| nodes.list(&all))
+    let nodes = retrying(|| nodes.list(&all))
         .await
         .map_err(Failure::retried)?;
     let held: BTreeMap<String, Vec<ChainToken>> = nodes

@@ -15,7 +15,7 @@ use uimgacc_store::StoreReader;
 
 use super::blocking;
 use super::failure::Failure;
-use super::patience::read;
+use super::retry::read;
 
 /// How often it is looked for those that are gone.
 const LOOK_EVERY: Duration = Duration::from_secs(10);

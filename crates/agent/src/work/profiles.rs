@@ -15,18 +15,18 @@ use uimgacc_store::{Session, StoreReader, is_profile_due, rfc3339_now};
 use uimgacc_types::{ChainId, ChainToken};
 
 use super::failure::Failure;
-use super::patience::patiently;
+use super::retry::retrying;
 use super::{blocking, leases, report};
 
 pub(super) async fn run(kube: &Kube, store: &StoreReader) -> Result<(), Failure> {
     let records: Api<StartRecord> = Api::all(kube.clone());
     let all = ListParams::default();
-    let waiting = patiently(|| records.list_metadata(&all))
+    let waiting = retrying(|| records.list_metadata(&all))
         .await
         .map_err(Failure::retried)?;
     for waiting in waiting {
         let name = waiting.name_any();
-        let Some(record) = patiently(|| records.get_opt(&name))
+        let Some(record) = retrying(|| records.get_opt(&name))
             .await
             .map_err(Failure::retried)?
         else {
@@ -40,7 +40,7 @@ pub(super) async fn run(kube: &Kube, store: &StoreReader) -> Result<(), Failure>
             uid: record.metadata.uid.clone(),
             resource_version: None,
         });
-        match patiently(|| records.delete(&name, &only)).await {
+        match retrying(|| records.delete(&name, &only)).await {
             Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
             deleted => drop(deleted.map_err(Failure::retried)?),
         }
@@ -76,7 +76,7 @@ impl Sent {
             Err(error) => return Ok(Err(error)),
         };
         let nodes: Api<AccelerationNode> = Api::all(kube.clone());
-        let node = patiently(|| nodes.get_opt(&sent.node)).await;
+        let node = retrying(|| nodes.get_opt(&sent.node)).await;
         let node = node.map_err(Failure::retried)?;
         let chains = node.and_then(|node| node.status).unwrap_or_default().chains;
         if !chains.iter().any(|held| held.token == spec.chain_token) {
@@ -98,7 +98,7 @@ async fn take(kube: &Kube, store: &StoreReader, sent: Sent) -> Result<(), Failur
     tracing::info!(%token, bytes = profile.len_bytes(), files = profile.files.len(), "profile written");
     let images: Api<AcceleratedImage> = Api::all(kube.clone());
     let all = ListParams::default();
-    let listed = patiently(|| images.list(&all))
+    let listed = retrying(|| images.list(&all))
         .await
         .map_err(Failure::retried)?;
     let token = token.to_string();

@@ -10,7 +10,7 @@ use uimgacc_store::{ImageRecord, StoreReader};
 use uimgacc_types::{ChainId, ChainToken, chain_ids};
 
 use super::failure::Failure;
-use super::patience::patiently;
+use super::retry::retrying;
 
 fn parameters() -> PatchParams {
     PatchParams {
@@ -25,7 +25,7 @@ where
 {
     let patch = Patch::Merge(json!({ "status": status }));
     let parameters = parameters();
-    let patched = patiently(|| api.patch_status(name, &parameters, &patch)).await;
+    let patched = retrying(|| api.patch_status(name, &parameters, &patch)).await;
     patched.map(|_| ()).map_err(Failure::retried)
 }
 

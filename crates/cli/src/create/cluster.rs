@@ -8,7 +8,7 @@ use uimgacc_control::{Connect, CreateRequest, ImageView};
 
 use super::{Create, PATIENCE};
 use crate::arguments::print;
-use crate::cluster::{Talk, run};
+use crate::cluster::{Talk, reference, run};
 
 impl Create {
     pub(super) fn run_cluster(&self, connect: &Connect, printer: Printer) -> anyhow::Result<()> {
@@ -30,8 +30,8 @@ impl Create {
             "--no-push, --jobs, --max-expansion and --profile-from are for local stores (--store)"
         );
         let request = CreateRequest {
-            original: self.original.clone(),
-            target: self.target.clone(),
+            original: reference(&self.original)?,
+            target: reference(&self.target)?,
             platform: self
                 .platform
                 .as_ref()

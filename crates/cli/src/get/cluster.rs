@@ -3,21 +3,21 @@
 use comfy_table::Table;
 use uimgacc_console::{Printer, bytes};
 use uimgacc_control::{ClusterImages, Connect, ImageView};
+use uimgacc_types::ImageReference;
 
 use super::{Get, Line, profile, show};
 use crate::arguments::{TableFormat, print};
-use crate::cluster::{run, state};
+use crate::cluster::{reference, run, state};
 
 impl Get {
     pub(super) fn run_cluster(&self, connect: &Connect, printer: Printer) -> anyhow::Result<()> {
         if self.watch {
             return self.watch_cluster(connect, printer);
         }
-        let image = self.image.as_deref();
-        let all = run(
-            connect,
-            |cluster| async move { Ok(cluster.get(image).await?) },
-        )?;
+        let image = self.reference()?;
+        let all = run(connect, |cluster| async move {
+            Ok(cluster.get(image.as_ref()).await?)
+        })?;
         if self.output == TableFormat::Table {
             printer.say(&headline(&all));
             if all.images.is_empty() && all.enable {
@@ -27,8 +27,12 @@ impl Get {
         print(printer, self.output, &all, || table(&all.images))
     }
 
+    fn reference(&self) -> anyhow::Result<Option<ImageReference>> {
+        self.image.as_deref().map(reference).transpose()
+    }
+
     fn watch_cluster(&self, connect: &Connect, printer: Printer) -> anyhow::Result<()> {
-        let image = self.image.as_deref();
+        let image = self.reference()?;
         let output = self.output;
         let watched = run(connect, |cluster| async move {
             let mut failure = None;
@@ -42,7 +46,7 @@ impl Get {
                 };
                 show(printer, line.of(view, output), &mut failure)
             };
-            cluster.watch(image, each).await?;
+            cluster.watch(image.as_ref(), each).await?;
             failure.map_or(Ok(()), Err)
         });
         match watched {

@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt as _;
+use uimgacc_objects::nodes;
 
 use super::{Check, Outcome};
 use crate::world::World;
@@ -35,17 +36,9 @@ fn runtime_problem(runtime: &str) -> Option<String> {
 
 pub(super) fn check_all(world: &World) -> Vec<Check> {
     let section = "Nodes";
-    let is_chosen = |machine: &&Node| {
-        let labels = machine.labels();
-        world.enabled().is_none_or(|acceleration| {
-            let selector = &acceleration.spec.node_selector;
-            selector
-                .iter()
-                .all(|(key, value)| labels.get(key) == Some(value))
-        }) && labels
-            .get("kubernetes.io/os")
-            .is_none_or(|os| os == "linux")
-    };
+    let selector = world.enabled().map(|one| one.spec.node_selector.clone());
+    let selector = selector.unwrap_or_default();
+    let is_chosen = |machine: &&Node| nodes::is_selected(machine.labels(), &selector);
     let machines: Vec<&Node> = world.machines.iter().filter(is_chosen).collect();
     if machines.is_empty() {
         return vec![Check::new(

@@ -1,7 +1,7 @@
 //! The DaemonSet that sets up nodes.
 
 use serde_json::{Value, json};
-use uimgacc_objects::{ImageAccelerationSpec, NodeSettings, names};
+use uimgacc_objects::{ImageAccelerationSpec, NodeSettings, names, nodes};
 
 use super::super::view::{COMPONENT_LABEL, INPUTS_ANNOTATION};
 use super::{inputs, store};
@@ -86,8 +86,9 @@ fn pod(spec: &ImageAccelerationSpec) -> Value {
 
 /// The selected nodes, and those that something must still be taken off.
 fn places(spec: &ImageAccelerationSpec) -> Value {
-    let linux = json!({"key": "kubernetes.io/os", "operator": "In", "values": ["linux"]});
-    let mut selected = vec![linux.clone()];
+    let linux = json!({"key": nodes::OS_LABEL, "operator": "In", "values": ["linux"]});
+    let real = json!({"key": nodes::TYPE_LABEL, "operator": "NotIn", "values": [nodes::VIRTUAL]});
+    let mut selected = vec![linux.clone(), real];
     for (key, value) in &spec.node_selector {
         selected.push(json!({"key": key, "operator": "In", "values": [value]}));
     }

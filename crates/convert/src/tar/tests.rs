@@ -258,7 +258,7 @@ fn empty_pieces_at_the_end_of_a_map_are_dropped() {
 }
 
 proptest! {
-    /// Whatever comes, there is an answer, and it is the same however the stream is cut.
+    /// Whatever comes, there is an entry, an end or an error.
     #[test]
     fn noise_never_panics(
         mut tar in proptest::collection::vec(any::<u8>(), 0..4096),

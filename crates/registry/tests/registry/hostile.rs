@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use uimgacc_registry::{Client, ClientOptions, Descriptor, Error, Timeouts};
+use uimgacc_registry::{Advice, Client, ClientOptions, Descriptor, Error, Timeouts};
 use uimgacc_types::{Digest, ImageReference};
 
 use crate::server::{Reply, Request, Server, Then};
@@ -181,8 +181,10 @@ async fn busy_servers_are_waited_for() {
 
     let body = br#"{"errors":[{"code":"TOOMANYREQUESTS","message":"pull rate limit"}]}"#;
     let server = Server::start(|_, _| Reply::new(429, &[("Retry-After", "3600")], body)).await;
-    let text = chain(&fetch(&server, &wanted).await.unwrap_err());
-    assert!(text.contains("pull rate limit; wait, or log in"), "{text}");
+    let error = fetch(&server, &wanted).await.unwrap_err();
+    let text = chain(&error);
+    assert!(text.contains("pull rate limit"), "{text}");
+    assert_eq!(error.advice(), Some(Advice::Wait));
     assert_eq!(server.seen().len(), 1, "an hour is not waited for");
 
     let server = Server::start(|_, _| Reply::new(500, &[], b"boom")).await;

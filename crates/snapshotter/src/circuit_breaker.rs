@@ -23,7 +23,7 @@ const LONGEST_HOLD_OFF: Duration = Duration::from_secs(240);
 
 /// The calls into one store.
 #[derive(Debug)]
-pub struct Calls {
+pub struct CircuitBreaker {
     slots: Arc<Semaphore>,
     inner: Mutex<Inner>,
 }
@@ -48,21 +48,21 @@ struct Down {
 
 /// Why a call may not start, and when one may.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HeldOff {
+pub struct CircuitOpen {
     /// What the store failed with.
     pub reason: String,
     /// How long no call is let through.
     pub rest: Duration,
 }
 
-/// A call that may start. Its end is told by [`Calls::ended`], also where it was late.
+/// A call that may start. Its end is told by [`CircuitBreaker::ended`], also where it was late.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Call {
     id: u64,
     is_trial: bool,
 }
 
-impl Default for Calls {
+impl Default for CircuitBreaker {
     fn default() -> Self {
         Self {
             slots: Arc::new(Semaphore::new(MAX_CALLS)),
@@ -71,14 +71,14 @@ impl Default for Calls {
     }
 }
 
-impl Calls {
+impl CircuitBreaker {
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the store failed so lately that nothing is to be tried at `now`.
     #[must_use]
-    pub fn held_off(&self, now: Instant) -> Option<HeldOff> {
+    pub fn held_off(&self, now: Instant) -> Option<CircuitOpen> {
         let inner = self.inner();
         let down = inner.down.as_ref()?;
         let rest = down.until.saturating_duration_since(now);
@@ -89,7 +89,7 @@ impl Calls {
     ///
     /// # Errors
     /// The store counts as down.
-    pub fn admit(&self, now: Instant) -> Result<Call, HeldOff> {
+    pub fn admit(&self, now: Instant) -> Result<Call, CircuitOpen> {
         let mut inner = self.inner();
         if let Some(down) = &inner.down {
             let rest = down.until.saturating_duration_since(now);
@@ -178,8 +178,8 @@ impl Calls {
 }
 
 impl Down {
-    fn held_off(&self, rest: Duration) -> HeldOff {
-        HeldOff {
+    fn held_off(&self, rest: Duration) -> CircuitOpen {
+        CircuitOpen {
             reason: self.reason.clone(),
             rest,
         }
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn after_a_late_call_one_trial_at_a_time_with_growing_pauses() {
-        let calls = Calls::default();
+        let calls = CircuitBreaker::default();
         let mut now = Instant::now();
         let first = [calls.admit(now).unwrap(), calls.admit(now).unwrap()];
         for call in first {
@@ -201,7 +201,7 @@ mod tests {
         assert_eq!(calls.hung(), 2);
         let mut pauses = Vec::new();
         for _ in 0..7 {
-            let HeldOff { reason, rest } = calls.admit(now).unwrap_err();
+            let CircuitOpen { reason, rest } = calls.admit(now).unwrap_err();
             assert_eq!(reason, "late");
             pauses.push(rest.as_secs());
             now += rest;
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_store_that_cannot_be_mounted_is_tried_by_one_call_at_a_time() {
-        let calls = Calls::default();
+        let calls = CircuitBreaker::default();
         let mut now = Instant::now();
         for _ in 0..3 {
             let call = calls.admit(now).unwrap();
@@ -247,7 +247,7 @@ mod tests {
 
     #[tokio::test]
     async fn calls_that_hang_take_no_room_from_others() {
-        let calls = Calls::default();
+        let calls = CircuitBreaker::default();
         let now = Instant::now();
         let admitted: Vec<Call> = (0..MAX_CALLS).map(|_| calls.admit(now).unwrap()).collect();
         for call in admitted {

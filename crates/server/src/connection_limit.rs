@@ -1,4 +1,4 @@
-//! Whose turn it is to be read from: so many connections in all, and no more than a part of them of one peer.
+//! How many connections are read from at once: so many in all, and no more than a part of them of one peer.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -9,23 +9,23 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Peers that are remembered before those are forgotten that have no connection.
 const REMEMBERED: usize = 1024;
 
-/// Turns of all connections.
+/// The limit.
 #[derive(Debug)]
-pub struct Turns {
+pub struct ConnectionLimit {
     all: Arc<Semaphore>,
     of_one: usize,
     peers: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
 }
 
-/// A turn; it ends with this.
+/// A connection that may be read from; its place is free once this is dropped.
 #[derive(Debug)]
-pub struct Turn {
+pub struct ConnectionPermit {
     _own: OwnedSemaphorePermit,
     _all: OwnedSemaphorePermit,
     _peer: Arc<Semaphore>,
 }
 
-impl Turns {
+impl ConnectionLimit {
     /// So many in all and so many of one peer.
     #[must_use]
     pub fn new(all: usize, of_one: usize) -> Self {
@@ -36,23 +36,23 @@ impl Turns {
         }
     }
 
-    /// Waits for a turn; `None` never comes while the server runs. A peer that has all of its own waits
+    /// Waits for a place; `None` never comes while the server runs. A peer that has all of its own waits
     /// without holding up others.
-    pub async fn turn(&self, peer: IpAddr) -> Option<Turn> {
+    pub async fn acquire(&self, peer: IpAddr) -> Option<ConnectionPermit> {
         let peer = self.peer(network(peer));
         let own = peer.clone().acquire_owned().await.ok()?;
         let all = self.all.clone().acquire_owned().await.ok()?;
-        Some(Turn {
+        Some(ConnectionPermit {
             _own: own,
             _all: all,
             _peer: peer,
         })
     }
 
-    /// A turn that is free now; of one address, for a whole network may be that of a cluster.
-    pub fn free(&self, peer: IpAddr) -> Option<Turn> {
+    /// A place that is free now; of one address, for a whole network may be that of a cluster.
+    pub fn try_acquire(&self, peer: IpAddr) -> Option<ConnectionPermit> {
         let peer = self.peer(peer);
-        Some(Turn {
+        Some(ConnectionPermit {
             _own: peer.clone().try_acquire_owned().ok()?,
             _all: self.all.clone().try_acquire_owned().ok()?,
             _peer: peer,
@@ -94,20 +94,32 @@ mod tests {
 
     #[tokio::test]
     async fn one_peer_does_not_take_all() {
-        let turns = Turns::new(3, 2);
+        let turns = ConnectionLimit::new(3, 2);
         let (one, other): (IpAddr, IpAddr) =
             ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
         let soon = Duration::from_millis(50);
-        let first = turns.turn(one).await.unwrap();
-        let _second = turns.turn(one).await.unwrap();
-        assert!(tokio::time::timeout(soon, turns.turn(one)).await.is_err());
-        assert!(turns.free(one).is_none());
-        let _third = turns.turn(other).await.unwrap();
-        assert!(tokio::time::timeout(soon, turns.turn(other)).await.is_err());
-        assert!(turns.free(other).is_none());
+        let first = turns.acquire(one).await.unwrap();
+        let _second = turns.acquire(one).await.unwrap();
+        assert!(
+            tokio::time::timeout(soon, turns.acquire(one))
+                .await
+                .is_err()
+        );
+        assert!(turns.try_acquire(one).is_none());
+        let _third = turns.acquire(other).await.unwrap();
+        assert!(
+            tokio::time::timeout(soon, turns.acquire(other))
+                .await
+                .is_err()
+        );
+        assert!(turns.try_acquire(other).is_none());
         drop(first);
-        assert!(turns.free(one).is_some());
-        assert!(tokio::time::timeout(soon, turns.turn(other)).await.is_ok());
+        assert!(turns.try_acquire(one).is_some());
+        assert!(
+            tokio::time::timeout(soon, turns.acquire(other))
+                .await
+                .is_ok()
+        );
     }
 
     #[test]

@@ -26,7 +26,7 @@ fn is_transient(error: &kube::Error) -> bool {
 ///
 /// # Errors
 /// The last error.
-pub(super) async fn patiently<T, A>(mut ask: impl FnMut() -> A) -> kube::Result<T>
+pub(super) async fn retrying<T, A>(mut ask: impl FnMut() -> A) -> kube::Result<T>
 where
     A: Future<Output = kube::Result<T>>,
 {
@@ -51,7 +51,7 @@ pub(super) async fn read<K>(api: &Api<K>, name: &str) -> Result<K, Failure>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {
-    patiently(|| api.get(name))
+    retrying(|| api.get(name))
         .await
         .with_context(|| format!("cannot read the {} {name}", K::kind(&())))
         .map_err(Failure::retried)
@@ -81,7 +81,7 @@ mod tests {
             (500, 999, false),
         ] {
             let asked = AtomicU32::new(0);
-            let answer = patiently(|| async {
+            let answer = retrying(|| async {
                 match asked.fetch_add(1, Ordering::Relaxed) {
                     number if number < fails => Err(refused(code)),
                     number => Ok(number),
