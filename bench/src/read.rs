@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -50,6 +51,8 @@ pub(crate) struct Options {
 enum What {
     Packs,
     Image,
+    /// The same files on the local disk, as a pull would leave them.
+    Unpacked(PathBuf),
     File(&'static str, &'static str, PathBuf),
 }
 
@@ -58,6 +61,7 @@ impl What {
         match self {
             Self::Packs => "packs".to_owned(),
             Self::Image => "image".to_owned(),
+            Self::Unpacked(_) => "image unpacked on the disk".to_owned(),
             Self::File(way, _, path) => format!("/{} by {way}", path.display()),
         }
     }
@@ -107,6 +111,11 @@ fn measure(
     running.wait_for("servingMs")?;
     let mount = running.mount()?;
     let mut all = vec![What::Packs, What::Image];
+    if node.link.is_none() {
+        let copy = image.directory.path().join("unpacked");
+        copy_tree(&mount, &copy)?;
+        all.push(What::Unpacked(copy));
+    }
     for file in large_files(&mount)? {
         let file = file.strip_prefix(&mount)?.to_owned();
         all.push(What::File("read", BY_READ, file.clone()));
@@ -123,6 +132,7 @@ fn measure(
             let (bytes, took) = match what {
                 What::Packs => read_tree(&running.store.join("packs"))?,
                 What::Image => read_tree(&mount)?,
+                What::Unpacked(copy) => read_tree(copy)?,
                 What::File(_, program, path) => {
                     let argument = Path::new("/").join(path);
                     let argument = argument.to_str().context("a path of UTF-8")?;
@@ -147,6 +157,15 @@ fn measure(
             bytes / 1_000_000
         ))?;
     }
+    Ok(())
+}
+
+fn copy_tree(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let copied = Command::new("cp")
+        .arg("--archive")
+        .args([from, to])
+        .status()?;
+    anyhow::ensure!(copied.success(), "cp ended with {copied}");
     Ok(())
 }
 
