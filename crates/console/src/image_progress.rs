@@ -1,9 +1,9 @@
 //! Progress of one image that is made elsewhere: one bar on a terminal, plain lines elsewhere.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use parking_lot::Mutex;
 
 use crate::{Printer, bytes};
 
@@ -36,7 +36,7 @@ impl ImageProgress {
 
     /// What is being done, and how much of it; a total of 0 is not known.
     pub fn update(&self, stage: &str, done_bytes: u64, total_bytes: u64) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         if self.printer.shows_bars() {
             let bar = state.bar.get_or_insert_with(|| {
                 let style = ProgressStyle::with_template(
@@ -64,7 +64,7 @@ impl ImageProgress {
 
 impl Drop for ImageProgress {
     fn drop(&mut self) {
-        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state.get_mut();
         if let Some(bar) = state.bar.take() {
             bar.finish_and_clear();
         }

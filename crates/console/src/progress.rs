@@ -1,9 +1,9 @@
 //! Progress of a conversion: a bar a layer on a terminal, plain lines elsewhere.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use parking_lot::Mutex;
 use uimgacc_convert::Progress;
 
 use crate::{Printer, bytes, duration};
@@ -47,7 +47,7 @@ impl LayerProgress {
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+        change(&mut self.state.lock())
     }
 
     fn say(&self, text: &str) {

@@ -1,9 +1,9 @@
 //! Progress of work that is only told in words and per cent: a bar on a terminal, plain lines elsewhere.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use parking_lot::Mutex;
 
 use crate::Printer;
 
@@ -40,7 +40,7 @@ impl StateProgress {
 
     /// How it is, in words, and how much of it is done.
     pub fn update(&self, text: &str, percent: Option<u8>) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         if self.printer.shows_bars() {
             let bar = state.bar.get_or_insert_with(|| {
                 let bar = ProgressBar::new(100);
@@ -74,7 +74,7 @@ impl StateProgress {
 
     /// A line of talk, above the bar.
     pub fn say(&self, text: &str) {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state.lock();
         match &state.bar {
             Some(bar) => bar.suspend(|| self.printer.say(text)),
             None => self.printer.say(text),
@@ -84,7 +84,7 @@ impl StateProgress {
 
 impl Drop for StateProgress {
     fn drop(&mut self) {
-        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state.get_mut();
         if let Some(bar) = state.bar.take() {
             bar.finish_and_clear();
         }

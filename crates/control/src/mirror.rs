@@ -7,7 +7,7 @@
 
 mod proof;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::BoxStream;
@@ -16,6 +16,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{ListParams, PartialObjectMeta};
 use kube::runtime::watcher::{Config, Event};
 use kube::{Resource, ResourceExt};
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 use uimgacc_objects::{AcceleratedImage, ImageAcceleration, names};
@@ -380,11 +381,7 @@ impl Mirror {
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Copy) -> T) -> T {
-        let mut copy = self
-            .shared
-            .copy
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut copy = self.shared.copy.lock();
         act(&mut copy)
     }
 }

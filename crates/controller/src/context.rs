@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::metrics::Metrics;
@@ -54,7 +54,7 @@ impl Shared {
 
     /// All that is known. Held for a look or a change only, never over an await.
     pub fn world(&self) -> MutexGuard<'_, World> {
-        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+        self.world.lock()
     }
 
     /// Changes the world and queues what that concerns.
@@ -101,7 +101,7 @@ impl Shared {
 
     /// A watch works, or is broken.
     pub fn watch_is(&self, kind: &'static str, works: bool) {
-        let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut broken = self.broken.lock();
         if works {
             broken.remove(kind);
         } else {
@@ -118,7 +118,7 @@ impl Shared {
             .into_iter()
             .map(|kind| format!("no list of kind {kind} yet"))
             .collect();
-        let broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        let broken = self.broken.lock();
         for (kind, since) in broken.iter() {
             if since.elapsed() > BROKEN_TOO_LONG {
                 let seconds = since.elapsed().as_secs();

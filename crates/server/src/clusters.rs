@@ -4,10 +4,11 @@
 //! holds up nobody else. It also ends every `disable` that was asked for, by whichever server.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use uimgacc_control::{Cluster, ClusterImages, Connect, Mirror, Snapshot};
@@ -145,7 +146,7 @@ impl Drop for Managed {
 
 impl Shared {
     fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
-        act(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.state.lock())
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Peers that are remembered before those are forgotten that have no connection.
@@ -60,7 +61,7 @@ impl ConnectionLimit {
     }
 
     fn peer(&self, network: IpAddr) -> Arc<Semaphore> {
-        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut peers = self.peers.lock();
         if let Some(known) = peers.get(&network).and_then(Weak::upgrade) {
             return known;
         }

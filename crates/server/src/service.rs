@@ -1,8 +1,8 @@
 //! Reads one request, has it done, and writes its answer and its line of the audit log.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use parking_lot::{Mutex, RwLock};
 use tokio::time::timeout;
 use uimgacc_api::action::Verb;
 use uimgacc_api::exact::{HEADER, Sent, Stamp};
@@ -95,10 +96,7 @@ impl Service {
     /// What it works with just now.
     #[must_use]
     pub fn live(&self) -> Arc<Live> {
-        self.live
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.live.read().clone()
     }
 
     /// Works with that from the next request on.
@@ -107,7 +105,7 @@ impl Service {
         let strangers = Strangers::new(live.config.limits.wrong_signatures_per_second);
         *lock(&self.rates) = rates;
         *lock(&self.strangers) = strangers;
-        *self.live.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(live);
+        *self.live.write() = Arc::new(live);
     }
 
     /// No more requests should be sent here.
@@ -260,7 +258,7 @@ impl Service {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 async fn act(live: &Live, granted: Granted, within: Duration) -> Result<Bytes, Refusal> {

@@ -1,7 +1,6 @@
 //! How far a conversion is, counted from what the conversion tells.
 
-use std::sync::{Mutex, PoisonError};
-
+use parking_lot::Mutex;
 use uimgacc_convert::Progress as Listener;
 use uimgacc_objects::Progress;
 
@@ -18,7 +17,7 @@ struct State {
 
 impl Counter {
     fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        change(&mut self.0.lock())
     }
 
     /// How far it is now. Below 100 % as long as it runs, since indexes and the target image come
