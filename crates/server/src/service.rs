@@ -103,8 +103,8 @@ impl Service {
     pub fn replace(&self, live: Live) {
         let rates = Rates::new(live.config.limits.requests_per_second);
         let strangers = Strangers::new(live.config.limits.wrong_signatures_per_second);
-        *lock(&self.rates) = rates;
-        *lock(&self.strangers) = strangers;
+        *self.rates.lock() = rates;
+        *self.strangers.lock() = strangers;
         *self.live.write() = Arc::new(live);
     }
 
@@ -204,14 +204,14 @@ impl Service {
                 .map(|text| text.chars().take(64).collect())
         };
         (entry.project, entry.cluster) = (cut("ProjectId"), cut("ClusterId"));
-        let is_taken = lock(&self.rates).take(signer.public_key, Instant::now());
+        let is_taken = self.rates.lock().take(signer.public_key, Instant::now());
         if !is_taken {
             return Err(Refusal::Throttled);
         }
         if let Some(stamp) = &signer.stamp {
             let now = SystemTime::now().duration_since(UNIX_EPOCH);
             let now = now.map_or(0, |now| now.as_secs());
-            lock(&self.nonces).take(signer.public_key, stamp, now)?;
+            self.nonces.lock().take(signer.public_key, stamp, now)?;
         }
         let granted = live.access.grant(signer, parameters)?;
         entry.images = images(&granted.action);
@@ -223,7 +223,7 @@ impl Service {
     fn refuse_stranger(&self, refusal: Refusal, entry: &Entry) -> Refusal {
         let is_answered = entry
             .peer
-            .is_none_or(|peer| lock(&self.strangers).take(network(peer), Instant::now()));
+            .is_none_or(|peer| self.strangers.lock().take(network(peer), Instant::now()));
         match is_answered {
             true => refusal,
             false => Refusal::Throttled,
@@ -255,10 +255,6 @@ impl Service {
             self.metrics.audit_dropped.inc();
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock()
 }
 
 async fn act(live: &Live, granted: Granted, within: Duration) -> Result<Bytes, Refusal> {
