@@ -11,7 +11,7 @@ const PAGE: &str = "troubleshooting.md";
 /// Crates that no user runs.
 const NOT_SHIPPED: [&str; 3] = ["testkit", "playground", "guide"];
 /// Where the reasons of conditions and events are made.
-const DECIDING: [&str; 2] = ["agent/src/controller/decide", "agent/src/node/decide.rs"];
+const DECIDING: [&str; 2] = ["controller/src/decide", "agent/src/node/decide.rs"];
 /// Kubernetes' own words that are read there.
 const NOT_OURS: [&str; 5] = ["True", "False", "Error", "OOMKilled", "DeadlineExceeded"];
 /// What stands for a part that differs from case to case.
