@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use uimgacc_registry::{Client, ClientOptions};
+use uimgacc_registry::{Advice, Client, ClientOptions};
 use uimgacc_testkit::{Need, ready};
 use uimgacc_types::Digest;
 
@@ -47,10 +47,12 @@ async fn only_trusted_certificates_are_taken() {
     let (_registry, address) = start_registry(dir.path(), &http, "");
     let name = image(&format!("{address}/app:1"));
 
-    let text = chain(&https().pull_manifest(&name).await.unwrap_err());
-    assert!(text.contains("SSL_CERT_FILE"), "{text}");
-    let text = chain(&client().pull_manifest(&name).await.unwrap_err());
-    assert!(text.contains("leave out --plain-http"), "{text}");
+    let error = https().pull_manifest(&name).await.unwrap_err();
+    let advice = Some(Advice::TrustCertificate);
+    assert_eq!(error.advice(), advice, "{}", chain(&error));
+    let error = client().pull_manifest(&name).await.unwrap_err();
+    let advice = Some(Advice::UseHttps);
+    assert_eq!(error.advice(), advice, "{}", chain(&error));
 
     let child = Command::new(std::env::current_exe().unwrap())
         .args([
