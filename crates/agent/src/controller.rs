@@ -1,4 +1,4 @@
-//! `uimgacc-agent controller`: runs the controller until it is told to stop.
+//! `uimgacc-agent controller`: runs the controller until a signal stops it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

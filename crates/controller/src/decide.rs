@@ -78,8 +78,8 @@ impl Action {
     }
 }
 
-/// The actions of a decision after the status of its object was written: our own write is no change
-/// that the others must be refused for.
+/// The actions of a decision after the status of its object was written, based on that version: our
+/// own write must not make the API server refuse the others.
 #[must_use]
 pub fn after_status(mut actions: Vec<Action>, written: &Meta) -> Vec<Action> {
     for action in &mut actions {
@@ -123,6 +123,11 @@ fn put(
         conditions,
         condition(kind, is_true, reason, message, generation, Time(at)),
     );
+}
+
+/// Brings the next look forward to `wait` from now.
+fn wake(again: &mut Option<SignedDuration>, wait: SignedDuration) {
+    *again = Some(again.map_or(wait, |old| old.min(wait)));
 }
 
 /// Until that moment; at least a little, so that rounding wakes nobody too early.

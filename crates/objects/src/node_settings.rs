@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Fallback, ImageAccelerationSpec, NodePaths, Originals, StartsSpec, StoreSpec};
 
-/// What the node installer is told; its parts are those of [`ImageAccelerationSpec`].
+/// The settings of the node installer; its parts are those of [`ImageAccelerationSpec`].
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NodeSettings {
@@ -44,12 +44,12 @@ impl FromStr for NodeSettings {
 }
 
 impl NodeSettings {
-    /// The store as the daemon is told it: a [`uimgacc_types::StoreSource`].
+    /// The store as the daemon's configuration names it: a [`uimgacc_types::StoreSource`].
     #[must_use]
     pub fn daemon_store(&self) -> String {
         match (&self.store.nfs, &self.store.host_path) {
             (Some(nfs), _) => nfs.address().source(),
-            (None, Some(folder)) => folder.path.clone(),
+            (None, Some(host_path)) => host_path.path.clone(),
             (None, None) => self.claim_on_host(),
         }
     }
@@ -102,8 +102,8 @@ mod tests {
             nfs.daemon_store(),
             "nfs://10.0.0.1,[fd00::1]/a%20b%3F?vers=3,nolock"
         );
-        let folder = settings(json!({"store": {"hostPath": {"path": "/mnt/ceph"}}}));
-        assert_eq!(folder.daemon_store(), "/mnt/ceph");
+        let host_path = settings(json!({"store": {"hostPath": {"path": "/mnt/ceph"}}}));
+        assert_eq!(host_path.daemon_store(), "/mnt/ceph");
         let claim = settings(json!({
             "store": {"persistentVolumeClaim": {"claimName": "store"}},
             "nodePaths": {"runDir": "/run/x"},

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use uimgacc_types::Digest;
+use uimgacc_types::{Digest, with_causes};
 
 use crate::advice::{self, Advice};
 use crate::api_error::ApiError;
@@ -280,7 +280,7 @@ impl Error {
         // The URL may hold a signature.
         let source = source.without_url();
         let task = task.clone();
-        let said = chain_text(&source);
+        let said = with_causes(&source);
         if said.contains("InvalidContentType") {
             let advice = Some(Advice::AllowPlainHttp);
             return Self::Connect {
@@ -318,18 +318,6 @@ impl Error {
 /// Statuses after which an idempotent request is repeated.
 pub(crate) const fn is_transient_status(status: u16) -> bool {
     matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504)
-}
-
-/// All messages of a chain in one text, to find words in.
-fn chain_text(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }
 
 fn said(errors: &[ApiError]) -> String {

@@ -55,7 +55,7 @@ pub struct CircuitOpen {
     pub rest: Duration,
 }
 
-/// A call that may start. Its end is told by [`CircuitBreaker::ended`], also where it was late.
+/// A call that may start. Its end is reported to [`CircuitBreaker::ended`], also where it was late.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Call {
     id: u64,

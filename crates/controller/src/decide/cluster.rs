@@ -7,7 +7,7 @@ use uimgacc_objects::{NodeTotals, RestartingNode, find_condition};
 use super::super::build::{self, NewJob, Work};
 use super::super::view::{ClusterView, InstallerView, JobEnd};
 use super::job::{FoundJob, JobState};
-use super::{Action, Note, put, restarts, until};
+use super::{Action, Note, put, restarts, until, wake};
 
 /// Between a Job that could not take what nodes recorded and the next.
 const PROFILES_PAUSE: SignedDuration = SignedDuration::from_mins(5);
@@ -85,7 +85,7 @@ pub struct Decision {
 
 impl Decision {
     pub(super) fn wake(&mut self, pause: SignedDuration) {
-        self.again = Some(self.again.map_or(pause, |old| old.min(pause)));
+        wake(&mut self.again, pause);
     }
 
     /// Says which nodes may restart containerd.

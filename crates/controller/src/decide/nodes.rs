@@ -7,7 +7,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use uimgacc_objects::{AccelerationNodeSpec, find_condition};
 
 use super::super::view::AccelerationNodeView;
-use super::{Action, until};
+use super::{Action, until, wake};
 
 /// How old an object without a Node must be before it is removed: the caches of the two kinds
 /// are not of one moment.
@@ -72,7 +72,6 @@ pub fn decide(
 ) -> (Vec<Action>, Option<SignedDuration>) {
     let mut actions = Vec::new();
     let mut again: Option<SignedDuration> = None;
-    let mut wake = |wait: SignedDuration| again = Some(again.map_or(wait, |old| old.min(wait)));
     for node in nodes.values().filter(|node| node.meta.deleting.is_none()) {
         let standing = look(node);
         if matches!(standing, Standing::Left | Standing::Gone) {
@@ -81,14 +80,14 @@ pub fn decide(
             if now >= due {
                 actions.push(Action::DeleteAccelerationNode(node.meta.clone()));
             } else {
-                wake(until(due, now));
+                wake(&mut again, until(due, now));
             }
             continue;
         }
         let leaving = standing != Standing::Selected;
         let uninstall = leaving && (node.spec.uninstall || standing.is_free());
         if leaving && !uninstall {
-            wake(LEAVING_PAUSE);
+            wake(&mut again, LEAVING_PAUSE);
         }
         let held = node.status.chains.iter().map(|held| &held.token);
         let release: BTreeSet<&String> = held.filter(|token| released.contains(*token)).collect();

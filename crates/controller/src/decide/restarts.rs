@@ -9,7 +9,7 @@ use uimgacc_objects::RestartingNode;
 
 use super::super::view::AccelerationNodeView;
 use super::nodes::{Standing, is_true, is_uninstalled};
-use super::until;
+use super::{until, wake};
 
 /// After so long a node that has reported nothing about its restart loses its place: it died. Longer
 /// than a node lets an installation run.
@@ -88,8 +88,7 @@ pub fn decide(
                 let due = since.saturating_add(SILENCE).unwrap_or(Timestamp::MAX);
                 let is_due = now >= due;
                 if !is_due {
-                    let wait = until(due, now);
-                    again = Some(again.map_or(wait, |old| old.min(wait)));
+                    wake(&mut again, until(due, now));
                 }
                 !is_due
             }
@@ -106,7 +105,7 @@ pub fn decide(
     let most = usize::try_from(most).unwrap_or(usize::MAX);
     let free = most.saturating_sub(restarting.len());
     for node in waiting.into_iter().take(free) {
-        again = Some(again.map_or(SILENCE, |old| old.min(SILENCE)));
+        wake(&mut again, SILENCE);
         restarting.push(RestartingNode {
             name: node.name.to_owned(),
             uid: node.uid.to_owned(),
