@@ -1,25 +1,11 @@
-//! An error and its causes as text.
+//! Failures as lines for people.
 
-/// `error: ...` and a line for each cause that says something new.
+use uimgacc_types::messages;
+
+/// An error with its causes, a line each.
 #[must_use]
 pub fn render(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    let mut last = String::new();
-    for cause in error.chain() {
-        let message = cause.to_string();
-        // An error that only hands on its cause says the same twice.
-        if message == last {
-            continue;
-        }
-        let prefix = if text.is_empty() {
-            "error: "
-        } else {
-            "\n  because: "
-        };
-        text = text + prefix + &message;
-        last = message;
-    }
-    text
+    format!("error: {}", messages(error.as_ref()).join("\n  because: "))
 }
 
 #[cfg(test)]
@@ -27,11 +13,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn causes_once_each() {
-        let inner = std::io::Error::other("disk on fire");
-        let error = anyhow::Error::new(inner)
-            .context("cannot write")
-            .context("cannot write");
+    fn a_line_for_each_cause() {
+        let error = anyhow::anyhow!("disk on fire").context("cannot write");
         assert_eq!(
             render(&error),
             "error: cannot write\n  because: disk on fire"

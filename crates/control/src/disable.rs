@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use uimgacc_objects::{AcceleratedImage, ImageAcceleration, find_condition, names};
 
 use crate::error::Error;
-use crate::holders::references;
+use crate::find_holders::references;
 use crate::images::ImageView;
 use crate::observe::next_before;
 use crate::world::{SAID, World};

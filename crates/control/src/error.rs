@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use uimgacc_objects::access::AccessRefused;
-use uimgacc_types::{NfsAddressError, ParseReferenceError};
+use uimgacc_types::{NfsAddressError, ParseReferenceError, root_cause};
 
 use crate::hints;
 use crate::holder::Holder;
@@ -265,16 +265,8 @@ impl Error {
 pub struct Cause(String);
 
 impl Cause {
-    pub(crate) fn new(text: String) -> Self {
-        Self(text)
-    }
-
     pub(crate) fn of(error: &dyn std::error::Error) -> Self {
-        let mut inner = error;
-        while let Some(source) = inner.source() {
-            inner = source;
-        }
-        Self(inner.to_string())
+        Self(root_cause(error))
     }
 }
 

@@ -155,6 +155,18 @@ impl Cluster {
         Ok(view(acceleration?.as_ref(), &images?))
     }
 
+    /// As [`Self::get`], all images; a cluster counts as enabled until its `disable` has ended.
+    ///
+    /// # Errors
+    /// The API does not answer.
+    pub async fn get_all(&self) -> Result<ClusterImages, Error> {
+        let (images, mark) = tokio::try_join!(self.get(None), self.removal_mark())?;
+        Ok(ClusterImages {
+            enable: images.enable || mark.is_some(),
+            ..images
+        })
+    }
+
     /// Calls `show` with an image each time that it has changed, first with all that there are;
     /// the flag says that it is gone. Ends when `show` says so.
     ///

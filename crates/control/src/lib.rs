@@ -16,13 +16,14 @@ mod delete;
 mod disable;
 mod enable;
 mod error;
+mod find_holders;
 mod get;
 mod hints;
 mod holder;
-mod holders;
+
 mod images;
 mod manifests;
-mod mirror;
+
 mod observe;
 mod status;
 mod world;
@@ -41,7 +42,7 @@ pub use get::{ClusterImages, ClusterStatus};
 pub use holder::Holder;
 pub use images::{ImageProfile, ImageProgress, ImageView};
 pub use manifests::{DEFAULT_IMAGE, yaml};
-pub use mirror::{Mirror, Snapshot};
+
 pub use status::{ComponentStatus, ImageTotals, NodeStatus, Status};
 
 /// Told what goes on, in lines for people; each is said once.

@@ -64,11 +64,6 @@ impl<K: Resource> Table<K> {
         }
     }
 
-    /// Nothing is known any more.
-    pub(crate) fn forget(&mut self) {
-        *self = Self::default();
-    }
-
     /// Whether all that there was at the beginning is known.
     pub(crate) fn is_listed(&self) -> bool {
         self.is_listed

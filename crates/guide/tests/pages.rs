@@ -80,26 +80,6 @@ fn without_comments(text: &str) -> String {
 }
 
 #[test]
-fn spans_end_on_their_line() {
-    let mut all = readmes().unwrap();
-    for language in LANGUAGES {
-        all.extend(pages(language).unwrap());
-    }
-    let mut wrong = Vec::new();
-    for page in &all {
-        let mut is_code = false;
-        for (number, line) in (1..).zip(page.text.lines()) {
-            if line.trim_start().starts_with("```") {
-                is_code = !is_code;
-            } else if !is_code && line.matches('`').count() % 2 != 0 {
-                wrong.push(format!("{}:{number}: {line}", page.path.display()));
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-#[test]
 fn both_readmes_say_the_same() {
     let [english, chinese] = <[Page; 2]>::try_from(readmes().unwrap()).unwrap();
     let levels = |page: &Page| {

@@ -1,57 +1,17 @@
 //! Calls to containerd and to a snapshotter: its version and plugins, whether a snapshotter answers,
 //! and what other modules ask by [`Session`].
-//!
-//! Messages are written by hand, with the fields that are used; numbers are those of containerd's
-//! `api/services/{version,introspection,snapshots}/v1`.
 
 use std::path::Path;
 use std::time::Duration;
 
-use tonic::client::Grpc;
-use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Status};
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Empty {}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct VersionResponse {
-    #[prost(string, tag = "1")]
-    version: String,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct PluginsResponse {
-    #[prost(message, repeated, tag = "1")]
-    plugins: Vec<PluginMessage>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct PluginMessage {
-    #[prost(string, tag = "1")]
-    kind: String,
-    #[prost(string, tag = "2")]
-    id: String,
-    #[prost(message, optional, tag = "7")]
-    error: Option<ErrorMessage>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct ErrorMessage {
-    #[prost(int32, tag = "1")]
-    code: i32,
-    #[prost(string, tag = "2")]
-    message: String,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct StatRequest {
-    #[prost(string, tag = "1")]
-    snapshotter: String,
-    #[prost(string, tag = "2")]
-    key: String,
-}
+use tonic::{Code, Request, Response, Status};
+use uimgacc_containerd_api::introspection::PluginsRequest;
+use uimgacc_containerd_api::introspection::introspection_client::IntrospectionClient;
+use uimgacc_containerd_api::snapshots::StatSnapshotRequest;
+use uimgacc_containerd_api::snapshots::snapshots_client::SnapshotsClient;
+use uimgacc_containerd_api::version::version_client::VersionClient;
+use uimgacc_types::root_cause;
 
 /// A plugin of a running containerd.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,47 +27,37 @@ pub(crate) type Silence = String;
 
 /// The version that a containerd says it has.
 pub(crate) fn version(socket: &Path, deadline: Duration) -> Result<String, Silence> {
-    let answer: Result<VersionResponse, Status> = call(
-        socket,
-        deadline,
-        "/containerd.services.version.v1.Version/Version",
-        Empty {},
-    )?;
+    let session = Session::open(socket, deadline)?;
+    let mut client = VersionClient::new(session.channel());
+    let answer = session.call(client.version(()))?;
     answer.map(|answer| answer.version).map_err(told)
 }
 
 /// Its plugins.
 pub(crate) fn plugins(socket: &Path, deadline: Duration) -> Result<Vec<Plugin>, Silence> {
-    let answer: Result<PluginsResponse, Status> = call(
-        socket,
-        deadline,
-        "/containerd.services.introspection.v1.Introspection/Plugins",
-        Empty {},
-    )?;
+    let session = Session::open(socket, deadline)?;
+    let mut client = IntrospectionClient::new(session.channel());
+    let answer = session.call(client.plugins(PluginsRequest::default()))?;
     let plugins = answer.map_err(told)?.plugins;
     Ok(plugins
         .into_iter()
         .map(|plugin| Plugin {
-            kind: plugin.kind,
+            kind: plugin.r#type,
             id: plugin.id,
-            error: plugin.error.map(|error| error.message),
+            error: plugin.init_err.map(|error| error.message),
         })
         .collect())
 }
 
 /// Asks a snapshotter for a snapshot that is not there.
 pub(crate) fn snapshotter_answers(socket: &Path, deadline: Duration) -> Result<(), Silence> {
-    let question = StatRequest {
-        snapshotter: String::new(),
+    let session = Session::open(socket, deadline)?;
+    let mut client = SnapshotsClient::new(session.channel());
+    let question = StatSnapshotRequest {
         key: "uimgacc-node-check".to_owned(),
+        ..StatSnapshotRequest::default()
     };
-    let answer: Result<Empty, Status> = call(
-        socket,
-        deadline,
-        "/containerd.services.snapshots.v1.Snapshots/Stat",
-        question,
-    )?;
-    match answer {
+    match session.call(client.stat(question))? {
         Err(status) if status.code() != Code::NotFound => Err(told(status)),
         _ => Ok(()),
     }
@@ -115,19 +65,6 @@ pub(crate) fn snapshotter_answers(socket: &Path, deadline: Duration) -> Result<(
 
 pub(crate) fn told(status: Status) -> Silence {
     format!("{}: {}", status.code(), status.message())
-}
-
-fn call<Q, A>(
-    socket: &Path,
-    deadline: Duration,
-    method: &'static str,
-    question: Q,
-) -> Result<Result<A, Status>, Silence>
-where
-    Q: prost::Message + Default + 'static,
-    A: prost::Message + Default + 'static,
-{
-    Session::open(socket, deadline)?.call(None, method, question)
 }
 
 /// A connection for several calls.
@@ -149,7 +86,7 @@ impl Session {
                 .map_err(|error| error.to_string())?;
             // Its own text is "transport error"; what happened is the last of its causes.
             let channel = endpoint.connect().await;
-            channel.map_err(|error| last_cause(&error))
+            channel.map_err(|error| root_cause(&error))
         };
         let channel = within(&runtime, deadline, connect)?;
         Ok(Self {
@@ -159,64 +96,28 @@ impl Session {
         })
     }
 
-    /// A call with one answer, in a namespace of containerd where it needs one.
-    pub(crate) fn call<Q, A>(
-        &self,
-        namespace: Option<&str>,
-        method: &'static str,
-        question: Q,
-    ) -> Result<Result<A, Status>, Silence>
-    where
-        Q: prost::Message + Default + 'static,
-        A: prost::Message + Default + 'static,
-    {
-        let answers = self.list(namespace, method, question)?;
-        let first = |all: Vec<A>| all.into_iter().next();
-        Ok(answers.and_then(|all| first(all).ok_or_else(|| Status::internal("no answer"))))
+    /// For the clients of services.
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
     }
 
-    /// A call with many answers.
-    pub(crate) fn list<Q, A>(
+    /// Waits for the answer to one call.
+    pub(crate) fn call<A>(
         &self,
-        namespace: Option<&str>,
-        method: &'static str,
-        question: Q,
-    ) -> Result<Result<Vec<A>, Status>, Silence>
-    where
-        Q: prost::Message + Default + 'static,
-        A: prost::Message + Default + 'static,
-    {
-        let request = request(namespace, question)?;
-        let talk = async {
-            let mut grpc = Grpc::new(self.channel.clone());
-            grpc.ready().await.map_err(|error| last_cause(&error))?;
-            let codec = tonic_prost::ProstCodec::<Q, A>::default();
-            let path = PathAndQuery::from_static(method);
-            Ok(async {
-                let mut answers = grpc
-                    .server_streaming(request, path, codec)
-                    .await?
-                    .into_inner();
-                let mut all = Vec::new();
-                while let Some(answer) = answers.message().await? {
-                    all.push(answer);
-                }
-                Ok(all)
-            }
-            .await)
-        };
-        within(&self.runtime, self.deadline, talk)
+        call: impl Future<Output = Result<Response<A>, Status>>,
+    ) -> Result<Result<A, Status>, Silence> {
+        let answer = async { Ok(call.await.map(Response::into_inner)) };
+        within(&self.runtime, self.deadline, answer)
     }
 }
 
-fn request<Q>(namespace: Option<&str>, question: Q) -> Result<Request<Q>, Silence> {
+/// A request in a namespace of containerd.
+pub(crate) fn in_namespace<Q>(namespace: &str, question: Q) -> Result<Request<Q>, Silence> {
+    let value = namespace
+        .parse()
+        .map_err(|_| format!("{namespace:?} cannot be the name of a namespace"))?;
     let mut request = Request::new(question);
-    if let Some(namespace) = namespace {
-        let value = namespace
-            .parse()
-            .map_err(|_| format!("{namespace:?} cannot be the name of a namespace"))?;
-        request.metadata_mut().insert("containerd-namespace", value);
-    }
+    request.metadata_mut().insert("containerd-namespace", value);
     Ok(request)
 }
 
@@ -227,12 +128,4 @@ fn within<T>(
 ) -> Result<T, Silence> {
     let answer = runtime.block_on(async { tokio::time::timeout(deadline, talk).await });
     answer.unwrap_or_else(|_| Err(format!("no answer within {} s", deadline.as_secs())))
-}
-
-fn last_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    cause.to_string()
 }

@@ -5,134 +5,56 @@
 //! again finds the layer "already there". So its records of them are removed. They are not in its
 //! lists, which ask the daemon for each, but containers name theirs, and a label of an image's
 //! configuration keeps those of its layers, which go as garbage where that label is gone.
-//!
-//! Messages are written by hand, with the fields that are used; numbers are those of containerd's
-//! `api/services/{containers,content,leases,namespaces,snapshots}/v1`.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use tonic::Code;
+use tonic::{Code, Response, Status};
+use uimgacc_containerd_api::containers::ListContainersRequest;
+use uimgacc_containerd_api::containers::containers_client::ContainersClient;
+use uimgacc_containerd_api::content::content_client::ContentClient;
+use uimgacc_containerd_api::content::{Info, ListContentRequest, UpdateRequest};
+use uimgacc_containerd_api::leases::leases_client::LeasesClient;
+use uimgacc_containerd_api::leases::{CreateRequest, DeleteRequest};
+use uimgacc_containerd_api::namespaces::ListNamespacesRequest;
+use uimgacc_containerd_api::namespaces::namespaces_client::NamespacesClient;
+use uimgacc_containerd_api::snapshots::snapshots_client::SnapshotsClient;
+use uimgacc_containerd_api::snapshots::{RemoveSnapshotRequest, StatSnapshotRequest};
 
-use crate::grpc::{Session, Silence, told};
+use crate::grpc::{Session, Silence, in_namespace, told};
 
 /// How long a call may take: the last collects garbage.
 const CALL: Duration = Duration::from_secs(30);
 /// The lease whose end has containerd collect garbage at once.
 const LEASE: &str = "uimgacc-lost-snapshots";
 
-#[derive(Clone, PartialEq, prost::Message)]
-struct Empty {}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Namespaces {
-    #[prost(message, repeated, tag = "1")]
-    all: Vec<Named>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Named {
-    #[prost(string, tag = "1")]
-    name: String,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Filters {
-    #[prost(string, repeated, tag = "1")]
-    filters: Vec<String>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Containers {
-    #[prost(message, repeated, tag = "1")]
-    all: Vec<Container>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Container {
-    #[prost(string, tag = "6")]
-    snapshotter: String,
-    #[prost(string, tag = "7")]
-    snapshot_key: String,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Contents {
-    #[prost(message, repeated, tag = "1")]
-    all: Vec<Content>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Content {
-    #[prost(string, tag = "1")]
-    digest: String,
-    #[prost(map = "string, string", tag = "5")]
-    labels: HashMap<String, String>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct ContentUpdate {
-    #[prost(message, optional, tag = "1")]
-    info: Option<Content>,
-    #[prost(message, optional, tag = "2")]
-    update_mask: Option<FieldMask>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct FieldMask {
-    #[prost(string, repeated, tag = "1")]
-    paths: Vec<String>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct SnapshotKey {
-    #[prost(string, tag = "1")]
-    snapshotter: String,
-    #[prost(string, tag = "2")]
-    key: String,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Lease {
-    #[prost(string, tag = "1")]
-    id: String,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct LeaseEnd {
-    #[prost(string, tag = "1")]
-    id: String,
-    #[prost(bool, tag = "2")]
-    sync: bool,
-}
-
 /// Has containerd forget the snapshots of this snapshotter that are lost, in all its namespaces.
 /// Returns how many were named; those below them are not counted.
 pub(crate) fn forget(socket: &Path, snapshotter: &str) -> Result<usize, Silence> {
     let session = Session::open(socket, CALL)?;
-    let list = "/containerd.services.namespaces.v1.Namespaces/List";
-    let namespaces: Namespaces = session.call(None, list, Empty {})?.map_err(told)?;
+    let mut client = NamespacesClient::new(session.channel());
+    let namespaces = session.call(client.list(ListNamespacesRequest::default()))?;
     let mut forgotten = 0;
-    for namespace in namespaces.all {
-        let node = Place {
+    for namespace in namespaces.map_err(told)?.namespaces {
+        let namespace = Namespace {
             session: &session,
-            namespace: &namespace.name,
+            name: &namespace.name,
             snapshotter,
         };
-        forgotten += node.forget()?;
+        forgotten += namespace.forget()?;
     }
     Ok(forgotten)
 }
 
-/// A snapshotter in one namespace.
-struct Place<'p> {
-    session: &'p Session,
-    namespace: &'p str,
-    snapshotter: &'p str,
+/// A namespace of containerd, as one snapshotter sees it.
+struct Namespace<'n> {
+    session: &'n Session,
+    name: &'n str,
+    snapshotter: &'n str,
 }
 
-impl Place<'_> {
+impl Namespace<'_> {
     fn forget(&self) -> Result<usize, Silence> {
         let mut forgotten = 0;
         for key in self.of_containers()? {
@@ -154,13 +76,11 @@ impl Place<'_> {
 
     /// The snapshots of containers.
     fn of_containers(&self) -> Result<BTreeSet<String>, Silence> {
-        let method = "/containerd.services.containers.v1.Containers/List";
-        let containers = self
-            .session
-            .call(Some(self.namespace), method, Filters::default())?;
-        let containers: Containers = containers.map_err(told)?;
+        let mut client = ContainersClient::new(self.session.channel());
+        let request = in_namespace(self.name, ListContainersRequest::default())?;
+        let containers = self.session.call(client.list(request))?.map_err(told)?;
         let ours = containers
-            .all
+            .containers
             .into_iter()
             .filter(|container| container.snapshotter == self.snapshotter)
             .map(|container| container.snapshot_key);
@@ -175,15 +95,20 @@ impl Place<'_> {
     /// Digests of image configurations with the snapshots of the whole images.
     fn of_images(&self) -> Result<Vec<(String, String)>, Silence> {
         let label = self.label();
-        let with_label = Filters {
+        let with_label = ListContentRequest {
             filters: vec![format!("labels.\"{label}\"")],
         };
-        let method = "/containerd.services.content.v1.Content/List";
-        let contents = self
-            .session
-            .list(Some(self.namespace), method, with_label)?;
-        let contents: Vec<Contents> = contents.map_err(told)?;
-        let all = contents.into_iter().flat_map(|contents| contents.all);
+        let request = in_namespace(self.name, with_label)?;
+        let mut client = ContentClient::new(self.session.channel());
+        let all = self.session.call(async {
+            let mut answers = client.list(request).await?.into_inner();
+            let mut all = Vec::new();
+            while let Some(answer) = answers.message().await? {
+                all.extend(answer.info);
+            }
+            Ok(Response::new(all))
+        })?;
+        let all = all.map_err(told)?.into_iter();
         let labelled = all.filter_map(|mut content| {
             let chain = content.labels.remove(&label)?;
             Some((content.digest, chain))
@@ -193,69 +118,65 @@ impl Place<'_> {
 
     /// Takes the label away: without it the snapshot is garbage.
     fn unlabel(&self, digest: String) -> Result<(), Silence> {
-        let update = ContentUpdate {
-            info: Some(Content {
+        let update = UpdateRequest {
+            info: Some(Info {
                 digest,
-                labels: HashMap::new(),
+                ..Info::default()
             }),
-            update_mask: Some(FieldMask {
+            update_mask: Some(prost_types::FieldMask {
                 paths: vec![format!("labels.{}", self.label())],
             }),
         };
+        let request = in_namespace(self.name, update)?;
+        let mut client = ContentClient::new(self.session.channel());
         // It may have gone with its image meanwhile.
-        self.of_what_is_there("/containerd.services.content.v1.Content/Update", update)?;
+        is_there(self.session.call(client.update(request))?)?;
         Ok(())
-    }
-
-    fn key(&self, key: &str) -> SnapshotKey {
-        SnapshotKey {
-            snapshotter: self.snapshotter.to_owned(),
-            key: key.to_owned(),
-        }
     }
 
     /// Whether the daemon says so itself: where it does not answer nothing is lost.
     fn is_lost(&self, key: &str) -> Result<bool, Silence> {
-        let stat = "/containerd.services.snapshots.v1.Snapshots/Stat";
-        Ok(!self.of_what_is_there(stat, self.key(key))?)
+        let snapshot = StatSnapshotRequest {
+            snapshotter: self.snapshotter.to_owned(),
+            key: key.to_owned(),
+        };
+        let request = in_namespace(self.name, snapshot)?;
+        let mut client = SnapshotsClient::new(self.session.channel());
+        Ok(!is_there(self.session.call(client.stat(request))?)?)
     }
 
     /// Whether it was there to be removed.
     fn remove(&self, key: &str) -> Result<bool, Silence> {
-        let remove = "/containerd.services.snapshots.v1.Snapshots/Remove";
-        self.of_what_is_there(remove, self.key(key))
-    }
-
-    /// A call about something; whether that is there.
-    fn of_what_is_there<Q>(&self, method: &'static str, question: Q) -> Result<bool, Silence>
-    where
-        Q: prost::Message + Default + 'static,
-    {
-        let answer: Result<Empty, _> = self.session.call(Some(self.namespace), method, question)?;
-        match answer {
-            Ok(Empty {}) => Ok(true),
-            Err(status) if status.code() == Code::NotFound => Ok(false),
-            Err(status) => Err(told(status)),
-        }
+        let snapshot = RemoveSnapshotRequest {
+            snapshotter: self.snapshotter.to_owned(),
+            key: key.to_owned(),
+        };
+        let request = in_namespace(self.name, snapshot)?;
+        let mut client = SnapshotsClient::new(self.session.channel());
+        is_there(self.session.call(client.remove(request))?)
     }
 
     fn collect_garbage(&self) -> Result<(), Silence> {
-        let (id, method) = (
-            LEASE.to_owned(),
-            "/containerd.services.leases.v1.Leases/Create",
-        );
-        let made: Result<Empty, _> =
-            self.session
-                .call(Some(self.namespace), method, Lease { id: id.clone() })?;
+        let mut client = LeasesClient::new(self.session.channel());
+        let id = LEASE.to_owned();
+        let lease = in_namespace(self.name, CreateRequest { id: id.clone() })?;
+        let made = self.session.call(client.create(lease))?;
         // One that an earlier run has left is as good.
         if let Err(status) = made
             && status.code() != Code::AlreadyExists
         {
             return Err(told(status));
         }
-        let method = "/containerd.services.leases.v1.Leases/Delete";
-        let end = LeaseEnd { id, sync: true };
-        let ended: Result<Empty, _> = self.session.call(Some(self.namespace), method, end)?;
-        ended.map(|Empty {}| ()).map_err(told)
+        let end = in_namespace(self.name, DeleteRequest { id, sync: true })?;
+        self.session.call(client.delete(end))?.map_err(told)
+    }
+}
+
+/// Whether what a call was about is there.
+fn is_there<A>(answer: Result<A, Status>) -> Result<bool, Silence> {
+    match answer {
+        Ok(_) => Ok(true),
+        Err(status) if status.code() == Code::NotFound => Ok(false),
+        Err(status) => Err(told(status)),
     }
 }

@@ -7,6 +7,7 @@ use reqwest::header::CONTENT_TYPE;
 use reqwest::{Url, redirect};
 use uimgacc_api::exact::{self, Sent};
 use uimgacc_api::refusal::IN_USE;
+use uimgacc_types::root_cause;
 
 use crate::error::{Cause, Error};
 use crate::json::Json;
@@ -191,11 +192,7 @@ fn cause(error: &reqwest::Error) -> Cause {
         };
         return Cause(format!("{what} within {} s", limit.as_secs()));
     }
-    let mut inner: &dyn std::error::Error = error;
-    while let Some(source) = inner.source() {
-        inner = source;
-    }
-    Cause(inner.to_string())
+    Cause(root_cause(error))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! The clusters: a mirror of each, connected by itself and again after its kubeconfig has changed.
+//! The clusters: a connection to each, made anew after its kubeconfig has changed.
 //!
-//! A task of its own keeps each, so that one that does not answer, or whose kubeconfig is broken,
-//! holds up nobody else. It also ends every `disable` that was asked for, by whichever server.
+//! Each has a task of its own, so that one that does not answer, or whose kubeconfig is broken,
+//! delays no other. The task also completes every `disable`, whichever server accepted it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,8 +11,10 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
-use uimgacc_control::{Cluster, ClusterImages, Connect, Mirror, Snapshot};
+use uimgacc_control::{Cluster, ClusterImages, Connect};
+use uimgacc_types::with_causes;
 
+use crate::cached::Cached;
 use crate::config::ClusterConfig;
 use crate::files::Watched;
 
@@ -20,10 +22,44 @@ use crate::files::Watched;
 const FIRST: Duration = Duration::from_secs(2);
 /// How long a broken kubeconfig is left alone.
 const PAUSE: Duration = Duration::from_secs(5);
+/// How old an answer may be that says what a cluster holds. A writer that waits this long after its
+/// write can be sure that no server anywhere answers with the time before it.
+pub const AGE: Duration = Duration::from_millis(500);
+/// How long a cluster that did not answer is not asked again.
+const UNREACHABLE: Duration = Duration::from_secs(1);
+/// How often it is checked whether a `disable` is to be completed.
+const CHECK: Duration = Duration::from_secs(5);
 /// How long the end of a `disable` may take before it is begun again.
 const END: Duration = Duration::from_secs(60);
 /// Changes of one cluster at once; more are throttled.
 const CHANGES: usize = 16;
+
+/// A cluster that can be asked, and what it answered last.
+#[derive(Debug)]
+pub struct Connection {
+    /// The cluster.
+    pub cluster: Cluster,
+    images: Cached<ClusterImages>,
+}
+
+impl Connection {
+    /// What the cluster holds, at most [`AGE`] old.
+    ///
+    /// # Errors
+    /// It does not answer `within` this time, or refuses; for the log.
+    pub async fn images(&self, within: Duration) -> Result<Arc<ClusterImages>, String> {
+        let read = || async {
+            let all = self.cluster.get_all().await;
+            all.map_err(|error| with_causes(&error))
+        };
+        self.images.fresh(within, read).await
+    }
+
+    /// What the cluster held when it answered last.
+    pub fn last_images(&self) -> Option<Arc<ClusterImages>> {
+        self.images.last()
+    }
+}
 
 /// All clusters, by ID.
 #[derive(Debug, Default)]
@@ -51,7 +87,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    mirror: Option<Mirror>,
+    connection: Option<Arc<Connection>>,
     /// Why there is none.
     problem: String,
     /// The last answer that was written, and of what.
@@ -99,29 +135,31 @@ impl Managed {
         })
     }
 
-    /// The cluster's mirror. Just after the start it is waited for, a moment.
+    /// The connection. Just after the start the first attempt is waited for.
     ///
     /// # Errors
     /// Why there is none, for the log.
-    pub async fn mirror(&self) -> Result<Mirror, String> {
+    pub async fn connection(&self) -> Result<Arc<Connection>, String> {
         let mut tried = self.shared.is_tried.subscribe();
         let _ = tokio::time::timeout(FIRST, tried.wait_for(|is_tried| *is_tried)).await;
-        self.shared
-            .with(|state| state.mirror.clone().ok_or_else(|| state.problem.clone()))
+        self.shared.with(|state| {
+            let connection = state.connection.clone();
+            connection.ok_or_else(|| state.problem.clone())
+        })
     }
 
-    /// What `write` makes of a snapshot; written once for each.
-    pub fn answer(&self, snapshot: &Snapshot, write: impl FnOnce() -> Bytes) -> Bytes {
+    /// What `write` makes of these images; called once for each value.
+    pub fn answer(&self, images: &Arc<ClusterImages>, write: impl FnOnce() -> Bytes) -> Bytes {
         let known = self.shared.with(|state| {
             let answer = state.answer.as_ref();
-            let same = answer.filter(|(images, _)| Arc::ptr_eq(images, &snapshot.images));
+            let same = answer.filter(|(of, _)| Arc::ptr_eq(of, images));
             same.map(|(_, bytes)| bytes.clone())
         });
         if let Some(bytes) = known {
             return bytes;
         }
         let bytes = write();
-        let answer = (snapshot.images.clone(), bytes.clone());
+        let answer = (images.clone(), bytes.clone());
         self.shared.with(|state| state.answer = Some(answer));
         bytes
     }
@@ -150,43 +188,42 @@ impl Shared {
     }
 }
 
-/// Connects and keeps the mirror, and again each time that the kubeconfig changes.
+/// Connects, and again each time that the kubeconfig changes.
 async fn keep(config: ClusterConfig, shared: Arc<Shared>) {
     let connect = Connect {
         kubeconfig: config.kubeconfig.clone(),
         context: config.context.clone(),
     };
-    let mut current: Option<Mirror> = None;
+    let mut current: Option<Arc<Connection>> = None;
     loop {
         let files = Watched::of(config.kubeconfig.iter().cloned());
         match Cluster::connect(&connect).await {
             Ok(cluster) => {
                 tracing::info!(cluster = config.id, server = cluster.server(), "connected");
-                let mirror = Mirror::new(cluster);
-                shared.with(|state| state.mirror = Some(mirror.clone()));
-                current = Some(mirror);
+                let connection = Arc::new(Connection {
+                    cluster,
+                    images: Cached::new(AGE, UNREACHABLE),
+                });
+                shared.with(|state| state.connection = Some(connection.clone()));
+                current = Some(connection);
             }
-            // What works goes on.
+            // The old connection stays in use.
             Err(error) if current.is_some() => {
                 tracing::error!(cluster = config.id, %error, "the old kubeconfig stays");
             }
             Err(error) => {
-                let source = std::error::Error::source(&error);
-                let why = source.map_or_else(|| error.to_string(), |why| format!("{error}: {why}"));
+                let why = with_causes(&error);
                 tracing::error!(cluster = config.id, error = why, "cannot connect");
-                shared.with(|state| {
-                    state.problem = why;
-                });
+                shared.with(|state| state.problem = why);
             }
         }
         shared.is_tried.send_replace(true);
-        let Some(mirror) = &current else {
+        let Some(connection) = &current else {
             tokio::time::sleep(PAUSE).await;
             continue;
         };
         tokio::select! {
-            () = mirror.clone().follow() => {}
-            () = end_disables(&config.id, mirror) => {}
+            () = complete_disables(&config.id, &connection.cluster) => {}
             () = files.changed() => {
                 tracing::info!(cluster = config.id, "the kubeconfig has changed");
             }
@@ -194,23 +231,28 @@ async fn keep(config: ClusterConfig, shared: Arc<Shared>) {
     }
 }
 
-/// Takes away what a `disable` has left, whoever asked for it. Several servers may do so at once.
-async fn end_disables(id: &str, mirror: &Mirror) {
-    let mut changes = mirror.changes();
+/// Removes what a `disable` has left, whoever asked for it. Several servers may do so at once.
+async fn complete_disables(id: &str, cluster: &Cluster) {
+    let mut last = None;
     loop {
-        if mirror.last().is_some_and(|snapshot| snapshot.is_removing) {
-            match tokio::time::timeout(END, mirror.cluster().finish_disable()).await {
-                Ok(Ok(true)) => tracing::info!(cluster = id, "image acceleration is disabled"),
-                Ok(Ok(false)) => {}
-                Ok(Err(error)) => tracing::warn!(cluster = id, %error, "cannot end a disable yet"),
-                Err(_) => tracing::warn!(cluster = id, "the end of a disable takes too long"),
+        let problem = match tokio::time::timeout(END, cluster.finish_disable()).await {
+            Ok(Ok(is_done)) => {
+                if is_done {
+                    tracing::info!(cluster = id, "image acceleration is disabled");
+                }
+                None
             }
-            // The mirror tells a little later; and what failed is tried again.
-            tokio::time::sleep(PAUSE).await;
-            continue;
+            Ok(Err(error)) => Some(with_causes(&error)),
+            Err(_) => Some(format!("it takes longer than {} s", END.as_secs())),
+        };
+        if let Some(error) = problem.as_ref().filter(|_| problem != last) {
+            tracing::warn!(
+                cluster = id,
+                error,
+                "cannot complete pending disables; trying again"
+            );
         }
-        if changes.changed().await.is_err() {
-            return std::future::pending().await;
-        }
+        last = problem;
+        tokio::time::sleep(CHECK).await;
     }
 }

@@ -8,6 +8,7 @@
 pub mod access;
 mod answer;
 pub mod audit;
+mod cached;
 pub mod clusters;
 pub mod config;
 pub mod connection_limit;

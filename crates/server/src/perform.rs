@@ -10,18 +10,18 @@ use uimgacc_api::action::{Action, Verb};
 use uimgacc_api::answer::Answer;
 use uimgacc_api::{Refusal, Secret};
 use uimgacc_control::{
-    Cluster, CreateRequest, DeleteRequest, EnableRequest, Error, Login, Mirror, NodePathChanges,
-    Silent, StoreChoice,
+    Cluster, CreateRequest, DeleteRequest, EnableRequest, Error, Login, NodePathChanges, Silent,
+    StoreChoice,
 };
 
 use crate::answer;
-use crate::clusters::Managed;
+use crate::clusters::{self, Managed};
 use crate::config::ClusterConfig;
 
 /// How long a cluster may take to tell how it is; after that its status is `Unknown`.
 const TELL: Duration = Duration::from_secs(2);
 /// How long after a change no server anywhere tells of the time before it.
-const SEEN: Duration = Mirror::AGE.saturating_add(Duration::from_millis(50));
+const SEEN: Duration = clusters::AGE.saturating_add(Duration::from_millis(50));
 
 /// How long a change may go on by itself.
 const LONGEST: Duration = Duration::from_secs(120);
@@ -51,7 +51,7 @@ pub async fn perform(
     if let Action::Get = action {
         return Ok(get(cluster).await);
     }
-    let mirror = cluster.mirror().await.map_err(|why| {
+    let connection = cluster.connection().await.map_err(|why| {
         tracing::warn!(cluster = cluster.config.id, why, "no connection");
         no_answer()
     })?;
@@ -70,7 +70,7 @@ pub async fn perform(
             Verb::Enable | Verb::Disable => Some(setting_up.lock_owned().await),
             Verb::Get | Verb::Create | Verb::Delete => None,
         };
-        let done = timeout(LONGEST, change(mirror.cluster(), action, config)).await;
+        let done = timeout(LONGEST, change(&connection.cluster, action, config)).await;
         let seen = Instant::now() + SEEN;
         let Ok(done) = done else {
             tracing::warn!(action = verb.name(), "given up: it takes too long");
@@ -99,20 +99,22 @@ pub async fn perform(
 }
 
 async fn get(cluster: &Managed) -> Bytes {
-    let (last, why) = match cluster.mirror().await {
+    let (last, why) = match cluster.connection().await {
         Err(why) => (None, why),
-        Ok(mirror) => match mirror.fresh(TELL).await {
-            Ok(snapshot) => {
+        Ok(connection) => match connection.images(TELL).await {
+            Ok(images) => {
                 cluster.set_reachable(true);
-                return cluster.answer(&snapshot, || json(&answer::of(&snapshot.images)));
+                return cluster.answer(&images, || json(&answer::of(&images)));
             }
-            Err(error) => (mirror.last(), error.to_string()),
+            Err(why) => (connection.last_images(), why),
         },
     };
     cluster.set_reachable(false);
     tracing::debug!(cluster = cluster.config.id, why, "no answer");
-    let last = last.as_ref().map(|last| last.images.as_ref());
-    json(&answer::unknown(last, "the cluster does not answer"))
+    json(&answer::unknown(
+        last.as_deref(),
+        "the cluster does not answer",
+    ))
 }
 
 /// What is asked for, with what the server's configuration says of this cluster.

@@ -9,7 +9,6 @@
 //! Guarantees: containers never depend on this process; what it mounts stays when it stops or is
 //! killed, and is found again when it starts. A store that hangs never hangs containerd.
 
-pub mod api;
 pub mod chains;
 pub mod circuit_breaker;
 pub mod config;

@@ -5,8 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::api::types::Mount;
 use crate::state::Kind;
+use uimgacc_containerd_api::types::Mount;
 
 /// The folders of an active snapshot or view.
 #[derive(Debug, Clone, PartialEq, Eq)]

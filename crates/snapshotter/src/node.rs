@@ -21,7 +21,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, watch};
 use uimgacc_types::{ChainId, StoreSource, with_causes};
 
-use crate::api::types::Mount;
 use crate::chains::{Busy, Chains, MountSettings};
 use crate::database::Database;
 use crate::disk::{self, Disk, Owner};
@@ -36,6 +35,7 @@ use crate::state::{Kind, Lower, Snapshot, State, StateError, Time, Usage};
 use crate::store::Store;
 use crate::trial::Trial;
 use crate::usage;
+use uimgacc_containerd_api::types::Mount;
 
 /// Names the snapshot that containerd wants to have (its `core/snapshots`).
 pub const TARGET_LABEL: &str = "containerd.io/snapshot.ref";

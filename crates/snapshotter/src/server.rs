@@ -22,12 +22,12 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use uimgacc_types::with_causes;
 
-use crate::api::snapshots::snapshots_server::SnapshotsServer;
 use crate::chains::Busy;
 use crate::error::Error;
 use crate::node::{Node, NodeSettings};
 use crate::service::Service;
 use crate::status;
+use uimgacc_containerd_api::snapshots::snapshots_server::SnapshotsServer;
 
 /// How long requests may go on after a stop was asked for.
 pub const DRAIN: Duration = Duration::from_secs(10);

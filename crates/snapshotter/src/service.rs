@@ -10,19 +10,19 @@ use tokio_stream::Stream;
 use tonic::{Code, Request, Response, Status};
 use uimgacc_types::with_causes;
 
-use crate::api::snapshots::snapshots_server::Snapshots;
-use crate::api::snapshots::{
+use crate::chains::Busy;
+use crate::error::Error;
+use crate::node::Node;
+use crate::promise::Labels;
+use crate::state::{Kind, Snapshot, Time};
+use uimgacc_containerd_api::snapshots::snapshots_server::Snapshots;
+use uimgacc_containerd_api::snapshots::{
     CleanupRequest, CommitSnapshotRequest, Info, Kind as ApiKind, ListSnapshotsRequest,
     ListSnapshotsResponse, MountsRequest, MountsResponse, PrepareSnapshotRequest,
     PrepareSnapshotResponse, RemoveSnapshotRequest, StatSnapshotRequest, StatSnapshotResponse,
     UpdateSnapshotRequest, UpdateSnapshotResponse, UsageRequest, UsageResponse,
     ViewSnapshotRequest, ViewSnapshotResponse,
 };
-use crate::chains::Busy;
-use crate::error::Error;
-use crate::node::Node;
-use crate::promise::Labels;
-use crate::state::{Kind, Snapshot, Time};
 
 /// Snapshots in one message of a list, as containerd sends them.
 const LIST_BLOCK: usize = 100;

@@ -2,19 +2,18 @@
 //!
 //! Calls block; each has a deadline of two minutes. Pods use the host's network, so no CNI plugin is needed.
 
-mod messages;
-
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
-use tonic::client::Grpc;
-use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
-
-use messages as msg;
-pub use messages::{ContainerStatus, ExecSyncResponse, FilesystemUsage, Image};
+use tonic::{Response, Status};
+use uimgacc_containerd_api::cri as api;
+use uimgacc_containerd_api::cri::image_service_client::ImageServiceClient;
+use uimgacc_containerd_api::cri::runtime_service_client::RuntimeServiceClient;
+pub use uimgacc_containerd_api::cri::{
+    ContainerState, ContainerStatus, ExecSyncResponse, FilesystemUsage, Image,
+};
 
 /// How long a call may take.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -35,17 +34,7 @@ pub struct Cri {
 pub struct Pod {
     /// Its ID.
     pub id: String,
-    config: msg::PodSandboxConfig,
-}
-
-/// States of a container, by `ContainerState` of CRI's api.proto.
-pub mod state {
-    /// Made, not started.
-    pub const CREATED: i32 = 0;
-    /// Runs.
-    pub const RUNNING: i32 = 1;
-    /// Has ended.
-    pub const EXITED: i32 = 2;
+    config: api::PodSandboxConfig,
 }
 
 impl Cri {
@@ -71,100 +60,77 @@ impl Cri {
         }
     }
 
-    fn call<Q, A>(&self, service: &str, method: &str, question: Q) -> Result<A>
-    where
-        Q: prost::Message + Default + 'static,
-        A: prost::Message + Default + 'static,
-    {
-        let path: PathAndQuery = format!("/runtime.v1.{service}/{method}")
-            .parse()
-            .expect("a path");
-        let mut grpc = Grpc::new(self.channel.clone());
-        let answer = self.runtime.block_on(async {
-            grpc.ready()
-                .await
-                .map_err(|error| Status::unavailable(format!("{error:?}")))?;
-            grpc.unary(
-                Request::new(question),
-                path,
-                tonic_prost::ProstCodec::default(),
-            )
-            .await
-        });
-        answer.map(tonic::Response::into_inner).map_err(Box::new)
+    fn images(&self) -> ImageServiceClient<Channel> {
+        ImageServiceClient::new(self.channel.clone())
     }
 
-    fn on_runtime<Q, A>(&self, method: &str, question: Q) -> Result<A>
-    where
-        Q: prost::Message + Default + 'static,
-        A: prost::Message + Default + 'static,
-    {
-        self.call("RuntimeService", method, question)
+    fn containers(&self) -> RuntimeServiceClient<Channel> {
+        RuntimeServiceClient::new(self.channel.clone())
     }
 
-    fn on_images<Q, A>(&self, method: &str, question: Q) -> Result<A>
-    where
-        Q: prost::Message + Default + 'static,
-        A: prost::Message + Default + 'static,
-    {
-        self.call("ImageService", method, question)
+    fn call<A>(
+        &self,
+        call: impl Future<Output = std::result::Result<Response<A>, Status>>,
+    ) -> Result<A> {
+        let answer = self.runtime.block_on(call);
+        answer.map(Response::into_inner).map_err(Box::new)
     }
 
     /// Pulls an image and returns its ID.
     pub fn pull(&self, image: &str) -> Result<String> {
-        let answer: msg::PullImageResponse =
-            self.on_images("PullImage", msg::PullImageRequest { image: spec(image) })?;
-        Ok(answer.image_ref)
+        let request = api::PullImageRequest { image: spec(image) };
+        Ok(self.call(self.images().pull_image(request))?.image_ref)
     }
 
     /// An image, where it is there.
     pub fn image(&self, image: &str) -> Result<Option<Image>> {
-        let answer: msg::ImageStatusResponse =
-            self.on_images("ImageStatus", msg::ImageRequest { image: spec(image) })?;
-        Ok(answer.image)
+        let request = api::ImageStatusRequest {
+            image: spec(image),
+            verbose: false,
+        };
+        Ok(self.call(self.images().image_status(request))?.image)
     }
 
     /// Removes an image; no error where it is not there.
     pub fn remove_image(&self, image: &str) -> Result<()> {
-        let _empty: msg::Empty =
-            self.on_images("RemoveImage", msg::ImageRequest { image: spec(image) })?;
+        let request = api::RemoveImageRequest { image: spec(image) };
+        self.call(self.images().remove_image(request))?;
         Ok(())
     }
 
     /// The file systems that hold images, with what they use.
     pub fn image_filesystems(&self) -> Result<Vec<FilesystemUsage>> {
-        let answer: msg::ImageFsInfoResponse = self.on_images("ImageFsInfo", msg::Empty {})?;
+        let request = api::ImageFsInfoRequest {};
+        let answer = self.call(self.images().image_fs_info(request))?;
         Ok(answer.image_filesystems)
     }
 
     /// Starts a pod sandbox with the host's network.
     pub fn run_pod(&self, name: &str) -> Result<Pod> {
-        let namespaces = msg::NamespaceOption {
-            network: msg::NAMESPACE_NODE,
-            pid: msg::NAMESPACE_CONTAINER,
-            ipc: 0,
+        let namespaces = api::NamespaceOption {
+            network: api::NamespaceMode::Node.into(),
+            pid: api::NamespaceMode::Container.into(),
+            ipc: api::NamespaceMode::Pod.into(),
         };
-        let config = msg::PodSandboxConfig {
-            metadata: Some(msg::PodSandboxMetadata {
+        let config = api::PodSandboxConfig {
+            metadata: Some(api::PodSandboxMetadata {
                 name: name.to_owned(),
                 uid: format!("uid-{name}"),
                 namespace: "default".to_owned(),
                 attempt: 0,
             }),
             log_directory: self.logs.display().to_string(),
-            linux: Some(msg::LinuxPodSandboxConfig {
-                security_context: Some(msg::SecurityContext {
+            linux: Some(api::LinuxPodSandboxConfig {
+                security_context: Some(api::LinuxSandboxSecurityContext {
                     namespace_options: Some(namespaces),
                 }),
             }),
         };
-        let answer: msg::PodSandboxResponse = self.on_runtime(
-            "RunPodSandbox",
-            msg::RunPodSandboxRequest {
-                config: Some(config.clone()),
-                runtime_handler: String::new(),
-            },
-        )?;
+        let request = api::RunPodSandboxRequest {
+            config: Some(config.clone()),
+            runtime_handler: String::new(),
+        };
+        let answer = self.call(self.containers().run_pod_sandbox(request))?;
         Ok(Pod {
             id: answer.pod_sandbox_id,
             config,
@@ -184,40 +150,43 @@ impl Cri {
             .linux
             .as_ref()
             .and_then(|linux| linux.security_context.as_ref());
-        let namespaces = sandbox.and_then(|context| context.namespace_options.clone());
-        let config = msg::ContainerConfig {
-            metadata: Some(msg::ContainerMetadata {
+        let namespaces = sandbox.and_then(|context| context.namespace_options);
+        let config = api::ContainerConfig {
+            metadata: Some(api::ContainerMetadata {
                 name: name.to_owned(),
                 attempt: 0,
             }),
             image: spec(image),
             command: command.iter().map(|word| (*word).to_owned()).collect(),
             log_path: format!("{name}.log"),
-            linux: Some(msg::LinuxContainerConfig {
-                security_context: Some(msg::ContainerSecurityContext {
+            linux: Some(api::LinuxContainerConfig {
+                security_context: Some(api::LinuxContainerSecurityContext {
                     namespace_options: namespaces,
                 }),
             }),
         };
-        let question = msg::CreateContainerRequest {
+        let request = api::CreateContainerRequest {
             pod_sandbox_id: pod.id.clone(),
             config: Some(config),
             sandbox_config: Some(pod.config.clone()),
         };
-        let answer: msg::ContainerIdMessage = self.on_runtime("CreateContainer", question)?;
+        let answer = self.call(self.containers().create_container(request))?;
         Ok(answer.container_id)
     }
 
     /// Starts a container.
     pub fn start_container(&self, id: &str) -> Result<()> {
-        let _empty: msg::Empty = self.on_runtime("StartContainer", container(id))?;
+        let container_id = id.to_owned();
+        let request = api::StartContainerRequest { container_id };
+        self.call(self.containers().start_container(request))?;
         Ok(())
     }
 
     /// The state of a container.
     pub fn container(&self, id: &str) -> Result<ContainerStatus> {
-        let answer: msg::ContainerStatusResponse =
-            self.on_runtime("ContainerStatus", container(id))?;
+        let container_id = id.to_owned();
+        let request = api::ContainerStatusRequest { container_id };
+        let answer = self.call(self.containers().container_status(request))?;
         Ok(answer.status.unwrap_or_default())
     }
 
@@ -229,7 +198,7 @@ impl Cri {
         let deadline = Instant::now() + DEADLINE;
         loop {
             let status = self.container(id)?;
-            if status.state == state::EXITED {
+            if status.state() == ContainerState::ContainerExited {
                 return Ok(status.exit_code);
             }
             assert!(
@@ -242,39 +211,38 @@ impl Cri {
 
     /// Runs a program in a container to its end.
     pub fn exec(&self, id: &str, command: &[&str]) -> Result<ExecSyncResponse> {
-        let cmd = command.iter().map(|word| (*word).to_owned()).collect();
-        self.on_runtime(
-            "ExecSync",
-            msg::ExecSyncRequest {
-                container_id: id.to_owned(),
-                cmd,
-                timeout: 60,
-            },
-        )
+        let request = api::ExecSyncRequest {
+            container_id: id.to_owned(),
+            cmd: command.iter().map(|word| (*word).to_owned()).collect(),
+            timeout: 60,
+        };
+        self.call(self.containers().exec_sync(request))
     }
 
     /// Kills a container at once.
     pub fn stop_container(&self, id: &str) -> Result<()> {
-        let _empty: msg::Empty = self.on_runtime("StopContainer", container(id))?;
+        let container_id = id.to_owned();
+        let request = api::StopContainerRequest { container_id };
+        self.call(self.containers().stop_container(request))?;
         Ok(())
     }
 
     /// Removes a container.
     pub fn remove_container(&self, id: &str) -> Result<()> {
-        let _empty: msg::Empty = self.on_runtime("RemoveContainer", container(id))?;
+        let container_id = id.to_owned();
+        let request = api::RemoveContainerRequest { container_id };
+        self.call(self.containers().remove_container(request))?;
         Ok(())
     }
 
     /// Stops and removes a pod with its containers.
     pub fn remove_pod(&self, pod: &Pod) -> Result<()> {
-        for method in ["StopPodSandbox", "RemovePodSandbox"] {
-            let _empty: msg::Empty = self.on_runtime(
-                method,
-                msg::PodSandboxResponse {
-                    pod_sandbox_id: pod.id.clone(),
-                },
-            )?;
-        }
+        let pod_sandbox_id = pod.id.clone();
+        let request = api::StopPodSandboxRequest { pod_sandbox_id };
+        self.call(self.containers().stop_pod_sandbox(request))?;
+        let pod_sandbox_id = pod.id.clone();
+        let request = api::RemovePodSandboxRequest { pod_sandbox_id };
+        self.call(self.containers().remove_pod_sandbox(request))?;
         Ok(())
     }
 
@@ -285,14 +253,8 @@ impl Cri {
     }
 }
 
-fn spec(image: &str) -> Option<msg::ImageSpec> {
-    Some(msg::ImageSpec {
+fn spec(image: &str) -> Option<api::ImageSpec> {
+    Some(api::ImageSpec {
         image: image.to_owned(),
     })
-}
-
-fn container(id: &str) -> msg::ContainerIdMessage {
-    msg::ContainerIdMessage {
-        container_id: id.to_owned(),
-    }
 }

@@ -24,7 +24,10 @@ fn a_pod_with_a_container_runs_through_cri_on_every_version() {
             .create_container(&pod, "main", &pushed.reference, &[])
             .unwrap();
         cri.start_container(&id).unwrap();
-        assert_eq!(cri.container(&id).unwrap().state, cri::state::RUNNING);
+        assert_eq!(
+            cri.container(&id).unwrap().state(),
+            cri::ContainerState::ContainerRunning
+        );
         let said = cri
             .exec(
                 &id,

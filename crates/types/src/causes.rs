@@ -1,14 +1,50 @@
 //! An error and its causes as text.
 
+use std::error::Error;
+
+/// The messages of an error and of its causes, outermost first. An error that only hands on its
+/// cause has the message of that cause, which appears once.
+#[must_use]
+pub fn messages(error: &dyn Error) -> Vec<String> {
+    let mut messages = vec![error.to_string()];
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        messages.push(error.to_string());
+        cause = error.source();
+    }
+    messages.dedup();
+    messages
+}
+
 /// An error with all its causes, in one line.
 #[must_use]
-pub fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text.push_str(": ");
-        text.push_str(&next.to_string());
-        cause = next.source();
+pub fn with_causes(error: &dyn Error) -> String {
+    messages(error).join(": ")
+}
+
+/// The innermost cause of an error, or the error itself.
+#[must_use]
+pub fn root_cause(error: &dyn Error) -> String {
+    messages(error).pop().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    enum Failure {
+        #[error("cannot write")]
+        Write(#[source] std::io::Error),
+        #[error("cannot write")]
+        Again(#[source] Box<Self>),
     }
-    text
+
+    #[test]
+    fn causes_once_each() {
+        let error = Failure::Write(std::io::Error::other("disk on fire"));
+        let error = Failure::Again(Box::new(error));
+        assert_eq!(with_causes(&error), "cannot write: disk on fire");
+        assert_eq!(root_cause(&error), "disk on fire");
+    }
 }

@@ -7,7 +7,7 @@ mod pack;
 mod reference;
 pub mod source;
 
-pub use causes::with_causes;
+pub use causes::{messages, root_cause, with_causes};
 pub use digest::{ChainId, ChainToken, ContentHash, DiffId, Digest, ParseDigestError, chain_ids};
 pub use meant::{Meant, meant, normalised};
 pub use pack::{Extent, MAX_PACKS_PER_IMAGE, PackId};

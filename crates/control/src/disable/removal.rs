@@ -19,7 +19,7 @@ use crate::manifests::{self, DEFAULT_IMAGE, Manifest};
 use crate::{Cluster, observe};
 
 /// The definition that bears the mark.
-pub(crate) const MARKED: &str = "imageaccelerations.uimgacc.io";
+const MARKED: &str = "imageaccelerations.uimgacc.io";
 /// How long the API server may take to forget a definition.
 const FORGET: Duration = Duration::from_secs(60);
 
@@ -32,7 +32,8 @@ struct Seen {
 }
 
 impl Cluster {
-    async fn marked(&self) -> Result<Option<CustomResourceDefinition>, Error> {
+    /// The definition, where it bears the mark.
+    pub(crate) async fn removal_mark(&self) -> Result<Option<CustomResourceDefinition>, Error> {
         let definitions = self.all::<CustomResourceDefinition>();
         let action = "read the definition of ImageAcceleration";
         let definition = self.find(&definitions, MARKED, action).await?;
@@ -74,7 +75,7 @@ impl Cluster {
     /// # Errors
     /// The API does not answer or refuses.
     pub async fn finish_disable(&self) -> Result<bool, Error> {
-        let Some(mark) = self.marked().await? else {
+        let Some(mark) = self.removal_mark().await? else {
             return Ok(false);
         };
         if self.acceleration().await?.is_some() {
@@ -145,7 +146,7 @@ impl Cluster {
             definitions.sort_by_key(|one| one.name == MARKED);
         }
         if let Some(mark) = mark {
-            let now = self.marked().await?;
+            let now = self.removal_mark().await?;
             if now.is_none_or(|now| now.metadata.resource_version != mark.metadata.resource_version)
             {
                 return Ok(images);
@@ -219,7 +220,7 @@ impl Cluster {
 }
 
 /// Whether a `disable` was asked for.
-pub(crate) fn is_marked(definition: &CustomResourceDefinition) -> bool {
+fn is_marked(definition: &CustomResourceDefinition) -> bool {
     definition
         .annotations()
         .contains_key(names::REMOVE_ANNOTATION)

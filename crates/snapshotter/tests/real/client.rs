@@ -5,12 +5,12 @@ use std::path::Path;
 
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
-use uimgacc_snapshotter::api::snapshots::snapshots_client::SnapshotsClient;
-use uimgacc_snapshotter::api::snapshots::{
+use uimgacc_containerd_api::snapshots::snapshots_client::SnapshotsClient;
+use uimgacc_containerd_api::snapshots::{
     CleanupRequest, CommitSnapshotRequest, ListSnapshotsRequest, PrepareSnapshotRequest,
     RemoveSnapshotRequest,
 };
-use uimgacc_snapshotter::api::types::Mount;
+use uimgacc_containerd_api::types::Mount;
 
 /// A connection.
 pub(crate) struct Client {
