@@ -9,8 +9,8 @@ use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -19,6 +19,7 @@ use fuser::{
     Generation, INodeNo, InitFlags, KernelConfig, LockOwner, MountOption, OpenFlags, ReplyAttr,
     ReplyData, ReplyDirectory, ReplyEntry, ReplyOpen, Request, SessionACL,
 };
+use parking_lot::Mutex;
 
 const READ_BYTES: u32 = 128 << 10;
 const THREADS: usize = 64;
@@ -81,13 +82,9 @@ struct Slow {
     free: Mutex<Instant>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Slow {
     fn path(&self, inode: INodeNo) -> io::Result<PathBuf> {
-        let paths = lock(&self.paths);
+        let paths = self.paths.lock();
         paths
             .get(&inode.0)
             .cloned()
@@ -98,7 +95,7 @@ impl Slow {
         std::thread::sleep(self.link.delay);
         let Some(rate) = self.link.rate else { return };
         let end = {
-            let mut free = lock(&self.free);
+            let mut free = self.free.lock();
             let takes = Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / rate);
             *free = (*free).max(Instant::now()) + takes;
             *free
@@ -110,12 +107,12 @@ impl Slow {
         std::thread::sleep(self.link.delay);
         let path = self.path(parent)?.join(name);
         let attributes = attributes(&fs::symlink_metadata(&path)?);
-        lock(&self.paths).insert(attributes.ino.0, path);
+        self.paths.lock().insert(attributes.ino.0, path);
         Ok(attributes)
     }
 
     fn bytes(&self, handle: FileHandle, offset: u64, size: u32) -> io::Result<Vec<u8>> {
-        let file = lock(&self.open).get(&handle.0).cloned();
+        let file = self.open.lock().get(&handle.0).cloned();
         let file = file.ok_or(io::ErrorKind::NotFound)?;
         let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];
         let mut read = 0;
@@ -207,7 +204,7 @@ impl Filesystem for Slow {
         match self.path(inode).and_then(File::open) {
             Ok(file) => {
                 // One handle an inode will do: nothing here is written.
-                lock(&self.open).insert(inode.0, Arc::new(file));
+                self.open.lock().insert(inode.0, Arc::new(file));
                 reply.opened(FileHandle(inode.0), FopenFlags::empty());
             }
             Err(error) => reply.error(Errno::from(error)),

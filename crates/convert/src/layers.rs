@@ -7,8 +7,9 @@
 
 use std::collections::HashMap;
 use std::io::{BufReader, Read};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use uimgacc_erofs::Tree;
 use uimgacc_store::{ChainLayer, PackWriter, PutError, Session};
 use uimgacc_types::DiffId;
@@ -62,7 +63,7 @@ impl Layers {
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Under this lock only whole steps are taken.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Takes a layer that the store has.

@@ -17,9 +17,9 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rustix::fs::Advice;
 use uimgacc_profile::{PAGE_BYTES, Profile};
 
@@ -326,7 +326,7 @@ impl Pace {
             return true;
         };
         let turn = {
-            let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut free = self.free.lock();
             let turn = (*free).max(Instant::now());
             let takes = Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / rate.max(1));
             *free = turn + takes;

@@ -13,9 +13,9 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, TryLockError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 
 const FOLDER: &str = "/sys/class/bdi";
@@ -72,17 +72,7 @@ pub(crate) struct Mounting {
 /// Remembers what is there before a mount. Another one that is under way is waited for, but not for
 /// one that hangs in a dead store.
 pub(crate) fn before_mount() -> Mounting {
-    let end = Instant::now() + PATIENCE;
-    let turn = loop {
-        match ONE_AT_A_TIME.try_lock() {
-            Ok(turn) => break Some(turn),
-            Err(TryLockError::Poisoned(turn)) => break Some(turn.into_inner()),
-            Err(TryLockError::WouldBlock) if Instant::now() < end => {
-                std::thread::sleep(Duration::from_millis(2));
-            }
-            Err(TryLockError::WouldBlock) => break None,
-        }
-    };
+    let turn = ONE_AT_A_TIME.try_lock_for(PATIENCE);
     Mounting {
         before: of_files(),
         _turn: turn,

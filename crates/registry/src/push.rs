@@ -4,10 +4,11 @@
 //! they stream through, a few chunks in memory. The registry checks the digest. An upload that
 //! breaks starts again, after a look whether the blob arrived after all.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
+use parking_lot::Mutex;
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, Response, StatusCode, Url};
 use tokio::sync::Notify;
@@ -304,7 +305,7 @@ impl Client {
                 .inspect_ok(move |_| moved.notify_one())
                 .map_err(move |error| {
                     let text = error.to_string();
-                    *broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    *broken.lock() = Some(error);
                     std::io::Error::other(text)
                 })
         };
@@ -328,7 +329,7 @@ impl Client {
             }
         };
         // Where the source broke, that is the reason, not that the upload ended early.
-        if let Some(error) = broken.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(error) = broken.lock().take() {
             return Err(error);
         }
         result.map_err(|error| Error::of_transport(task, host_of(url), error))

@@ -21,9 +21,10 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, watch};
 use uimgacc_mount::index_cache::{self, CachedIndex, IndexedPack, Seen};
 use uimgacc_mount::{Method, Methods, MountRequest, is_mounted, mount_image, unmount};
@@ -127,10 +128,7 @@ impl Chains {
     /// How the last image was mounted.
     #[must_use]
     pub fn last_method(&self) -> Option<Method> {
-        *self
-            .last_method
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        *self.last_method.lock()
     }
 
     fn folder(&self, chain: ChainId) -> PathBuf {
@@ -144,7 +142,7 @@ impl Chains {
     }
 
     fn lock_of(&self, chain: ChainId) -> Arc<AsyncMutex<()>> {
-        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut locks = self.locks.lock();
         // Locks that nobody holds or waits for are forgotten.
         locks.retain(|known, lock| *known == chain || Arc::strong_count(lock) > 1);
         locks.entry(chain).or_default().clone()
@@ -199,7 +197,7 @@ impl Chains {
 
     /// The attempt under way, or a new one.
     fn attempt(self: &Arc<Self>, chain: ChainId, expected: Option<Digest>) -> Attempt {
-        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut attempts = self.attempts.lock();
         if let Some(attempt) = attempts.get(&chain) {
             return attempt.clone();
         }
@@ -211,7 +209,7 @@ impl Chains {
         tokio::spawn(async move {
             let result = this.mount_once(chain, expected).await;
             let over = || {
-                let mut attempts = this.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut attempts = this.attempts.lock();
                 attempts.remove(&chain);
             };
             if result.is_ok() {
@@ -315,10 +313,7 @@ impl Chains {
             read_ahead_kb: None,
         })?;
         let took = started.elapsed();
-        *self
-            .last_method
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(mounted.method);
+        *self.last_method.lock() = Some(mounted.method);
         self.metrics.mounted(mounted.method);
         tracing::info!(%chain, method = %mounted.method, ?took, "mounted");
         self.starts.begin(NewMount {

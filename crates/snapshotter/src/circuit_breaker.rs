@@ -9,9 +9,10 @@
 //! store that is dead for days costs a thread each few minutes and no more.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How many calls into the store may be under way.
@@ -73,7 +74,7 @@ impl Default for CircuitBreaker {
 
 impl CircuitBreaker {
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 
     /// Whether the store failed so lately that nothing is to be tried at `now`.

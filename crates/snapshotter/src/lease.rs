@@ -11,10 +11,11 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Mutex as AsyncMutex;
 use uimgacc_store::{CommitError, Lease, StoreReader, remove_lease, write_lease};
 use uimgacc_types::{ChainId, Digest, with_causes};
@@ -72,7 +73,7 @@ impl Leases {
     }
 
     fn pending(&self) -> MutexGuard<'_, HashMap<ChainId, Instant>> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pending.lock()
     }
 
     fn wanted(&self, held: Vec<ChainId>) -> BTreeSet<ChainId> {

@@ -14,10 +14,11 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 use uimgacc_types::{ChainId, StoreSource, with_causes};
 
@@ -249,7 +250,7 @@ impl Node {
     }
 
     fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
-        look(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+        look(&self.state.read())
     }
 
     /// A new active snapshot; or the error [`Error::InStore`], when containerd asks whether a
@@ -507,7 +508,7 @@ impl Node {
         let this = self.clone();
         let chains = blocking(move || {
             let aside = {
-                let _lock = this.database.lock().unwrap_or_else(PoisonError::into_inner);
+                let _lock = this.database.lock();
                 let known = this.read(State::folders);
                 this.disk.set_aside_unknown(|id| known.contains(&id))?
             };

@@ -22,11 +22,12 @@ mod records;
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex};
 use serde::{Deserialize, Serialize};
 use uimgacc_mount::{Fetch, FetchSettings, Fetched, Lead, Opens, ReadAhead};
 use uimgacc_profile::{FileReads, Profile};
@@ -142,11 +143,6 @@ struct Kept {
     read_ahead: ReadAhead,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What is inside is changed in single steps, so a panic elsewhere leaves it sound.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
@@ -168,7 +164,7 @@ impl Starts {
     /// How the chain was started, where this process did it.
     #[must_use]
     pub fn report(&self, chain: ChainId) -> Option<StartReport> {
-        let report = lock(&self.reports).get(&chain).cloned()?;
+        let report = self.reports.lock().get(&chain).cloned()?;
         let recorded = self.records.has(chain);
         Some(StartReport { recorded, ..report })
     }
@@ -237,7 +233,7 @@ impl Starts {
         self.metrics.started(has_profile);
         self.remember(mount.chain, report);
         let start = Arc::new(Start::default());
-        lock(&self.running).insert(mount.chain, start.clone());
+        self.running.lock().insert(mount.chain, start.clone());
         let (this, chain) = (self.clone(), mount.chain);
         let read_ahead = mount.read_ahead;
         let reach = Reach::new(fetch.as_ref().map(Fetch::files).unwrap_or_default());
@@ -264,7 +260,7 @@ impl Starts {
     }
 
     fn spawn(&self, name: &str, start: &Arc<Start>, work: impl FnOnce() + Send + 'static) {
-        *lock(&start.holding) += 1;
+        *start.holding.lock() += 1;
         let guard = Holding(start.clone());
         let spawned = thread::Builder::new().name(name.to_owned()).spawn(move || {
             let _guard = guard;
@@ -352,7 +348,7 @@ impl Starts {
             // Without listening only the limit ends it; the other thread is that of the list.
             let quiet = last.filter(|_| opens.is_some());
             let quiet = quiet.map_or(Duration::ZERO, |last| last.elapsed());
-            let is_list_done = *lock(&start.holding) <= 1 || start.lead.is_waited_for();
+            let is_list_done = *start.holding.lock() <= 1 || start.lead.is_waited_for();
             if quiet < LOOK_EVERY || !is_list_done {
                 continue;
             }
@@ -399,7 +395,7 @@ impl Starts {
                 "started"
             );
         }
-        let mut running = lock(&self.running);
+        let mut running = self.running.lock();
         if running
             .get(&chain)
             .is_some_and(|known| Arc::ptr_eq(known, start))
@@ -411,18 +407,16 @@ impl Starts {
     /// Ends the start of a chain that is to be unmounted, and waits a moment until it has let go of
     /// the mount. A reader that hangs in a dead store keeps it: then the unmount says that it is busy.
     pub fn stop(&self, chain: ChainId) {
-        lock(&self.reports).remove(&chain);
+        self.reports.lock().remove(&chain);
         self.records.remove(chain);
-        let Some(start) = lock(&self.running).remove(&chain) else {
+        let Some(start) = self.running.lock().remove(&chain) else {
             return;
         };
         start.stop.store(true, Ordering::Relaxed);
-        let holding = lock(&start.holding);
-        drop(
-            start
-                .let_go
-                .wait_timeout_while(holding, LETTING_GO, |holding| *holding > 0),
-        );
+        let mut holding = start.holding.lock();
+        start
+            .let_go
+            .wait_while_for(&mut holding, |holding| *holding > 0, LETTING_GO);
     }
 
     /// Takes over a mount of an earlier process: whatever that was about, it serves from now on.
@@ -475,14 +469,14 @@ impl Starts {
     }
 
     fn remember(&self, chain: ChainId, report: StartReport) {
-        let mut reports = lock(&self.reports);
+        let mut reports = self.reports.lock();
         if reports.len() < MAX_REMEMBERED || reports.contains_key(&chain) {
             reports.insert(chain, report);
         }
     }
 
     fn change(&self, chain: ChainId, change: impl FnOnce(&mut StartReport)) {
-        if let Some(report) = lock(&self.reports).get_mut(&chain) {
+        if let Some(report) = self.reports.lock().get_mut(&chain) {
             change(report);
         }
     }
@@ -493,7 +487,7 @@ struct Holding(Arc<Start>);
 
 impl Drop for Holding {
     fn drop(&mut self) {
-        *lock(&self.0.holding) -= 1;
+        *self.0.holding.lock() -= 1;
         self.0.let_go.notify_all();
     }
 }

@@ -12,9 +12,10 @@
 //! late (another of its addresses may answer), and when its file handles went stale (a server that
 //! was made anew). Images that are mounted keep the mount that they were made from.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use uimgacc_mount::index_cache::IndexError;
 use uimgacc_mount::nfs::{DetachedMount, NfsError, Patience};
@@ -125,7 +126,7 @@ impl Store {
     /// What the last look at the store found.
     #[must_use]
     pub fn health(&self) -> Health {
-        lock(&self.health).clone()
+        self.health.lock().clone()
     }
 
     /// How many calls into the store hang.
@@ -135,7 +136,7 @@ impl Store {
     }
 
     fn breaker(&self, source: &StoreSource) -> Arc<CircuitBreaker> {
-        let mut breaker = lock(&self.breaker);
+        let mut breaker = self.breaker.lock();
         if breaker.0 != *source {
             *breaker = (source.clone(), Arc::default());
         }
@@ -154,13 +155,13 @@ impl Store {
             self.looked(looked.await);
             tokio::select! {
                 () = tokio::time::sleep(CHECK_PERIOD) => {}
-                Ok(()) = source.changed() => *lock(&self.health) = Health::default(),
+                Ok(()) = source.changed() => *self.health.lock() = Health::default(),
             }
         }
     }
 
     fn looked(&self, found: Result<String, StoreError>) {
-        let mut health = lock(&self.health);
+        let mut health = self.health.lock();
         let was_reachable = health.reachable;
         health.reachable = found.is_ok();
         match found {
@@ -286,7 +287,7 @@ impl Store {
     }
 
     fn opening(&self, source: &StoreSource) -> Arc<Mutex<()>> {
-        let mut opening = lock(&self.opening);
+        let mut opening = self.opening.lock();
         if let Some((known, opening)) = &*opening
             && known == source
         {
@@ -301,8 +302,8 @@ impl Store {
     fn open(&self) -> Result<Arc<Opened>, StoreError> {
         let source = self.source();
         let opening = self.opening(&source);
-        let _opening = lock(&opening);
-        let known = lock(&self.opened).clone();
+        let _opening = opening.lock();
+        let known = self.opened.lock().clone();
         if let Some(opened) = known.filter(|opened| opened.source == source) {
             return Ok(opened);
         }
@@ -322,14 +323,14 @@ impl Store {
         };
         // A source that was changed meanwhile must not take the place of the new one.
         if self.source() == opened.source {
-            *lock(&self.opened) = Some(opened.clone());
+            *self.opened.lock() = Some(opened.clone());
         }
         Ok(opened)
     }
 
     /// Forgets a mount that may be of no use any more; calls under way keep it.
     fn close(&self, source: &StoreSource) {
-        let mut opened = lock(&self.opened);
+        let mut opened = self.opened.lock();
         if let StoreSource::Nfs(_) = source
             && opened
                 .as_ref()
@@ -403,9 +404,4 @@ fn is_stale(error: &StoreError) -> bool {
         cause = error.source();
     }
     false
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    // What is inside is replaced whole, so a panic elsewhere leaves it sound.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -10,8 +10,9 @@
 
 use std::collections::HashMap;
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use uimgacc_erofs::Limits;
 use uimgacc_erofs::tree::{Device, Tree};
@@ -27,7 +28,7 @@ use crate::intent::{Intent, Role};
 use crate::pack::PackWriter;
 use crate::path::StorePath;
 use crate::reader::ReadError;
-use crate::shared::{Shared, Slot, locked};
+use crate::shared::{Shared, Slot};
 use crate::toc::{self, Toc};
 use crate::workspace::Workspace;
 use crate::{StoreReader, machine};
@@ -91,7 +92,7 @@ impl Session {
     /// The store cannot be written.
     pub fn pack_writer(&self) -> Result<PackWriter, CommitError> {
         let slot = {
-            let mut slots = locked(&self.shared.slots);
+            let mut slots = self.shared.slots.lock();
             let slot = u32::try_from(slots.len()).unwrap_or(u32::MAX);
             slots.push(Slot::Open);
             slot
@@ -106,7 +107,10 @@ impl Session {
         match pack {
             PackRef::Sealed(id) => Device {
                 tag: tag(&id.hex()),
-                blocks: locked(&self.shared.blocks)
+                blocks: self
+                    .shared
+                    .blocks
+                    .lock()
                     .get(&id)
                     .copied()
                     .unwrap_or_default(),
@@ -121,7 +125,7 @@ impl Session {
     /// Whether a pack is in the store, its table too. One that came after the start of this
     /// session is looked for and counted on from then on.
     pub(crate) fn knows_pack(&self, id: PackId) -> Result<bool, ReadError> {
-        if locked(&self.shared.blocks).contains_key(&id) {
+        if self.shared.blocks.lock().contains_key(&id) {
             return Ok(true);
         }
         let Some(count) = toc_of(self.reader.layout(), id)?
@@ -130,14 +134,14 @@ impl Session {
         else {
             return Ok(false);
         };
-        locked(&self.shared.blocks).insert(id, count);
+        self.shared.blocks.lock().insert(id, count);
         Ok(true)
     }
 
     /// Whether every device of the tree is a pack that has its final name.
     #[must_use]
     pub fn is_settled(&self, tree: &Tree) -> bool {
-        let slots = locked(&self.shared.slots);
+        let slots = self.shared.slots.lock();
         tree.devices.iter().all(|device| {
             open_slot(device)
                 .is_none_or(|slot| matches!(slots.get(slot), Some(Slot::Sealed { .. })))
@@ -146,7 +150,7 @@ impl Session {
 
     /// Gives the devices of packs that were sealed meanwhile their ids.
     pub fn settle(&self, tree: &mut Tree) {
-        let slots = locked(&self.shared.slots);
+        let slots = self.shared.slots.lock();
         for device in &mut tree.devices {
             if let Some(Slot::Sealed { id, blocks }) =
                 open_slot(device).and_then(|slot| slots.get(slot))
@@ -203,7 +207,7 @@ impl Session {
                 blocks: u32::try_from(writer.end / BLOCK_BYTES).unwrap_or(u32::MAX),
             }
         };
-        if let Some(slot) = locked(&self.shared.slots).get_mut(slot) {
+        if let Some(slot) = self.shared.slots.lock().get_mut(slot) {
             *slot = sealed;
         }
         Ok(())

@@ -1,8 +1,8 @@
 //! What the writers of a session share.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::Mutex;
 use uimgacc_types::{ContentHash, PackId};
 
 use crate::dedup::{Dedup, Placement};
@@ -25,17 +25,12 @@ pub(crate) struct Shared {
     pub(crate) blocks: Mutex<HashMap<PackId, u32>>,
 }
 
-pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Every change under these locks is a single step: a panic elsewhere leaves them whole.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Shared {
     pub(crate) fn find(&self, hash: &ContentHash) -> Option<Placement> {
-        locked(&self.dedup).get(hash)
+        self.dedup.lock().get(hash)
     }
 
     pub(crate) fn remember(&self, hash: ContentHash, placement: Placement) -> Placement {
-        locked(&self.dedup).insert(hash, placement)
+        self.dedup.lock().insert(hash, placement)
     }
 }

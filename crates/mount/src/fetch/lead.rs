@@ -1,8 +1,9 @@
 //! How far a list is ahead of the container.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// How often who waits looks whether it is to stop.
 const STEP: Duration = Duration::from_millis(100);
@@ -54,14 +55,13 @@ impl Lead {
             if state.limit.is_none_or(|limit| start < limit) {
                 break true;
             }
-            let waited = self.changed.wait_timeout(state, STEP);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            self.changed.wait_for(&mut state, STEP);
         };
         state.waiting -= 1;
         may
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }

@@ -6,9 +6,9 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use uimgacc_store::{ChainLayer, StoreReader};
 use uimgacc_types::{ChainId, DiffId, Digest, PackId, chain_ids};
 
@@ -76,7 +76,7 @@ impl Seen {
 
     /// Calls `with` with what is still to be believed of that store.
     fn recent<T>(&self, store: &StoreReader, with: impl FnOnce(&mut Recent) -> T) -> T {
-        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recent = self.0.lock();
         let now = Instant::now();
         let known = recent
             .take()
@@ -92,7 +92,7 @@ impl Seen {
 
     /// Believes nothing any more: something was not as it had been seen.
     pub fn forget(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.0.lock() = None;
     }
 
     /// The packs that a layer names.

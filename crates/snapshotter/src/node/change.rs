@@ -4,8 +4,6 @@
 //! is not known whether it landed: the database is opened again and read. Where that fails, this
 //! process must end ([`Node::broken`]).
 
-use std::sync::PoisonError;
-
 use uimgacc_types::with_causes;
 
 use super::Node;
@@ -21,12 +19,12 @@ impl Node {
         before: impl FnOnce(&T) -> Result<(), Error>,
         undo: impl FnOnce(&T),
     ) -> Result<T, Error> {
-        let mut database = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut database = self.database.lock();
         let (change, result) = self.read(plan)?;
         before(&result)?;
         match database.save(&change) {
             Ok(()) => {
-                let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+                let mut state = self.state.write();
                 state.apply(&change);
                 drop(state);
                 database.refill_reserve();
@@ -67,7 +65,7 @@ impl Node {
         );
         match database.save(change) {
             Ok(()) => {
-                let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+                let mut state = self.state.write();
                 state.apply(change);
                 Ok(())
             }
@@ -83,7 +81,7 @@ impl Node {
     fn reread(&self, database: &mut Database) -> Result<(), Error> {
         match database.reopen() {
             Ok(found) => {
-                *self.state.write().unwrap_or_else(PoisonError::into_inner) = found;
+                *self.state.write() = found;
                 Ok(())
             }
             Err(error) => {

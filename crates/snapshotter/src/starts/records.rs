@@ -1,8 +1,8 @@
 //! What starts read, until somebody takes it to the store: a node writes none of it there.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use uimgacc_mount::Opens;
 use uimgacc_profile::{Profile, Record};
 use uimgacc_store::is_profile_due;
@@ -82,7 +82,7 @@ impl Records {
         self.lock().contains_key(&chain)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ChainId, Vec<u8>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<ChainId, Vec<u8>>> {
+        self.0.lock()
     }
 }

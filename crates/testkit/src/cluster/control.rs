@@ -3,7 +3,8 @@
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::addresses::Block;
 use super::pki::Pki;
@@ -145,7 +146,7 @@ impl ControlPlane {
     }
 
     fn running(&self) -> MutexGuard<'_, Vec<(Component, Daemon)>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        self.running.lock()
     }
 
     fn etcd(&self, command: &mut Command) {

@@ -21,9 +21,10 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::{Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::addresses::Block;
 use super::forward::Forward;
@@ -292,7 +293,7 @@ impl Node {
         );
         fs::write(dir.join("hosts.toml"), hosts).expect("hosts.toml can be written");
         if registry.ip().is_loopback() {
-            let mut forwards = self.forwards.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut forwards = self.forwards.lock();
             if forwards.iter().all(|one| one.port() != registry.port()) {
                 forwards.push(Forward::start(self.init.pid(), registry.port()));
             }
@@ -325,10 +326,7 @@ impl Drop for Node {
         if std::thread::panicking() {
             eprintln!("{}", self.log_tails());
         }
-        self.forwards
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        self.forwards.lock().clear();
         self.init.kill();
         let deadline = Instant::now() + Duration::from_secs(20);
         while anyone_in(&self.pid_namespace) {
