@@ -118,10 +118,47 @@ shell() {
   git ls-files -z --cached --others --exclude-standard -- '*.sh' .ci/run 'deploy/debian/p*' | xargs -0 shellcheck
 }
 
+# The programs that take longest, longest first: they are started first.
+readonly LONG=(system controller shell e2e uimgacc_store node real nfs)
+
+# Prints "FOLDER PROGRAM" for each test program of the messages of cargo, in the order in which they are to be started.
+programs() {
+  sed -nE 's|.*"manifest_path":"([^"]*)/Cargo.toml".*"test":true.*"executable":"([^"]*)".*|\1 \2|p' "$1" |
+    awk -v long="${LONG[*]}" '
+      BEGIN { count = split(long, names, " ") }
+      {
+        rank = count + 1
+        for (i = count; i > 0; i--) if ($2 ~ "/" names[i] "-[0-9a-f]+$") rank = i
+        print rank, $0
+      }' | sort -s -n -k 1,1 | cut -d ' ' -f 2-
+}
+
+# Runs test program $2 in folder $1, and shows what it wrote when it has ended.
+run_program() {
+  local start=$SECONDS result=0 name=${2##*/}
+  (cd "$1" && CARGO_MANIFEST_DIR="$1" "$2") >"$TEST_LOGS/$name" 2>&1 || result=1
+  {
+    flock 9
+    printf '\n--- %s: %d s\n' "$name" $((SECONDS - start))
+    cat "$TEST_LOGS/$name"
+  } 9>"$TEST_LOGS/lock"
+  return "$result"
+}
+
+# Two programs at once: most of them wait (for clusters, other kernels, deadlines) more than they compute.
 tests() {
-  # The end-to-end tests start both programs, whichever package they are in.
+  local result=0
+  # The end-to-end tests start all programs, whichever package they are in.
   cargo build "${locked[@]}" --workspace --bins || return 1
-  cargo test "${locked[@]}" --workspace --no-fail-fast 2>&1 | tee "$log/tests"
+  cargo test "${locked[@]}" --workspace --no-run --message-format=json-render-diagnostics >"$log/built" || return 1
+  export -f run_program
+  export TEST_LOGS="$log/programs.d"
+  mkdir -p "$TEST_LOGS"
+  programs "$log/built" >"$log/programs" || return 1
+  [[ -s $log/programs ]] || return 1
+  xargs -P 2 -L 1 bash -c 'run_program "$@"' run_program <"$log/programs" 2>&1 | tee "$log/tests" || result=1
+  cargo test "${locked[@]}" --workspace --doc 2>&1 | tee -a "$log/tests" || result=1
+  return "$result"
 }
 
 # With 11 GB free a run failed after an hour, with 16 GB it passed: report too small a disk at the start.

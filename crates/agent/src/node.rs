@@ -61,7 +61,7 @@ use uimgacc_objects::{AccelerationNode, names};
 use cluster::{Known, Objects};
 use cri::Cri;
 use daemon::DaemonStatus;
-use decide::{Fitness, Outcome, Seen, Work};
+use decide::{Fitness, HostWork, Observed, Outcome};
 use host::Host;
 use installer::Installer;
 pub use options::Options;
@@ -106,7 +106,7 @@ struct Agent {
     records: Records,
     start: Instant,
     /// The work of the moment.
-    work: Option<(Work, JoinHandle<Outcome>)>,
+    work: Option<(HostWork, JoinHandle<Outcome>)>,
     outcome: Outcome,
     outcome_at: Duration,
     failures: u32,
@@ -165,7 +165,7 @@ impl Agent {
     /// Waits for the work of the moment, so that containerd is not left half restarted.
     async fn finish(&mut self) {
         // What only prepares goes on without us, or is done again.
-        let Some((work @ (Work::Install | Work::Uninstall), _)) = self.work else {
+        let Some((work @ (HostWork::Install | HostWork::Uninstall), _)) = self.work else {
             return;
         };
         tracing::info!(?work, "stopping; what is under way is waited for");
@@ -241,7 +241,7 @@ impl Agent {
             self.objects.label(&[names::INSTALLED_LABEL], true).await?;
         }
         let daemon = self.daemon.clone();
-        let mut seen = Seen {
+        let mut seen = Observed {
             now: self.start.elapsed(),
             spec: &spec,
             outcome: &outcome,
@@ -293,7 +293,7 @@ impl Agent {
     /// Labels and status.
     async fn tell(
         &mut self,
-        seen: &Seen<'_>,
+        seen: &Observed<'_>,
         node: &PartialObjectMeta<Node>,
         acceleration: &AccelerationNode,
     ) -> anyhow::Result<()> {
@@ -322,7 +322,7 @@ impl Agent {
         Ok(())
     }
 
-    async fn release(&mut self, seen: &Seen<'_>) -> anyhow::Result<()> {
+    async fn release(&mut self, seen: &Observed<'_>) -> anyhow::Result<()> {
         let Ok(daemon) = seen.daemon else {
             return Ok(());
         };
@@ -346,13 +346,13 @@ impl Agent {
 }
 
 /// Waits for the work of the moment, for ever where there is none.
-async fn finished(work: &mut Option<(Work, JoinHandle<Outcome>)>) -> Outcome {
+async fn finished(work: &mut Option<(HostWork, JoinHandle<Outcome>)>) -> Outcome {
     let Some((kind, task)) = work else {
         return std::future::pending().await;
     };
     let outcome = task.await.unwrap_or_else(|lost| match kind {
-        Work::Uninstall => Outcome::UninstallFailed(lost.to_string()),
-        Work::Prepare | Work::Install => Outcome::Failed(lost.to_string()),
+        HostWork::Uninstall => Outcome::UninstallFailed(lost.to_string()),
+        HostWork::Prepare | HostWork::Install => Outcome::Failed(lost.to_string()),
     });
     *work = None;
     outcome

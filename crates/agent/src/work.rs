@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
-use uimgacc_mount::nfs::{DetachedMount, Patience};
+use uimgacc_mount::nfs::{DetachedMount, MountTimeouts};
 use uimgacc_store::StoreReader;
 use uimgacc_types::StoreSource;
 
@@ -36,7 +36,7 @@ use presence::Presence;
 #[derive(Debug, Args)]
 pub struct Options {
     #[command(subcommand)]
-    work: Work,
+    work: JobCommand,
     /// The store: a folder, or nfs://SERVER[,SERVER]/PATH?OPTIONS, which is mounted in no folder
     #[arg(
         long,
@@ -57,7 +57,7 @@ pub struct Options {
 }
 
 #[derive(Debug, Subcommand)]
-enum Work {
+enum JobCommand {
     /// Bring an image into the store and push its target image
     Convert(convert::Options),
     /// Delete an image from the store and free its space
@@ -92,7 +92,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
 async fn work(options: &Options) -> Result<(), Failure> {
     let folder = folder(&options.store).await?;
     let root = folder.path();
-    if matches!(options.work, Work::Init) {
+    if matches!(options.work, JobCommand::Init) {
         let store = blocking(move || init::run(&root)).await?;
         return report::store(&client().await?, &store).await;
     }
@@ -105,11 +105,11 @@ async fn work(options: &Options) -> Result<(), Failure> {
     };
     let work = async {
         match &options.work {
-            Work::Convert(options) => convert::run(&client, &store, options).await,
-            Work::Delete(options) => delete::run(&client, &store, options).await,
-            Work::Sweep(options) => sweep::run(&client, &store, options).await,
-            Work::Profiles => profiles::run(&client, &store).await,
-            Work::Init => Ok(()),
+            JobCommand::Convert(options) => convert::run(&client, &store, options).await,
+            JobCommand::Delete(options) => delete::run(&client, &store, options).await,
+            JobCommand::Sweep(options) => sweep::run(&client, &store, options).await,
+            JobCommand::Profiles => profiles::run(&client, &store).await,
+            JobCommand::Init => Ok(()),
         }
     };
     tokio::select! {
@@ -139,7 +139,8 @@ async fn folder(store: &str) -> Result<Folder, Failure> {
         StoreSource::Folder(path) => Ok(Folder::Path(path)),
         StoreSource::Nfs(source) => {
             let mounted = blocking(move || {
-                DetachedMount::make_writable(&source, Patience::default()).map_err(Failure::retried)
+                DetachedMount::make_writable(&source, MountTimeouts::default())
+                    .map_err(Failure::retried)
             });
             Ok(Folder::Mounted(mounted.await?))
         }

@@ -8,6 +8,7 @@ use crate::parameters::{LONGEST_VALUE, ParameterError};
 /// A refusal. Its text is the answer's `Message`. Clients try codes above 2000 again by themselves,
 /// so there are none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum Refusal {
     /// 130: what lies behind this server failed.
     #[error("{0}")]
@@ -60,7 +61,6 @@ pub enum Refusal {
     Rejected {
         /// The parameter.
         key: &'static str,
-        /// Why.
         why: String,
     },
     /// 230: the action has no such parameter.

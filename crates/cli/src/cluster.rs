@@ -53,12 +53,12 @@ pub(crate) async fn interrupted() {
 
 /// Tells what a verb does.
 #[derive(Debug)]
-pub(crate) struct Talk {
+pub(crate) struct ClusterProgress {
     printer: Printer,
     image: ImageProgress,
 }
 
-impl Talk {
+impl ClusterProgress {
     pub(crate) fn new(printer: Printer) -> Self {
         Self {
             printer,
@@ -67,7 +67,7 @@ impl Talk {
     }
 }
 
-impl Progress for Talk {
+impl Progress for ClusterProgress {
     fn say(&self, line: &str) {
         self.printer.say(line);
     }

@@ -16,10 +16,10 @@ use uimgacc_store::{Session, StoreReader};
 use uimgacc_types::ImageReference;
 
 use crate::arguments::{StoreArgument, TextFormat, WaitArguments, print};
+use crate::backend::{Backend, BackendArguments};
 use crate::cluster::interrupted;
 use crate::exit::Refused;
 use crate::images::ImageView;
-use crate::place::{Place, PlaceArguments};
 use crate::profile;
 use crate::profile::record::{RecordArguments, record};
 use crate::registry::RegistryArguments;
@@ -59,7 +59,7 @@ pub(crate) struct Create {
     #[arg(long, short, value_enum, default_value_t = TextFormat::Text)]
     output: TextFormat,
     #[command(flatten)]
-    place: PlaceArguments,
+    backend: BackendArguments,
     #[command(flatten)]
     local: LocalArguments,
 }
@@ -111,10 +111,10 @@ impl Create {
     }
 
     pub(crate) fn run(self, printer: Printer) -> anyhow::Result<()> {
-        match self.place.place()? {
-            Place::Local(store) => self.run_local(&store, printer),
-            Place::Cluster(connect) => self.run_cluster(&connect, printer),
-            Place::Remote(remote) => self.run_remote(&remote, printer),
+        match self.backend.backend()? {
+            Backend::Local(store) => self.run_local(&store, printer),
+            Backend::Cluster(connect) => self.run_cluster(&connect, printer),
+            Backend::Remote(remote) => self.run_remote(&remote, printer),
         }
     }
 

@@ -11,10 +11,10 @@ use uimgacc_control::{Connect, DeleteRequest};
 use uimgacc_store::{DeleteError, ReadError, SessionError};
 
 use crate::arguments::{StoreArgument, WaitArguments};
-use crate::cluster::{Talk, reference, run};
+use crate::backend::{Backend, BackendArguments};
+use crate::cluster::{ClusterProgress, reference, run};
 use crate::exit::Refused;
 use crate::images::find;
-use crate::place::{Place, PlaceArguments};
 
 /// Delete an accelerated image from the store and free what only it needs.
 ///
@@ -31,7 +31,7 @@ pub(crate) struct Delete {
     #[command(flatten)]
     wait: WaitArguments,
     #[command(flatten)]
-    place: PlaceArguments,
+    backend: BackendArguments,
     /// Leave the space to the next `store gc`.
     #[arg(long, help_heading = "On a local store")]
     no_gc: bool,
@@ -42,10 +42,10 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 impl Delete {
     pub(crate) fn run(self, printer: Printer) -> anyhow::Result<()> {
-        match self.place.place()? {
-            Place::Local(store) => self.run_local(&store, printer),
-            Place::Cluster(connect) => self.run_cluster(&connect, printer),
-            Place::Remote(remote) => self.run_remote(&remote, printer),
+        match self.backend.backend()? {
+            Backend::Local(store) => self.run_local(&store, printer),
+            Backend::Cluster(connect) => self.run_cluster(&connect, printer),
+            Backend::Remote(remote) => self.run_remote(&remote, printer),
         }
     }
 
@@ -64,7 +64,7 @@ impl Delete {
             let Some(within) = within else {
                 return Ok(format!("{} is being deleted", image.target_image));
             };
-            let talk = Talk::new(printer);
+            let talk = ClusterProgress::new(printer);
             cluster.wait_deleted(&image, within, &talk).await?;
             Ok(match image.unique_bytes {
                 Some(count) => format!(

@@ -9,8 +9,8 @@ use uimgacc_console::Printer;
 use uimgacc_control::{Connect, DisableRequest};
 
 use crate::arguments::parse_duration;
-use crate::cluster::{Talk, run};
-use crate::place::{ClusterPlace, ClusterPlaceArguments};
+use crate::backend::{ClusterBackendArguments, ClusterPlace};
+use crate::cluster::{ClusterProgress, run};
 
 /// Take image acceleration away from a cluster.
 ///
@@ -29,12 +29,12 @@ pub(crate) struct Disable {
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10m")]
     timeout: Duration,
     #[command(flatten)]
-    place: ClusterPlaceArguments,
+    backend: ClusterBackendArguments,
 }
 
 impl Disable {
     pub(crate) fn run(self, printer: Printer) -> anyhow::Result<()> {
-        match self.place.place()? {
+        match self.backend.backend()? {
             ClusterPlace::Cluster(connect) => self.run_cluster(&connect, printer),
             ClusterPlace::Remote(remote) => self.run_remote(&remote, printer),
         }
@@ -47,7 +47,9 @@ impl Disable {
             within: self.timeout,
         };
         let report = run(connect, |cluster| async move {
-            Ok(cluster.disable(&request, &Talk::new(printer)).await?)
+            Ok(cluster
+                .disable(&request, &ClusterProgress::new(printer))
+                .await?)
         })?;
         printer.data(if report.was_enabled {
             "image acceleration is disabled"

@@ -14,8 +14,8 @@ use uimgacc_control::{
 };
 
 use crate::arguments::WaitArguments;
-use crate::cluster::{Talk, run};
-use crate::place::{ClusterPlace, ClusterPlaceArguments};
+use crate::backend::{ClusterBackendArguments, ClusterPlace};
+use crate::cluster::{ClusterProgress, run};
 
 /// Set up image acceleration in a cluster, change it or upgrade it.
 ///
@@ -65,7 +65,7 @@ pub(crate) struct Enable {
     #[command(flatten)]
     paths: PathArguments,
     #[command(flatten)]
-    place: ClusterPlaceArguments,
+    backend: ClusterBackendArguments,
     /// The subnet of the NFS server; by default subnet_id of the configuration.
     #[arg(long, value_name = "ID", help_heading = "Through the HTTP API")]
     subnet_id: Option<String>,
@@ -169,8 +169,8 @@ enum Originals {
 impl Enable {
     pub(crate) fn run(self, printer: Printer) -> anyhow::Result<()> {
         // What only prints needs no place.
-        let dry_run = self.dry_run.filter(|_| !self.place.names_remote());
-        let connect = match self.place.place()? {
+        let dry_run = self.dry_run.filter(|_| !self.backend.names_remote());
+        let connect = match self.backend.backend()? {
             ClusterPlace::Remote(remote) if dry_run.is_none() => {
                 return self.run_remote(&remote, printer);
             }
@@ -251,7 +251,9 @@ impl Enable {
 
 fn enable(connect: &Connect, request: &EnableRequest, printer: Printer) -> anyhow::Result<()> {
     let report = run(connect, |cluster| async move {
-        Ok(cluster.enable(request, &Talk::new(printer)).await?)
+        Ok(cluster
+            .enable(request, &ClusterProgress::new(printer))
+            .await?)
     })?;
     printer.data(&if report.is_ready {
         format!(

@@ -12,8 +12,8 @@ use uimgacc_console::{Printer, bytes};
 use uimgacc_control::ImageProfile;
 
 use crate::arguments::{StoreArgument, TableFormat, print};
+use crate::backend::{Backend, BackendArguments};
 use crate::images::{ImageView, find};
-use crate::place::{Place, PlaceArguments};
 
 /// Show the accelerated images, or one of them.
 ///
@@ -33,15 +33,15 @@ pub(crate) struct Get {
     #[arg(long, short, value_enum, default_value_t = TableFormat::Table)]
     output: TableFormat,
     #[command(flatten)]
-    place: PlaceArguments,
+    backend: BackendArguments,
 }
 
 impl Get {
     pub(crate) fn run(self, printer: Printer) -> anyhow::Result<()> {
-        match self.place.place()? {
-            Place::Local(store) => self.run_local(&store, printer),
-            Place::Cluster(connect) => self.run_cluster(&connect, printer),
-            Place::Remote(remote) => self.run_remote(&remote, printer),
+        match self.backend.backend()? {
+            Backend::Local(store) => self.run_local(&store, printer),
+            Backend::Cluster(connect) => self.run_cluster(&connect, printer),
+            Backend::Remote(remote) => self.run_remote(&remote, printer),
         }
     }
 

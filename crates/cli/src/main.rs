@@ -1,6 +1,7 @@
 //! The `uimgacc` command: parses arguments, runs one verb, renders its error.
 
 mod arguments;
+mod backend;
 mod check;
 mod cluster;
 mod colour;
@@ -18,7 +19,6 @@ mod man;
 mod mount;
 mod mount_state;
 mod node;
-mod place;
 mod profile;
 mod registry;
 mod remote;

@@ -36,7 +36,7 @@ impl Node {
 /// Where things are on this node.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Where things are")]
-pub(crate) struct Places {
+pub(crate) struct PathArguments {
     /// containerd's configuration file.
     #[arg(
         long,
@@ -69,7 +69,7 @@ pub(crate) struct Places {
     name: String,
 }
 
-impl Places {
+impl PathArguments {
     fn settings(self, store: String) -> anyhow::Result<Settings> {
         let mut settings = Settings::new(store);
         settings.config = std::path::absolute(self.config)?;
@@ -85,7 +85,7 @@ impl Places {
 /// How to change this node.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "How to change this node")]
-pub(crate) struct Means {
+pub(crate) struct NodeChangeArguments {
     /// Command that restarts containerd: words with blanks between them, or a JSON list of words.
     #[arg(
         long,
@@ -142,7 +142,7 @@ enum Manager {
     Supervisor,
 }
 
-impl Means {
+impl NodeChangeArguments {
     fn put_into(self, settings: &mut Settings) -> anyhow::Result<()> {
         settings.restart = words(&self.restart)?;
         settings.log = words(&self.containerd_log)?;

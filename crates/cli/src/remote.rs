@@ -113,15 +113,15 @@ pub(crate) fn run<T>(
 
 /// Shows how it goes.
 #[derive(Debug)]
-pub(crate) struct Talk(StateProgress);
+pub(crate) struct RemoteProgress(StateProgress);
 
-impl Talk {
+impl RemoteProgress {
     pub(crate) fn new(printer: Printer) -> Self {
         Self(StateProgress::new(printer))
     }
 }
 
-impl Progress for Talk {
+impl Progress for RemoteProgress {
     fn say(&self, line: &str) {
         self.0.say(line);
     }

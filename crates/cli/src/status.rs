@@ -8,7 +8,7 @@ use clap::Args;
 use uimgacc_console::Printer;
 
 use crate::arguments::{ClusterArguments, TextFormat, parse_duration, print};
-use crate::cluster::{Talk, run};
+use crate::cluster::{ClusterProgress, run};
 use crate::exit::Refused;
 
 /// Show components, nodes, images and errors of a cluster.
@@ -34,7 +34,9 @@ impl Status {
         let (wait, timeout) = (self.wait, self.timeout);
         let status = run(&self.cluster.connect(), |cluster| async move {
             if wait {
-                cluster.wait_enabled(timeout, &Talk::new(printer)).await?;
+                cluster
+                    .wait_enabled(timeout, &ClusterProgress::new(printer))
+                    .await?;
             }
             Ok(cluster.status().await?)
         })?;

@@ -8,9 +8,9 @@ use kube::ResourceExt as _;
 use serde::Serialize;
 use uimgacc_objects::{Phase, find_condition};
 
+use crate::cluster_state::{ClusterState, is_rolled_out, node_problem, replicas};
 use crate::error::Error;
 use crate::images::ImageView;
-use crate::world::{World, is_rolled_out, node_problem, replicas};
 use crate::{Cluster, manifests};
 
 /// What to check.
@@ -89,8 +89,8 @@ impl Cluster {
         if checks.iter().any(|check| check.outcome == Outcome::Fail) {
             return checks;
         }
-        let world = match World::load(self).await {
-            Ok(world) => world,
+        let state = match ClusterState::load(self).await {
+            Ok(state) => state,
             Err(error) => {
                 checks.push(Check::of_error("Kubernetes", "objects can be read", &error));
                 return checks;
@@ -99,7 +99,7 @@ impl Cluster {
         if options.pre {
             checks.extend(self.check_rights().await);
         }
-        checks.extend(node::check_all(&world));
+        checks.extend(node::check_all(&state));
         if let Some(claim) = &options.claim {
             checks.push(self.check_claim(claim).await);
         }
@@ -107,8 +107,8 @@ impl Cluster {
             return checks;
         }
         checks.extend(self.check_definitions().await);
-        checks.extend(enabled(&world));
-        if let Some(acceleration) = world.enabled() {
+        checks.extend(enabled(&state));
+        if let Some(acceleration) = state.enabled() {
             if let Some(claim) = &acceleration.spec.store.persistent_volume_claim {
                 checks.push(self.check_claim(&claim.claim_name).await);
             }
@@ -140,9 +140,9 @@ impl Cluster {
 }
 
 /// What the objects say of an enabled cluster.
-fn enabled(world: &World) -> Vec<Check> {
+fn enabled(state: &ClusterState) -> Vec<Check> {
     let section = "Acceleration";
-    let Some(acceleration) = world.enabled() else {
+    let Some(acceleration) = state.enabled() else {
         return vec![Check::new(
             section,
             "it is enabled",
@@ -152,7 +152,7 @@ fn enabled(world: &World) -> Vec<Check> {
         )];
     };
     let mut checks = vec![Check::pass(section, "it is enabled", "")];
-    let agent = world.agent.get(uimgacc_objects::names::AGENT);
+    let agent = state.agent.get(uimgacc_objects::names::AGENT);
     checks.push(match agent {
         Some(agent) if is_rolled_out(agent) && replicas(agent).0 < replicas(agent).1 => {
             let (ready, wanted) = replicas(agent);
@@ -162,7 +162,7 @@ fn enabled(world: &World) -> Vec<Check> {
         _ => Check::of_problems(
             section,
             "the agent runs",
-            &world.agent_problems(),
+            &state.agent_problems(),
             "kubectl -n kube-system describe pods -l app.kubernetes.io/name=uimgacc-agent",
         ),
     });
@@ -182,7 +182,7 @@ fn enabled(world: &World) -> Vec<Check> {
             "`uimgacc enable` makes them the same",
         ));
     }
-    let status = world.status();
+    let status = state.status();
     for (kind, title, hint) in [
         (
             "NfsReady",
@@ -210,20 +210,20 @@ fn enabled(world: &World) -> Vec<Check> {
             ),
         });
     }
-    let problems = world.node_problems();
+    let problems = state.node_problems();
     checks.push(Check::of_problems(
         section,
         "all nodes that are up can run accelerated images",
         &problems,
         "`uimgacc node check` on the node says more",
     ));
-    checks.extend(mount_methods(world));
+    checks.extend(mount_methods(state));
     checks
 }
 
 /// Nodes that mount in a slower way than they could.
-fn mount_methods(world: &World) -> Option<Check> {
-    let slow: Vec<String> = world
+fn mount_methods(state: &ClusterState) -> Option<Check> {
+    let slow: Vec<String> = state
         .nodes
         .iter()
         .filter(|node| node_problem(node).is_none())
@@ -293,7 +293,7 @@ mod tests {
 
     #[test]
     fn not_enabled() {
-        let checks = enabled(&World::default());
+        let checks = enabled(&ClusterState::default());
         assert_eq!(checks.len(), 1);
         assert_eq!(checks[0].outcome, Outcome::Fail);
         assert!(checks[0].hint.contains("uimgacc enable"));

@@ -15,11 +15,11 @@ use serde_json::json;
 use tokio::time::Instant;
 use uimgacc_objects::{AcceleratedImage, ImageAcceleration, find_condition, names};
 
+use crate::cluster_state::{ClusterState, SAID};
 use crate::error::Error;
 use crate::find_holders::references;
 use crate::images::ImageView;
 use crate::observe::next_before;
-use crate::world::{SAID, World};
 use crate::{Cluster, Progress};
 
 /// How to disable.
@@ -216,22 +216,22 @@ impl Cluster {
         deadline: Instant,
         progress: &dyn Progress,
     ) -> Result<(), Error> {
-        let mut changes = World::watch(self);
-        let mut world = World::default();
+        let mut changes = ClusterState::watch(self);
+        let mut state = ClusterState::default();
         let mut said: Vec<String> = Vec::new();
         while let Some(change) = next_before(&mut changes, deadline).await? {
-            world.apply(change);
-            if !world.is_listed() {
+            state.apply(change);
+            if !state.is_listed() {
                 continue;
             }
-            let is_gone = world
+            let is_gone = state
                 .enabled()
                 .is_none_or(|now| now.metadata.uid != acceleration.metadata.uid);
             if is_gone {
                 progress.say("all nodes are as they were");
                 return Ok(());
             }
-            let left = left(&world);
+            let left = left(&state);
             for line in left.iter().filter(|line| !said.contains(line)).take(SAID) {
                 progress.say(&format!("waiting: {line}"));
             }
@@ -246,20 +246,20 @@ impl Cluster {
 }
 
 /// What holds up the end of the `ImageAcceleration`.
-fn left(world: &World) -> Vec<String> {
+fn left(state: &ClusterState) -> Vec<String> {
     let mut left = Vec::new();
-    let (ready, _) = world
+    let (ready, _) = state
         .agent
         .get(names::AGENT)
-        .map_or((0, 0), crate::world::replicas);
+        .map_or((0, 0), crate::cluster_state::replicas);
     if ready == 0 {
         // Nobody else takes things off nodes.
         left.push("the agent does not run, so nodes cannot be uninstalled".to_owned());
-        left.extend(world.pod_problems(names::AGENT));
+        left.extend(state.pod_problems(names::AGENT));
     }
-    let status = world.status();
+    let status = state.status();
     // What was said before the deletion is of no interest.
-    let is_current = world
+    let is_current = state
         .enabled()
         .is_some_and(|now| now.metadata.generation == status.observed_generation);
     if let Some(condition) = find_condition(&status.conditions, "Ready")
@@ -269,7 +269,7 @@ fn left(world: &World) -> Vec<String> {
     {
         left.push(condition.message.clone());
     }
-    for node in world.nodes.iter() {
+    for node in state.nodes.iter() {
         let status = node.status.clone().unwrap_or_default();
         let installed = find_condition(&status.conditions, "Installed");
         if installed.is_some_and(|condition| condition.reason == "Uninstalled") {
@@ -299,7 +299,7 @@ mod tests {
             }))
             .unwrap()
         };
-        let world = World {
+        let state = ClusterState {
             nodes: Table::of(vec![
                 node(
                     "a",
@@ -311,10 +311,10 @@ mod tests {
                 node("c", true, json!({"error": "containerd does not come back"})),
                 node("d", false, json!({})),
             ]),
-            ..World::default()
+            ..ClusterState::default()
         };
         assert_eq!(
-            left(&world),
+            left(&state),
             [
                 "the agent does not run, so nodes cannot be uninstalled",
                 "node b: is being uninstalled",

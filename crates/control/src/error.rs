@@ -33,6 +33,7 @@ pub enum Kind {
 /// Why a verb failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum Error {
     /// No kubeconfig was found, and this is no Pod.
     #[error("found no cluster: there is no kubeconfig, and this is no Pod")]
@@ -42,25 +43,21 @@ pub enum Error {
     Kubeconfig {
         /// The file, where it was named.
         path: Option<PathBuf>,
-        /// Why.
         #[source]
         source: Cause,
     },
     /// The API server does not answer.
     #[error("cannot {action}: no answer from the Kubernetes API at {server}")]
     Unreachable {
-        /// What was to be done.
         action: String,
         /// Address of the server.
         server: String,
-        /// Why.
         #[source]
         source: Cause,
     },
     /// The API server refuses.
     #[error("cannot {action}: {message}")]
     Api {
-        /// What was to be done.
         action: String,
         /// HTTP status.
         code: u16,

@@ -24,9 +24,9 @@ mod holder;
 mod images;
 mod manifests;
 
+mod cluster_state;
 mod observe;
 mod status;
-mod world;
 
 pub use check::{Check, CheckOptions, Outcome};
 pub use cluster::{Cluster, Connect, MIN_MINOR, ServerVersion};

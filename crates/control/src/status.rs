@@ -5,11 +5,11 @@ use serde::Serialize;
 use uimgacc_objects::{AcceleratedImage, Phase, names};
 
 use crate::Cluster;
+use crate::cluster_state::{ClusterState, node_problem, replicas};
 use crate::enable::plan::describe;
 use crate::error::Error;
 use crate::get::holds;
 use crate::images::{ImageView, phase};
-use crate::world::{World, node_problem, replicas};
 
 /// The state of everything.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -120,8 +120,8 @@ impl ImageTotals {
     }
 }
 
-fn nodes(world: &World) -> Vec<NodeStatus> {
-    let mut all: Vec<NodeStatus> = world
+fn nodes(state: &ClusterState) -> Vec<NodeStatus> {
+    let mut all: Vec<NodeStatus> = state
         .nodes
         .iter()
         .map(|node| {
@@ -140,8 +140,8 @@ fn nodes(world: &World) -> Vec<NodeStatus> {
             }
         })
         .collect();
-    for name in world.expected_nodes() {
-        if world.nodes.get(&name).is_none() {
+    for name in state.expected_nodes() {
+        if state.nodes.get(&name).is_none() {
             all.push(NodeStatus {
                 name,
                 ready: false,
@@ -162,14 +162,14 @@ fn nodes(world: &World) -> Vec<NodeStatus> {
 pub(crate) fn status(
     kubernetes: String,
     server: String,
-    world: &World,
+    state: &ClusterState,
     images: &[AcceleratedImage],
 ) -> Status {
-    let acceleration = world.enabled();
-    let conditions = world.status();
-    let nodes = nodes(world);
+    let acceleration = state.enabled();
+    let conditions = state.status();
+    let nodes = nodes(state);
     let mut components = Vec::new();
-    if let Some(agent) = world.agent.get(names::AGENT) {
+    if let Some(agent) = state.agent.get(names::AGENT) {
         let (ready, wanted) = replicas(agent);
         let containers = agent
             .spec
@@ -195,7 +195,7 @@ pub(crate) fn status(
         });
     }
     let mut errors = if acceleration.is_some() {
-        world.missing()
+        state.missing()
     } else {
         Vec::new()
     };
@@ -232,8 +232,8 @@ impl Cluster {
     /// # Errors
     /// The API does not answer or refuses.
     pub async fn status(&self) -> Result<Status, Error> {
-        let (version, world, images) =
-            tokio::join!(self.version(), World::load(self), self.list_images());
+        let (version, state, images) =
+            tokio::join!(self.version(), ClusterState::load(self), self.list_images());
         let images = match images {
             Err(Error::NotEnabled) => Vec::new(),
             other => other?,
@@ -241,7 +241,7 @@ impl Cluster {
         Ok(status(
             version?.text,
             self.server().to_owned(),
-            &world?,
+            &state?,
             &images,
         ))
     }

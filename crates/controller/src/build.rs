@@ -7,7 +7,7 @@ mod store;
 use uimgacc_types::Digest;
 
 pub use installer::installer;
-pub use job::{ImageInputs, NewJob, Work};
+pub use job::{ImageInputs, JobTask, NewJob};
 
 /// The digest of what an object is made from: another means that it must be made anew.
 #[must_use]

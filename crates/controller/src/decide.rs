@@ -9,8 +9,8 @@ pub mod deletion;
 pub mod disable;
 pub mod image;
 pub mod job;
+pub mod job_limit;
 pub mod nodes;
-pub mod places;
 pub mod restarts;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};

@@ -66,7 +66,7 @@ pub struct Record {
 
 /// What is to be done next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
+pub enum ElectionStep {
     /// Write ourselves into the Lease of that version; none: make it.
     Take(Option<String>),
     /// The leader writes the Lease of that version again.
@@ -147,7 +147,7 @@ impl Election {
     }
 
     /// What to do now.
-    pub fn step(&mut self, now: Moment) -> Step {
+    pub fn step(&mut self, now: Moment) -> ElectionStep {
         match &self.role {
             Role::Leader {
                 version,
@@ -163,12 +163,12 @@ impl Election {
                     if let Some((_, since)) = &mut self.seen {
                         *since = now;
                     }
-                    return Step::Lost;
+                    return ElectionStep::Lost;
                 }
                 if now >= *next {
-                    return Step::Renew(version.clone());
+                    return ElectionStep::Renew(version.clone());
                 }
-                Step::Wait((*next).min(*until))
+                ElectionStep::Wait((*next).min(*until))
             }
             Role::Candidate => {
                 let Some((record, since)) = &self.seen else {
@@ -183,16 +183,16 @@ impl Election {
                 if now >= expires {
                     return self.take_or_wait(version, now);
                 }
-                Step::Wait(expires)
+                ElectionStep::Wait(expires)
             }
         }
     }
 
-    fn take_or_wait(&self, version: Option<String>, now: Moment) -> Step {
+    fn take_or_wait(&self, version: Option<String>, now: Moment) -> ElectionStep {
         if now < self.next_try {
-            return Step::Wait(self.next_try);
+            return ElectionStep::Wait(self.next_try);
         }
-        Step::Take(version)
+        ElectionStep::Take(version)
     }
 
     /// Our write, begun at `begun`, succeeded; the Lease now has that version.

@@ -31,13 +31,13 @@ const LONGEST_NOTE: usize = 1000;
 
 /// Why something could not be done.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum ExecuteError {
     /// The API server refused it or could not be reached.
     #[error("{what} failed")]
     Api {
         /// What was done.
         what: String,
-        /// Why.
         #[source]
         source: Box<kube::Error>,
     },

@@ -14,7 +14,7 @@ use kube::api::{Api, ObjectMeta, PostParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use tokio::sync::{Notify, watch};
 
-use super::election::{Election, Record, Step, Timings};
+use super::election::{Election, ElectionStep, Record, Timings};
 use super::term::{self, Moment, Term};
 
 /// What an election needs.
@@ -59,23 +59,23 @@ pub async fn run(candidacy: Candidacy) {
         let step = if synced {
             election.step(term::now())
         } else {
-            Step::Wait(term::now().plus(timings.retry_period))
+            ElectionStep::Wait(term::now().plus(timings.retry_period))
         };
         let wait = match step {
-            Step::Wait(until) => until.since(term::now()),
-            Step::Lost => {
+            ElectionStep::Wait(until) => until.since(term::now()),
+            ElectionStep::Lost => {
                 term.end();
                 leads.send_replace(false);
                 tracing::warn!("the lease is lost: nothing more is written");
                 continue;
             }
-            Step::Take(version) => {
+            ElectionStep::Take(version) => {
                 if write(&leases, &name, &mut election, version, true, timings).await {
                     tracing::info!(%identity, "this process leads now");
                 }
                 Duration::ZERO
             }
-            Step::Renew(version) => {
+            ElectionStep::Renew(version) => {
                 write(&leases, &name, &mut election, Some(version), false, timings).await;
                 Duration::ZERO
             }

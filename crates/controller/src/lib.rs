@@ -8,19 +8,19 @@
 //! anew from them.
 
 pub mod build;
-pub mod cache;
+mod cache;
 pub mod context;
 pub mod decide;
 pub mod election;
 pub mod execute;
 pub mod health;
 pub mod lease;
-pub mod metrics;
-pub mod queue;
+mod metrics;
+mod queue;
 pub mod reconcile;
 pub mod term;
 mod totals;
 pub mod view;
 pub mod watch;
-pub mod wire;
-pub mod world;
+mod wire;
+mod world;

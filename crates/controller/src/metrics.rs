@@ -29,7 +29,7 @@ pub struct Outcome {
 
 /// The label `phase`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct PhaseLabel {
+pub(crate) struct PhaseLabel {
     /// A phase.
     pub phase: String,
 }

@@ -9,10 +9,12 @@ use tokio::sync::watch;
 use tracing::Instrument as _;
 use uimgacc_objects::{ImageAccelerationSpec, Phase, names};
 
-use super::build::{self, NewJob, Work};
+use super::build::{self, JobTask, NewJob};
 use super::context::Shared;
 use super::decide::job::{FoundJob, JobState, state};
-use super::decide::{Action, Note, after_status, cluster, deletion, disable, image, nodes, places};
+use super::decide::{
+    Action, Note, after_status, cluster, deletion, disable, image, job_limit, nodes,
+};
 use super::execute::{ExecuteError, Executor};
 use super::metrics::{Kind, Outcome};
 use super::view::{AccelerationNodeView, ClusterView, ImageView, JobView};
@@ -104,7 +106,7 @@ async fn reconcile(
             asked.into_iter().fold(Ok(()), worse)?;
             again
         }
-        Key::Places => {
+        Key::Jobs => {
             let starts = starts(&shared.world(), Timestamp::now());
             let mut first = Ok(());
             for (job, image) in starts {
@@ -124,7 +126,7 @@ async fn reconcile(
 /// Creates the Job for an image, and tells of it.
 async fn start(executor: &Executor, job: NewJob, image: &ImageView) -> Result<(), ExecuteError> {
     let note = match &job.work {
-        Work::Convert { attempt, .. } => Some(Note {
+        JobTask::Convert { attempt, .. } => Some(Note {
             warning: false,
             reason: "Converting",
             text: format!("attempt {attempt}, by the Job {}", job.work.job_name()),
@@ -270,7 +272,7 @@ fn job_of<'a>(world: &'a World, component: &str, image: Option<&str>) -> Option<
 fn state_of(
     world: &World,
     job: Option<&JobView>,
-    work: &Work,
+    work: &JobTask,
     spec: Option<&ImageAccelerationSpec>,
     image: Option<&ImageView>,
     now: Timestamp,
@@ -292,12 +294,12 @@ fn decide_image(world: &World, image: &ImageView, now: Timestamp) -> image::Deci
     if !strays.is_empty() {
         return image::Decision::without(image, &strays);
     }
-    let find = |work: &Work| {
+    let find = |work: &JobTask| {
         let job = job_of(world, work.component(), Some(&name));
         let state = state_of(world, job, work, spec, Some(image), now);
         FoundJob { job, state }
     };
-    let convert = find(&Work::Convert {
+    let convert = find(&JobTask::Convert {
         image: name.clone(),
         attempt: 1,
     });
@@ -313,7 +315,7 @@ fn decide_image(world: &World, image: &ImageView, now: Timestamp) -> image::Deci
             now,
         });
     }
-    let delete = find(&Work::Delete {
+    let delete = find(&JobTask::Delete {
         image: name.clone(),
         attempt: 1,
         force: image.forced,
@@ -365,16 +367,16 @@ fn decide_cluster(world: &World, cluster: &ClusterView) -> cluster::Decision {
         });
     }
     let spec = Some(&cluster.spec);
-    let find = |work: &Work| {
+    let find = |work: &JobTask| {
         let job = job_of(world, work.component(), None);
         let state = state_of(world, job, work, spec, None, now);
         FoundJob { job, state }
     };
     cluster::decide(&cluster::Input {
         cluster,
-        init: find(&Work::Init),
-        sweep: find(&Work::Sweep),
-        profiles: find(&Work::Profiles),
+        init: find(&JobTask::Init),
+        sweep: find(&JobTask::Sweep),
+        profiles: find(&JobTask::Profiles),
         records: !world.records.all().is_empty(),
         installer,
         restarts: world.restarts(),
@@ -404,7 +406,7 @@ fn starts(world: &World, now: Timestamp) -> Vec<(NewJob, Arc<ImageView>)> {
         .filter(|image| image.status.phase != Phase::Ready || image.meta.deleting.is_some())
         .filter_map(|image| decide_image(world, image, now).wants)
         .collect();
-    let starts = places::decide(waiting, conversions, deletions, most);
+    let starts = job_limit::decide(waiting, conversions, deletions, most);
     let bound = starts.into_iter().filter_map(|work| {
         let image = world.images.get(work.image()?)?;
         let job = NewJob::new(work, &cluster.spec, Some((&**image).into()));

@@ -23,7 +23,7 @@ pub enum Key {
     /// What is asked of all nodes.
     Nodes,
     /// Which work starts.
-    Places,
+    Jobs,
     /// An `AcceleratedImage`.
     Image(String),
 }
@@ -35,7 +35,7 @@ impl Key {
         match self {
             Self::Cluster => "cluster",
             Self::Nodes => "nodes",
-            Self::Places => "places",
+            Self::Jobs => "jobs",
             Self::Image(_) => "image",
         }
     }
@@ -115,7 +115,7 @@ impl World {
     pub fn all_keys(&self) -> BTreeSet<Key> {
         let images = self.images.all().keys().cloned().map(Key::Image);
         images
-            .chain([Key::Cluster, Key::Nodes, Key::Places])
+            .chain([Key::Cluster, Key::Nodes, Key::Jobs])
             .collect()
     }
 
@@ -296,7 +296,7 @@ impl World {
             keys.insert(Key::Cluster);
         }
         keys.insert(Key::Image(change.key.clone()));
-        keys.insert(Key::Places);
+        keys.insert(Key::Jobs);
     }
 
     fn is_disabling(&self) -> bool {
@@ -448,7 +448,7 @@ impl World {
             match job.and_then(|job| job.image.clone()) {
                 Some(image) => {
                     keys.insert(Key::Image(image));
-                    keys.insert(Key::Places);
+                    keys.insert(Key::Jobs);
                 }
                 None => {
                     keys.insert(Key::Cluster);
@@ -476,7 +476,7 @@ impl World {
             let images = self.images.all().values();
             let images = images.filter(|image| names(image));
             keys.extend(images.map(|image| Key::Image(image.meta.name.clone())));
-            keys.insert(Key::Places);
+            keys.insert(Key::Jobs);
         }
         keys
     }
@@ -520,7 +520,7 @@ fn index(
 
 /// Whether a Pod's reference means that image.
 #[must_use]
-pub fn is_same(used: &ImageReference, image: &ImageReference, digest: Option<&str>) -> bool {
+pub(crate) fn is_same(used: &ImageReference, image: &ImageReference, digest: Option<&str>) -> bool {
     if used.registry() != image.registry() || used.repository() != image.repository() {
         return false;
     }

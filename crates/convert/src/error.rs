@@ -9,6 +9,7 @@ use crate::layer::LayerError;
 
 /// Why an image could not be created.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum CreateError {
     /// The registry failed or refused.
     #[error(transparent)]
@@ -22,7 +23,6 @@ pub enum CreateError {
         count: usize,
         /// Digest of the layer's blob.
         digest: Digest,
-        /// Why.
         source: Box<LayerFailure>,
     },
     /// The layers are too many or too large together.

@@ -35,6 +35,7 @@ const MAX_INODES: usize = 10_000_000;
 
 /// Why a layer cannot be taken.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum LayerError {
     /// The tar is damaged.
     #[error(transparent)]
@@ -44,7 +45,6 @@ pub enum LayerError {
     Refused {
         /// The entry's name.
         path: String,
-        /// Why.
         reason: String,
     },
     /// An entry's content could not be read or stored.
@@ -52,7 +52,6 @@ pub enum LayerError {
     Content {
         /// The entry's name.
         path: String,
-        /// Why.
         source: PutError,
     },
     /// The layer has too many entries.

@@ -30,13 +30,13 @@ const MAX_SPARSE_SEGMENTS: usize = 1 << 20;
 
 /// What is wrong with a tar.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum TarError {
     /// The stream failed.
     #[error("cannot read the tar at byte {offset}")]
     Io {
         /// Where in the tar.
         offset: u64,
-        /// Why.
         source: io::Error,
     },
     /// The stream ended inside an entry.

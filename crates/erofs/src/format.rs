@@ -1,5 +1,6 @@
 //! EROFS as it lies on disk (kernel: `fs/erofs/erofs_fs.h`, the parts that uimgacc uses). Data
-//! only, little-endian, without padding.
+//! only, little-endian, without padding. The comment of a struct or field that has another name in
+//! the kernel ends with that name, as in Linux 6.6.
 
 use zerocopy::byteorder::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -28,7 +29,7 @@ pub const INCOMPAT_DEVICE_TABLE: u32 = 0x8;
 /// What [`crate::read`] understands.
 pub const INCOMPAT_KNOWN: u32 = INCOMPAT_CHUNKED_FILE | INCOMPAT_DEVICE_TABLE;
 
-/// The superblock.
+/// The superblock. `erofs_super_block`.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct Superblock {
@@ -38,25 +39,25 @@ pub struct Superblock {
     pub checksum: U32,
     /// `COMPAT_` flags.
     pub feature_compat: U32,
-    /// [`BLOCK_LOG2`].
+    /// [`BLOCK_LOG2`]. `blkszbits`.
     pub block_log2: u8,
-    /// Superblock bytes after these 128, in 16s.
+    /// Superblock bytes after these 128, in 16s. `sb_extslots`.
     pub extension_slots: u8,
     /// The root folder.
     pub root_nid: U16,
 
-    /// How many inodes there are.
+    /// How many inodes there are. `inos`.
     pub inodes: U64,
-    /// Seconds since 1970 of every compact inode.
+    /// Seconds since 1970 of every compact inode. `build_time`.
     pub build_seconds: I64,
 
-    /// Nanoseconds of every compact inode.
+    /// Nanoseconds of every compact inode. `build_time_nsec`.
     pub build_nanoseconds: U32,
     /// Length of the image in blocks, without the extra devices.
     pub blocks: U32,
-    /// First block of the inodes.
+    /// First block of the inodes. `meta_blkaddr`.
     pub meta_block: U32,
-    /// First block of the shared xattrs.
+    /// First block of the shared xattrs. `xattr_blkaddr`.
     pub xattr_block: U32,
 
     /// Any 16 bytes.
@@ -67,26 +68,26 @@ pub struct Superblock {
 
     /// `INCOMPAT_` flags.
     pub feature_incompat: U32,
-    /// For compressed images.
+    /// For compressed images. `u1`.
     pub compression: U16,
     /// Length of the device table.
     pub extra_devices: U16,
-    /// Where the device table begins, in units of [`DeviceSlot`].
+    /// Where the device table begins, in units of [`DeviceSlot`]. `devt_slotoff`.
     pub device_table_slot: U16,
-    /// A folder's block in blocks, as a power of two: 0.
+    /// A folder's block in blocks, as a power of two: 0. `dirblkbits`.
     pub directory_block_log2: u8,
-    /// Long xattr prefixes: 0.
+    /// Long xattr prefixes: 0. `xattr_prefix_count`.
     pub xattr_prefixes: u8,
     /// Long xattr prefixes: 0.
     pub xattr_prefix_start: U32,
 
     /// For packed fragments: 0.
     pub packed_nid: U64,
-    /// For xattr filters and later extensions: 0.
+    /// For xattr filters and later extensions: 0. `xattr_filter_reserved` and `reserved2`.
     pub reserved: [u8; 24],
 }
 
-/// One entry of the device table.
+/// One entry of the device table. `erofs_deviceslot`.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct DeviceSlot {
@@ -95,7 +96,7 @@ pub struct DeviceSlot {
 
     /// Length of the device in blocks.
     pub blocks: U32,
-    /// Where the device lies in the unified block space; 0: nowhere.
+    /// Where the device lies in the unified block space; 0: nowhere. `mapped_blkaddr`.
     pub mapped_block: U32,
     /// 0.
     pub reserved: [u8; 56],
@@ -125,71 +126,71 @@ pub const CHUNK_INDEXES: u32 = 0x20;
 /// The block number of a hole.
 pub const NULL_BLOCK: u32 = u32::MAX;
 
-/// The short inode: ids of 16 bits, size of 32 bits, the superblock's time.
+/// The short inode: ids of 16 bits, size of 32 bits, the superblock's time. `erofs_inode_compact`.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct CompactInode {
-    /// `FORMAT_` bits and the layout.
+    /// `FORMAT_` bits and the layout. `i_format`.
     pub format: U16,
-    /// 0, or xattr bytes past the header, in 4s, plus 1.
+    /// 0, or xattr bytes past the header, in 4s, plus 1. `i_xattr_icount`.
     pub xattr_count: U16,
-    /// Type and permissions as in `stat`.
+    /// Type and permissions as in `stat`. `i_mode`.
     pub mode: U16,
-    /// Names of the inode.
+    /// Names of the inode. `i_nlink`.
     pub links: U16,
-    /// Length of the contents in bytes.
+    /// Length of the contents in bytes. `i_size`.
     pub size: U32,
-    /// 0.
+    /// 0. `i_reserved`.
     pub reserved: U32,
 
-    /// First block, device number or chunk format.
+    /// First block, device number or chunk format. `i_u`.
     pub detail: U32,
-    /// A number for 32-bit `stat`.
+    /// A number for 32-bit `stat`. `i_ino`.
     pub ino: U32,
-    /// Owner.
+    /// Owner. `i_uid`.
     pub uid: U16,
-    /// Group.
+    /// Group. `i_gid`.
     pub gid: U16,
-    /// 0.
+    /// 0. `i_reserved2`.
     pub reserved2: U32,
 }
 
-/// The long inode.
+/// The long inode. `erofs_inode_extended`.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct ExtendedInode {
-    /// `FORMAT_` bits and the layout.
+    /// `FORMAT_` bits and the layout. `i_format`.
     pub format: U16,
-    /// 0, or xattr bytes past the header, in 4s, plus 1.
+    /// 0, or xattr bytes past the header, in 4s, plus 1. `i_xattr_icount`.
     pub xattr_count: U16,
-    /// Type and permissions as in `stat`.
+    /// Type and permissions as in `stat`. `i_mode`.
     pub mode: U16,
-    /// 0.
+    /// 0. `i_reserved`.
     pub reserved: U16,
-    /// Length of the contents in bytes.
+    /// Length of the contents in bytes. `i_size`.
     pub size: U64,
 
-    /// First block, device number or chunk format.
+    /// First block, device number or chunk format. `i_u`.
     pub detail: U32,
-    /// A number for 32-bit `stat`.
+    /// A number for 32-bit `stat`. `i_ino`.
     pub ino: U32,
-    /// Owner.
+    /// Owner. `i_uid`.
     pub uid: U32,
-    /// Group.
+    /// Group. `i_gid`.
     pub gid: U32,
 
-    /// Seconds since 1970.
+    /// Seconds since 1970. `i_mtime`.
     pub mtime_seconds: I64,
-    /// Nanoseconds after that.
+    /// Nanoseconds after that. `i_mtime_nsec`.
     pub mtime_nanoseconds: U32,
-    /// Names of the inode.
+    /// Names of the inode. `i_nlink`.
     pub links: U32,
 
-    /// 0.
+    /// 0. `i_reserved2`.
     pub reserved2: [u8; 16],
 }
 
-/// Where a chunk lies.
+/// Where a chunk lies. `erofs_inode_chunk_index`.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct ChunkIndex {
@@ -197,17 +198,17 @@ pub struct ChunkIndex {
     pub advise: U16,
     /// 0 is the image itself, then come the devices of the table.
     pub device_id: U16,
-    /// First block, or [`NULL_BLOCK`].
+    /// First block, or [`NULL_BLOCK`]. `blkaddr`.
     pub start_block: U32,
 }
 
-/// A folder's entry. Names follow the entries of their block.
+/// A folder's entry. Names follow the entries of their block. `erofs_dirent`.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct DirectoryEntry {
     /// Which inode.
     pub nid: U64,
-    /// Where the name begins in its block.
+    /// Where the name begins in its block. `nameoff`.
     pub name_offset: U16,
     /// `FILE_TYPE_` of the inode.
     pub file_type: u8,
@@ -216,26 +217,27 @@ pub struct DirectoryEntry {
 }
 
 /// What begins an inode's xattrs: then come the ids of shared ones, then inline entries.
+/// `erofs_xattr_ibody_header`.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct XattrHeader {
-    /// Only meant with a flag that we do not set: 0.
+    /// Only meant with a flag that we do not set: 0. `h_name_filter`.
     pub name_filter: U32,
-    /// How many shared ids follow.
+    /// How many shared ids follow. `h_shared_count`.
     pub shared_count: u8,
-    /// 0.
+    /// 0. `h_reserved2`.
     pub reserved: [u8; 7],
 }
 
-/// An xattr, inline or shared: name and value follow, filled up to 4 bytes.
+/// An xattr, inline or shared: name and value follow, filled up to 4 bytes. `erofs_xattr_entry`.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct XattrEntry {
-    /// Length of the name without its prefix.
+    /// Length of the name without its prefix. `e_name_len`.
     pub name_bytes: u8,
-    /// Which prefix.
+    /// Which prefix. `e_name_index`.
     pub prefix: u8,
-    /// Length of the value.
+    /// Length of the value. `e_value_size`.
     pub value_bytes: U16,
 }
 

@@ -103,7 +103,7 @@ impl<'tree> Layout<'tree> {
         let shared = Shared::new(walk.inodes.iter().map(|visited| visited.inode))?;
         let build_time = most_frequent_time(&walk.inodes);
 
-        let mut room = Room::new();
+        let mut room = InodeArea::new();
         let mut placed = Vec::with_capacity(walk.inodes.len());
         for (place, visited) in walk.inodes.iter().enumerate() {
             let xattr_bytes = shared
@@ -208,7 +208,7 @@ fn form(visited: &Visited<'_>, build_time: Timestamp, xattr_bytes: u32) -> Place
 }
 
 /// The area of the inodes as it fills.
-struct Room {
+struct InodeArea {
     /// Where the next inode goes that fits no gap.
     next: u64,
     /// Gaps by their length in units of [`NID_BYTES`]; the youngest last.
@@ -220,7 +220,7 @@ const UNITS_A_BLOCK: usize = BLOCK_BYTES / size_of::<CompactInode>();
 
 const _: () = assert!(size_of::<CompactInode>() as u64 == NID_BYTES);
 
-impl Room {
+impl InodeArea {
     /// The first unit stays free: some programs take inode number 0 for a deleted file.
     fn new() -> Self {
         Self {

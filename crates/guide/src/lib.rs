@@ -6,7 +6,6 @@
 mod block;
 mod markdown;
 mod page;
-pub mod programs;
 
 use std::path::{Path, PathBuf};
 

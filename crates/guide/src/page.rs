@@ -7,20 +7,18 @@ use crate::markdown::{self, Link};
 
 /// Why a page cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum PageError {
     /// It cannot be read.
     #[error("cannot read {path}")]
     Read {
-        /// The file or folder.
         path: PathBuf,
-        /// Why.
         #[source]
         source: std::io::Error,
     },
     /// A block of code has no end.
     #[error("{path}, line {line}: the block of code has no end")]
     OpenBlock {
-        /// The file.
         path: PathBuf,
         /// Where the block begins.
         line: usize,

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use uimgacc_guide::{LANGUAGES, Page, pages, programs, readmes};
+use uimgacc_guide::{LANGUAGES, Page, pages, readmes};
+use uimgacc_testkit::programs;
 
 /// What the programs say of themselves, by their words.
 #[derive(Default)]
@@ -13,7 +14,7 @@ struct Help(BTreeMap<Vec<String>, String>);
 impl Help {
     fn of(&mut self, words: &[String]) -> &str {
         self.0.entry(words.to_vec()).or_insert_with(|| {
-            let mut command = Command::new(programs::program(&words[0]).unwrap());
+            let mut command = Command::new(programs::program(&words[0]));
             let output = command.args(&words[1..]).arg("--help").output().unwrap();
             assert!(
                 output.status.success(),

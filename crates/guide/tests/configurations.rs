@@ -5,8 +5,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use uimgacc_guide::{pages, programs};
+use uimgacc_guide::pages;
 use uimgacc_testkit::process::run;
+use uimgacc_testkit::programs;
 
 /// What the page's files lie below.
 const PLACE: &str = "/etc/uimgacc";
@@ -45,7 +46,7 @@ fn the_servers() {
         .arg(folder.path().join("tls.crt")));
     let config = folder.path().join("api.toml");
     fs::write(&config, text.replace(PLACE, place)).unwrap();
-    let mut check = Command::new(programs::program("uimgacc-api").unwrap());
+    let mut check = Command::new(programs::program("uimgacc-api"));
     let said = run(check.args(["check-config", "--config"]).arg(&config)).stdout;
     let said = String::from_utf8_lossy(&said).into_owned();
     assert!(said.contains("2 keys, 2 clusters"), "{said}");
@@ -57,7 +58,7 @@ fn the_commands() {
     let config = folder.path().join("config.toml");
     let text = block("api.md", "base_url");
     fs::write(&config, &text).unwrap();
-    let mut show = Command::new(programs::program("uimgacc").unwrap());
+    let mut show = Command::new(programs::program("uimgacc"));
     let said = run(show.args(["config", "show", "--config"]).arg(&config)).stdout;
     let said = String::from_utf8_lossy(&said).into_owned();
     for key in text

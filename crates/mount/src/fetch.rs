@@ -130,7 +130,7 @@ impl Fetch {
     #[must_use]
     pub fn run(self, settings: &FetchSettings, lead: &Lead, stop: &AtomicBool) -> Fetched {
         let started = Instant::now();
-        let mut work = Work {
+        let mut work = Shared {
             next: AtomicUsize::new(0),
             tried: AtomicUsize::new(0),
             bytes: AtomicU64::new(0),
@@ -200,7 +200,7 @@ fn pieces(profile: &Profile, max_bytes: u64) -> Vec<Piece> {
 }
 
 /// What the readers share.
-struct Work<'a> {
+struct Shared<'a> {
     next: AtomicUsize,
     tried: AtomicUsize,
     bytes: AtomicU64,
@@ -222,7 +222,7 @@ struct Probe {
     is_judged: AtomicBool,
 }
 
-impl Work<'_> {
+impl Shared<'_> {
     /// Makes the first reads one by one.
     fn probe(&mut self, fetch: &Fetch) {
         let mut single = Vec::new();

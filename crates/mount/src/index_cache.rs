@@ -11,9 +11,9 @@
 //!
 //! Assumptions: one process works on a folder at a time.
 
+mod checked;
 mod device_table;
 mod prefix;
-mod seen;
 #[cfg(test)]
 mod tests;
 
@@ -27,7 +27,7 @@ use uimgacc_store::flatten::FlattenError;
 use uimgacc_store::{ChainRecord, IndexRecord, Layout, StoreFile, StoreReader};
 use uimgacc_types::{Digest, PackId};
 
-pub use seen::Seen;
+pub use checked::Checked;
 
 /// No index is longer: that is some 20 million files.
 const MAX_INDEX_BYTES: u64 = 4 << 30;
@@ -81,21 +81,19 @@ impl CachedIndex {
 
 /// Why there is no local index.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum IndexError {
     /// The file system failed, of the store or of the node.
     #[error("cannot {action} {path}")]
     Io {
         /// In a word.
         action: &'static str,
-        /// The file.
         path: PathBuf,
-        /// The system's error.
         source: io::Error,
     },
     /// A file of the store is not the one that its record names.
     #[error("{path} has digest {found} where {expected} was recorded: run `uimgacc store verify`")]
     WrongDigest {
-        /// The file.
         path: PathBuf,
         /// Of its bytes.
         found: Digest,
@@ -105,7 +103,6 @@ pub enum IndexError {
     /// A file of the store is shorter or longer than recorded, or than anything we take.
     #[error("{path} is {found} bytes long where {expected} were recorded")]
     WrongSize {
-        /// The file.
         path: PathBuf,
         /// Its length in bytes.
         found: u64,
@@ -115,31 +112,23 @@ pub enum IndexError {
     /// A layer's index is no EROFS image, or not ours.
     #[error("{path} is no index")]
     Unreadable {
-        /// The file.
         path: PathBuf,
-        /// Why.
         source: TreeReadError,
     },
     /// The device table is damaged.
     #[error("{path} has a damaged device table")]
-    DeviceTable {
-        /// The file.
-        path: PathBuf,
-    },
+    DeviceTable { path: PathBuf },
     /// The layers cannot be stacked.
     #[error("the layers of {chain} cannot be stacked")]
     Flatten {
         /// The chain ID.
         chain: uimgacc_types::ChainId,
-        /// Why.
         source: FlattenError,
     },
     /// The stacked layers cannot be written.
     #[error("cannot write the index {path}")]
     Write {
-        /// The file.
         path: PathBuf,
-        /// Why.
         source: TreeWriteError,
     },
     /// More devices than a mount should have.
@@ -260,7 +249,7 @@ fn cached(path: PathBuf, digest: Digest) -> Result<CachedIndex, IndexError> {
 ///
 /// # Errors
 /// What is missing or damaged.
-pub fn probe(store: &StoreReader, chain: &ChainRecord, seen: &Seen) -> Result<(), IndexError> {
+pub fn probe(store: &StoreReader, chain: &ChainRecord, seen: &Checked) -> Result<(), IndexError> {
     let packs = match &chain.index {
         Some(record) => {
             let path = store.layout().index(chain.chain_id);

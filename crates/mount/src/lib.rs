@@ -93,6 +93,7 @@ fn kernel_text(messages: &[String]) -> String {
 
 /// Why nothing was mounted.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum MountError {
     /// No method worked.
     #[error("cannot mount {index} at {target}: {}", attempts_text(.attempts))]
@@ -119,7 +120,6 @@ pub enum MountError {
     Overlay {
         /// The folder.
         target: PathBuf,
-        /// Why.
         source: AttemptError,
     },
 }

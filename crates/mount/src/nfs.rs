@@ -40,14 +40,14 @@ static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
 
 /// How long the steps of a mount may take.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
+pub struct MountTimeouts {
     /// Name resolution and connection, for all servers together.
     pub reach: Duration,
     /// The kernel's mount, for each server.
     pub mount: Duration,
 }
 
-impl Default for Patience {
+impl Default for MountTimeouts {
     fn default() -> Self {
         Self {
             reach: Duration::from_secs(3),
@@ -142,7 +142,7 @@ impl DetachedMount {
     ///
     /// # Errors
     /// What each server failed with.
-    pub fn make(source: &NfsSource, patience: Patience) -> Result<Self, NfsError> {
+    pub fn make(source: &NfsSource, patience: MountTimeouts) -> Result<Self, NfsError> {
         Self::make_for(source, Access::ReadOnly, patience)
     }
 
@@ -150,11 +150,15 @@ impl DetachedMount {
     ///
     /// # Errors
     /// What each server failed with.
-    pub fn make_writable(source: &NfsSource, patience: Patience) -> Result<Self, NfsError> {
+    pub fn make_writable(source: &NfsSource, patience: MountTimeouts) -> Result<Self, NfsError> {
         Self::make_for(source, Access::Writable, patience)
     }
 
-    fn make_for(source: &NfsSource, access: Access, patience: Patience) -> Result<Self, NfsError> {
+    fn make_for(
+        source: &NfsSource,
+        access: Access,
+        patience: MountTimeouts,
+    ) -> Result<Self, NfsError> {
         let mut problems = Vec::new();
         // Those that cannot be reached are told too, where no other works.
         for (server, reached) in reach::all(source.servers(), patience.reach) {

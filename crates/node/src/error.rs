@@ -8,6 +8,7 @@ use crate::version::VersionError;
 
 /// Why a node could not be changed.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum NodeError {
     /// The file system failed.
     #[error("cannot {action} {path}")]
@@ -73,19 +74,13 @@ pub enum NodeError {
     Version(#[from] VersionError),
     /// The configuration cannot be edited.
     #[error("cannot edit {path}")]
-    Config {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: ConfigError,
-    },
+    Config { path: PathBuf, source: ConfigError },
     /// The configuration is made anew at each start.
     #[error(
         "{path} is made by {distribution} at each start: copy it to {template}, run this again with --config {template} \
          and --restart for {distribution}'s own unit"
     )]
     Generated {
-        /// The file.
         path: PathBuf,
         /// By what.
         distribution: &'static str,
@@ -95,7 +90,6 @@ pub enum NodeError {
     /// containerd does not accept the edited configuration. Nothing was changed.
     #[error("containerd refuses the edited configuration, so {path} stays as it is: {message}")]
     Refused {
-        /// The file.
         path: PathBuf,
         /// containerd's words.
         message: String,
@@ -103,7 +97,6 @@ pub enum NodeError {
     /// The edit has no effect. Nothing was changed.
     #[error("{path} stays as it is, because containerd would not follow it in {}{}", keys.join(", "), by(drop_ins))]
     Overridden {
-        /// The file.
         path: PathBuf,
         /// Keys that have another value in the end.
         keys: Vec<String>,

@@ -21,7 +21,7 @@ use crate::grpc;
 use crate::lost;
 use crate::service::Manager;
 use crate::settings::Settings;
-use crate::state::{ConfigRecord, Means, NodeState, Phase, STATE_FORMAT, StateFolder};
+use crate::state::{ConfigRecord, InstallRecord, NodeState, Phase, STATE_FORMAT, StateFolder};
 use crate::version::ContainerdVersion;
 
 /// A step that is about to be taken.
@@ -179,7 +179,7 @@ pub fn install(settings: &Settings, watch: Watch<'_>) -> Result<Installed, NodeE
     }
     state.manager = Some(manager);
     state.folders = Some(folders);
-    state.means = Some(Means::of(settings));
+    state.means = Some(InstallRecord::of(settings));
     install_daemon(settings, manager, &folder, &mut state, watch)?;
 
     let plugins = containerd::plugins(settings);

@@ -31,6 +31,6 @@ pub use error::NodeError;
 pub use install::{Installed, Plan, Step, Watch, install, plan};
 pub use service::{Manager, service_unit, socket_unit};
 pub use settings::{DaemonOptions, ManagerChoice, PACKAGED_BIN_DIR, Settings};
-pub use state::{ConfigRecord, Means, NodeState, Phase, STATE_FORMAT};
+pub use state::{ConfigRecord, InstallRecord, NodeState, Phase, STATE_FORMAT};
 pub use uninstall::{Uninstalled, as_installed, purge_when_unused, refuse_used, uninstall};
 pub use version::{ContainerdVersion, VersionError};

@@ -55,12 +55,12 @@ pub struct NodeState {
     pub config: Option<ConfigRecord>,
     /// What the install was told, for an uninstall that is not; older programs did not write it.
     #[serde(default)]
-    pub means: Option<Means>,
+    pub means: Option<InstallRecord>,
 }
 
 /// What an install was told of containerd and the daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Means {
+pub struct InstallRecord {
     /// The program that the daemon's service runs.
     pub program: PathBuf,
     /// containerd's binary.
@@ -75,7 +75,7 @@ pub struct Means {
     pub log_dir: PathBuf,
 }
 
-impl Means {
+impl InstallRecord {
     pub(crate) fn of(settings: &Settings) -> Self {
         Self {
             program: settings.installed_binary(),

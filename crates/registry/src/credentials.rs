@@ -62,20 +62,18 @@ impl fmt::Debug for CredentialSource {
 /// Why credentials cannot be had.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum CredentialError {
     /// The config file cannot be opened.
     #[error("cannot read {}", path.display())]
     Read {
-        /// The file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: std::io::Error,
     },
     /// The config file has a wrong form.
     #[error("{} is no valid Docker config: {problem}", path.display())]
     Config {
-        /// The file.
         path: PathBuf,
         /// What is wrong.
         problem: &'static str,
@@ -83,7 +81,6 @@ pub enum CredentialError {
     /// A credential helper failed.
     #[error("the credential helper named in {} failed: {problem}", path.display())]
     Helper {
-        /// The file.
         path: PathBuf,
         /// What it said, without its standard output.
         problem: String,

@@ -31,6 +31,7 @@ impl fmt::Display for Task {
 /// A failure of the client.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum Error {
     /// The HTTP client cannot be made, mostly because the system's certificates cannot be read.
     #[error("cannot set up the HTTP client")]
@@ -148,7 +149,6 @@ pub enum Error {
     Manifest {
         /// The image.
         image: String,
-        /// Why.
         #[source]
         source: ManifestError,
     },
@@ -167,7 +167,6 @@ pub enum Error {
         image: String,
         /// The config.
         digest: Digest,
-        /// Why.
         #[source]
         source: serde_json::Error,
     },
@@ -223,7 +222,6 @@ pub enum Error {
     Credentials {
         /// The registry.
         registry: String,
-        /// Why.
         #[source]
         source: CredentialError,
     },

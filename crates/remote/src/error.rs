@@ -22,6 +22,7 @@ pub enum Kind {
 /// Why something failed. Texts of the service stand in it as one line each.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum Error {
     /// A setting is missing.
     #[error("{key} is not set", key = .0.key())]
@@ -34,18 +35,14 @@ pub enum Error {
     File {
         /// `read` or `write`.
         action: &'static str,
-        /// The file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: std::io::Error,
     },
     /// The configuration file cannot be understood.
     #[error("the configuration {} cannot be used", path.display())]
     Config {
-        /// The file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: ConfigError,
     },
@@ -62,7 +59,6 @@ pub enum Error {
         url: String,
         /// The request changes something, and may have arrived.
         may_have_arrived: bool,
-        /// Why.
         #[source]
         source: Cause,
     },

@@ -11,14 +11,14 @@ use crate::changes::{Change, Changes};
 use crate::client::{Client, Response};
 use crate::error::Error;
 use crate::request::Request;
-use crate::wait::{Goal, State, Step, Wait, whole};
+use crate::wait::{Goal, Outcome, State, Wait, whole};
 
 /// How often in a row there may be no answer.
 const FAILURES: u32 = 10;
 
 /// How long to wait, and how often to ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
+pub struct PollOptions {
     /// For the goal.
     pub within: Duration,
     /// Between two questions, at first and after each change.
@@ -27,7 +27,7 @@ pub struct Patience {
     pub longest: Duration,
 }
 
-impl Patience {
+impl PollOptions {
     /// Asks once a second, later every three.
     #[must_use]
     pub const fn new(within: Duration) -> Self {
@@ -57,7 +57,7 @@ const LAST_QUESTION: Duration = Duration::from_secs(2);
 pub async fn wait(
     client: &Client,
     goal: Goal,
-    patience: Patience,
+    patience: PollOptions,
     progress: &impl Progress,
 ) -> Result<Response, Error> {
     let deadline = Instant::now() + patience.within;
@@ -74,9 +74,9 @@ pub async fn wait(
             Ok(Ok(response)) => {
                 failures = Failures::default();
                 match wait.see(&response.answer) {
-                    Step::Done => return Ok(response),
-                    Step::Failed(error) => return Err(error),
-                    Step::Waiting(state) => {
+                    Outcome::Done => return Ok(response),
+                    Outcome::Failed(error) => return Err(error),
+                    Outcome::Waiting(state) => {
                         progress.state(&state);
                         pause = if state == last {
                             pause.mul_f32(1.1).min(patience.longest)

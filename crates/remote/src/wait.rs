@@ -56,7 +56,7 @@ pub struct State {
 
 /// What an answer means.
 #[derive(Debug)]
-pub enum Step {
+pub enum Outcome {
     /// It has come about.
     Done,
     /// Not yet.
@@ -67,9 +67,9 @@ pub enum Step {
 
 /// What an answer means by itself.
 enum Verdict {
-    Sure(Step),
+    Sure(Outcome),
     /// Counts when the next answer says it too.
-    Unsure(Step),
+    Unsure(Outcome),
 }
 
 /// Waits for a goal.
@@ -103,7 +103,7 @@ impl Wait {
     }
 
     /// Takes an answer.
-    pub fn see(&mut self, answer: &Answer) -> Step {
+    pub fn see(&mut self, answer: &Answer) -> Outcome {
         let verdict = match &self.goal {
             Goal::Enabled => enabled(answer, self.has_nodes(answer)),
             Goal::Disabled => disabled(answer),
@@ -123,12 +123,12 @@ impl Wait {
                 step
             }
             Verdict::Unsure(step) => {
-                let kind = Some(matches!(step, Step::Done));
+                let kind = Some(matches!(step, Outcome::Done));
                 if self.was_unsure == kind {
                     return step;
                 }
                 self.was_unsure = kind;
-                Step::Waiting(whole(answer))
+                Outcome::Waiting(whole(answer))
             }
         }
     }
@@ -153,7 +153,7 @@ impl Wait {
 }
 
 const fn waiting(state: State) -> Verdict {
-    Verdict::Sure(Step::Waiting(state))
+    Verdict::Sure(Outcome::Waiting(state))
 }
 
 /// Whether the answer knows about images.
@@ -178,44 +178,44 @@ fn enabled(answer: &Answer, has_nodes: bool) -> Verdict {
         Status::Unknown => false,
     };
     if is_ready && is_told && has_nodes {
-        return Verdict::Sure(Step::Done);
+        return Verdict::Sure(Outcome::Done);
     }
     waiting(whole(answer))
 }
 
 fn disabled(answer: &Answer) -> Verdict {
     if is_disabled(answer) {
-        return Verdict::Unsure(Step::Done);
+        return Verdict::Unsure(Outcome::Done);
     }
     waiting(whole(answer))
 }
 
 fn created(answer: &Answer, image: &str) -> Verdict {
     let failed = |message: &str| {
-        Step::Failed(Error::CreateFailed {
+        Outcome::Failed(Error::CreateFailed {
             image: image.to_owned(),
             message: or_no_reason(message),
         })
     };
     if let Some(task) = answer.task(image) {
         return match task.status {
-            Status::Ready => Verdict::Sure(Step::Done),
+            Status::Ready => Verdict::Sure(Outcome::Done),
             Status::CreateError => Verdict::Sure(failed(task.error.as_deref().unwrap_or_default())),
-            Status::Deleting | Status::DeleteError => Verdict::Unsure(Step::Failed(Error::Lost(
-                format!("{image} is being deleted by somebody"),
-            ))),
+            Status::Deleting | Status::DeleteError => Verdict::Unsure(Outcome::Failed(
+                Error::Lost(format!("{image} is being deleted by somebody")),
+            )),
             Status::Creating | Status::Unknown => waiting(own(answer, image)),
         };
     }
     if is_disabled(answer) {
-        return Verdict::Unsure(Step::Failed(no_longer_enabled()));
+        return Verdict::Unsure(Outcome::Failed(no_longer_enabled()));
     }
     if !is_known(answer) {
         return waiting(whole(answer));
     }
     let is_listed = answer.image(image).is_some();
     match (&answer.tasks, answer.state()) {
-        (Some(_), _) | (None, Status::Ready) if is_listed => Verdict::Sure(Step::Done),
+        (Some(_), _) | (None, Status::Ready) if is_listed => Verdict::Sure(Outcome::Done),
         (None, Status::CreateError | Status::DeleteError) => {
             Verdict::Unsure(failed(&answer.problem()))
         }
@@ -225,7 +225,7 @@ fn created(answer: &Answer, image: &str) -> Verdict {
 
 fn deleted(answer: &Answer, image: &str, saw_deleting: bool) -> Verdict {
     let failed = |message: &str| {
-        Step::Failed(Error::DeleteFailed {
+        Outcome::Failed(Error::DeleteFailed {
             image: image.to_owned(),
             message: or_no_reason(message),
         })
@@ -237,7 +237,7 @@ fn deleted(answer: &Answer, image: &str, saw_deleting: bool) -> Verdict {
         };
     }
     if is_disabled(answer) {
-        return Verdict::Unsure(Step::Failed(no_longer_enabled()));
+        return Verdict::Unsure(Outcome::Failed(no_longer_enabled()));
     }
     let Some(images) = &answer.images else {
         return waiting(whole(answer));
@@ -246,12 +246,12 @@ fn deleted(answer: &Answer, image: &str, saw_deleting: bool) -> Verdict {
         return waiting(whole(answer));
     }
     let is_sure = |is_sure: bool| match is_sure {
-        true => Verdict::Sure(Step::Done),
-        false => Verdict::Unsure(Step::Done),
+        true => Verdict::Sure(Outcome::Done),
+        false => Verdict::Unsure(Outcome::Done),
     };
     match (&answer.tasks, answer.state()) {
         // Nobody comes back from being deleted.
-        (Some(_), _) if saw_deleting => Verdict::Sure(Step::Done),
+        (Some(_), _) if saw_deleting => Verdict::Sure(Outcome::Done),
         (Some(_), Status::Creating | Status::Deleting) => waiting(whole(answer)),
         (Some(_), _) | (None, Status::Ready) => is_sure(!images.is_empty() || saw_deleting),
         (None, Status::DeleteError) => Verdict::Unsure(failed(&answer.problem())),

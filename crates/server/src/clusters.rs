@@ -24,7 +24,7 @@ const FIRST: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_secs(5);
 /// How old an answer may be that says what a cluster holds. A writer that waits this long after its
 /// write can be sure that no server anywhere answers with the time before it.
-pub const AGE: Duration = Duration::from_millis(500);
+pub(crate) const AGE: Duration = Duration::from_millis(500);
 /// How long a cluster that did not answer is not asked again.
 const UNREACHABLE: Duration = Duration::from_secs(1);
 /// How often it is checked whether a `disable` is to be completed.

@@ -15,6 +15,7 @@ const UHUB: &str = "uhub.service.ucloud.cn";
 
 /// Why a configuration cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum ConfigError {
     /// Not TOML, or not what is known; says where.
     #[error("{0}")]
@@ -24,7 +25,6 @@ pub enum ConfigError {
     Twice {
         /// `public_key` or `cluster`.
         kind: &'static str,
-        /// Its name.
         name: String,
     },
     /// Something is empty that must not be.
@@ -62,7 +62,6 @@ pub enum ConfigError {
     PrivateKeyFile {
         /// The public key.
         key: String,
-        /// Why.
         message: String,
     },
 }

@@ -12,7 +12,7 @@ const REMEMBERED: usize = 1024;
 
 /// The limit.
 #[derive(Debug)]
-pub struct ConnectionLimit {
+pub(crate) struct ConnectionLimit {
     all: Arc<Semaphore>,
     of_one: usize,
     peers: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
@@ -20,7 +20,7 @@ pub struct ConnectionLimit {
 
 /// A connection that may be read from; its place is free once this is dropped.
 #[derive(Debug)]
-pub struct ConnectionPermit {
+pub(crate) struct ConnectionPermit {
     _own: OwnedSemaphorePermit,
     _all: OwnedSemaphorePermit,
     _peer: Arc<Semaphore>,
@@ -29,7 +29,7 @@ pub struct ConnectionPermit {
 impl ConnectionLimit {
     /// So many in all and so many of one peer.
     #[must_use]
-    pub fn new(all: usize, of_one: usize) -> Self {
+    pub(crate) fn new(all: usize, of_one: usize) -> Self {
         Self {
             all: Arc::new(Semaphore::new(all)),
             of_one,
@@ -39,7 +39,7 @@ impl ConnectionLimit {
 
     /// Waits for a place; `None` never comes while the server runs. A peer that has all of its own waits
     /// without holding up others.
-    pub async fn acquire(&self, peer: IpAddr) -> Option<ConnectionPermit> {
+    pub(crate) async fn acquire(&self, peer: IpAddr) -> Option<ConnectionPermit> {
         let peer = self.peer(network(peer));
         let own = peer.clone().acquire_owned().await.ok()?;
         let all = self.all.clone().acquire_owned().await.ok()?;
@@ -51,7 +51,7 @@ impl ConnectionLimit {
     }
 
     /// A place that is free now; of one address, for a whole network may be that of a cluster.
-    pub fn try_acquire(&self, peer: IpAddr) -> Option<ConnectionPermit> {
+    pub(crate) fn try_acquire(&self, peer: IpAddr) -> Option<ConnectionPermit> {
         let peer = self.peer(peer);
         Some(ConnectionPermit {
             _own: peer.clone().try_acquire_owned().ok()?,

@@ -5,22 +5,28 @@
 //! cluster) → [`perform`] (does it, on one of the [`clusters`]). Nothing is kept that a cluster does
 //! not hold, so any number of servers may stand behind one address.
 
-pub mod access;
+mod access;
 mod answer;
-pub mod audit;
+mod audit;
 mod cached;
-pub mod clusters;
-pub mod config;
-pub mod connection_limit;
-pub mod files;
+mod clusters;
+mod config;
+mod connection_limit;
+mod files;
 pub mod health;
-pub mod live;
-pub mod metrics;
-pub mod nonces;
-pub mod perform;
-pub mod serve;
-pub mod service;
-pub mod token_bucket;
+mod live;
+mod metrics;
+mod nonces;
+mod perform;
+mod serve;
+mod service;
+mod token_bucket;
 
-pub use access::{Access, Granted};
+pub use audit::Log;
+pub use clusters::Clusters;
 pub use config::{Config, ConfigError};
+pub use files::Watched;
+pub use live::Loaded;
+pub use perform::finish;
+pub use serve::{raise_open_files, serve};
+pub use service::Service;

@@ -10,12 +10,7 @@ use clap::{Parser, Subcommand};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use uimgacc_server::audit::Log;
-use uimgacc_server::clusters::Clusters;
-use uimgacc_server::files::Watched;
-use uimgacc_server::live::Loaded;
-use uimgacc_server::service::Service;
-use uimgacc_server::{health, serve};
+use uimgacc_server::{Clusters, Loaded, Log, Service, Watched, health};
 
 /// The HTTP API of uimgacc, for many clusters.
 ///
@@ -128,7 +123,7 @@ async fn run(path: &Path) -> anyhow::Result<()> {
     }
     let (stop, stopped) = watch::channel(false);
     let mut limits = config.limits.clone();
-    let most = serve::raise_open_files();
+    let most = uimgacc_server::raise_open_files();
     if limits.connections > most {
         tracing::warn!(
             most,
@@ -136,7 +131,7 @@ async fn run(path: &Path) -> anyhow::Result<()> {
         );
         limits.connections = most;
     }
-    let serving = tokio::spawn(serve::serve(listener, service.clone(), limits, stopped));
+    let serving = tokio::spawn(uimgacc_server::serve(listener, service.clone(), limits, stopped));
     let mut hangup = signal(SignalKind::hangup())?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let mut has_failed = false;
@@ -171,7 +166,7 @@ async fn run(path: &Path) -> anyhow::Result<()> {
     }
     stop.send_replace(true);
     serving.await.context("the server")?;
-    uimgacc_server::perform::finish().await;
+    uimgacc_server::finish().await;
     Ok(())
 }
 

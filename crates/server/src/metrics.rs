@@ -28,7 +28,7 @@ pub struct Asked {
 
 /// The label `cluster`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct OfCluster {
+pub(crate) struct OfCluster {
     /// Its ID.
     pub cluster: String,
 }

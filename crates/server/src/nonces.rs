@@ -9,16 +9,16 @@ use uimgacc_api::Refusal;
 use uimgacc_api::exact::{Nonce, Stamp, WINDOW};
 
 /// How many stamps of a key are remembered; more within the window are refused.
-pub const MOST: usize = 200_000;
+pub(crate) const MOST: usize = 200_000;
 
 /// Stamps by public key.
 #[derive(Debug, Default)]
-pub struct Nonces {
-    keys: HashMap<String, Seen>,
+pub(crate) struct Nonces {
+    keys: HashMap<String, KeyNonces>,
 }
 
 #[derive(Debug, Default)]
-struct Seen {
+struct KeyNonces {
     /// Older stamps are forgotten, and refused.
     oldest: u64,
     stamps: BTreeSet<(u64, Nonce)>,
@@ -30,7 +30,7 @@ impl Nonces {
     ///
     /// # Errors
     /// [`Refusal::WrongTime`], [`Refusal::Replayed`], [`Refusal::Throttled`].
-    pub fn take(&mut self, public_key: &str, stamp: &Stamp, now: u64) -> Result<(), Refusal> {
+    pub(crate) fn take(&mut self, public_key: &str, stamp: &Stamp, now: u64) -> Result<(), Refusal> {
         let seen = self.keys.entry(public_key.to_owned()).or_default();
         seen.oldest = seen.oldest.max(now.saturating_sub(WINDOW));
         while seen

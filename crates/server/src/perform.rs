@@ -42,7 +42,7 @@ pub async fn finish() {
 ///
 /// # Errors
 /// Why it was not done.
-pub async fn perform(
+pub(crate) async fn perform(
     cluster: &Managed,
     action: Action,
     within: Duration,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 /// One bucket of tokens for each key: it fills by `per_second`, and holds twice as many.
 #[derive(Debug)]
-pub struct Rates {
+pub(crate) struct Rates {
     per_second: u32,
     buckets: HashMap<String, Bucket>,
 }
@@ -21,7 +21,7 @@ struct Bucket {
 impl Rates {
     /// Buckets that are all full. With 0 a second every request is one too many.
     #[must_use]
-    pub fn new(per_second: u32) -> Self {
+    pub(crate) fn new(per_second: u32) -> Self {
         Self {
             per_second,
             buckets: HashMap::new(),
@@ -30,7 +30,7 @@ impl Rates {
 
     /// Takes one request of this key; whether it may be done. Only keys that exist may be asked for,
     /// so that the map stays bounded.
-    pub fn take(&mut self, key: &str, now: Instant) -> bool {
+    pub(crate) fn take(&mut self, key: &str, now: Instant) -> bool {
         if !self.buckets.contains_key(key) {
             let bucket = Bucket::full(self.per_second, now);
             self.buckets.insert(key.to_owned(), bucket);
@@ -78,7 +78,7 @@ const FORGET: Duration = Duration::from_secs(1);
 
 /// One bucket for each address (of IPv6: each network of 64 bits), of requests that nobody signed.
 #[derive(Debug)]
-pub struct Strangers {
+pub(crate) struct Strangers {
     per_second: u32,
     peers: HashMap<IpAddr, Bucket>,
     forgotten: Option<Instant>,
@@ -87,7 +87,7 @@ pub struct Strangers {
 impl Strangers {
     /// Buckets that are all full.
     #[must_use]
-    pub fn new(per_second: u32) -> Self {
+    pub(crate) fn new(per_second: u32) -> Self {
         Self {
             per_second,
             peers: HashMap::new(),
@@ -96,7 +96,7 @@ impl Strangers {
     }
 
     /// Takes one request of this address; whether its refusal is to be told.
-    pub fn take(&mut self, peer: IpAddr, now: Instant) -> bool {
+    pub(crate) fn take(&mut self, peer: IpAddr, now: Instant) -> bool {
         let per_second = self.per_second;
         if let Some(bucket) = self.peers.get_mut(&peer) {
             return bucket.take(per_second, now);

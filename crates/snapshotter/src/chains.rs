@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, watch};
-use uimgacc_mount::index_cache::{self, CachedIndex, IndexedPack, Seen};
+use uimgacc_mount::index_cache::{self, CachedIndex, Checked, IndexedPack};
 use uimgacc_mount::{Method, Methods, MountRequest, is_mounted, mount_image, unmount};
 use uimgacc_profile::Profile;
 use uimgacc_store::{Layout, StoreReader};
@@ -53,7 +53,7 @@ pub struct MountSettings {
 
 /// The mounted images below `root/chains`.
 #[derive(Debug)]
-pub struct Chains {
+pub(crate) struct Chains {
     folder: PathBuf,
     store: Arc<Store>,
     settings: MountSettings,
@@ -61,7 +61,7 @@ pub struct Chains {
     attempts: Mutex<HashMap<ChainId, Attempt>>,
     last_method: Mutex<Option<Method>>,
     starts: Arc<Starts>,
-    seen: Arc<Seen>,
+    seen: Arc<Checked>,
     metrics: Arc<Metrics>,
 }
 
@@ -74,7 +74,7 @@ struct Attempt {
 
 /// What [`Chains::release`] does about a chain that is being mounted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Busy {
+pub(crate) enum Busy {
     /// Waits, for ever where the store hangs.
     Wait,
     /// Leaves it for the next time.
@@ -86,7 +86,7 @@ impl Chains {
     ///
     /// # Errors
     /// The folder cannot be made.
-    pub fn open(root: &Path, store: Arc<Store>, settings: MountSettings) -> Result<Self, Error> {
+    pub(crate) fn open(root: &Path, store: Arc<Store>, settings: MountSettings) -> Result<Self, Error> {
         let folder = root.join("chains");
         fs::create_dir_all(&folder).map_err(Error::io("make", &folder))?;
         let metrics: Arc<Metrics> = Arc::default();
@@ -109,25 +109,25 @@ impl Chains {
 
     /// What was found in the store a moment ago; forgotten where a mount fails.
     #[must_use]
-    pub fn seen(&self) -> &Arc<Seen> {
+    pub(crate) fn seen(&self) -> &Arc<Checked> {
         &self.seen
     }
 
     /// How the images were started.
     #[must_use]
-    pub fn starts(&self) -> &Starts {
+    pub(crate) fn starts(&self) -> &Starts {
         &self.starts
     }
 
     /// What is counted.
     #[must_use]
-    pub fn metrics(&self) -> &Arc<Metrics> {
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
     }
 
     /// How the last image was mounted.
     #[must_use]
-    pub fn last_method(&self) -> Option<Method> {
+    pub(crate) fn last_method(&self) -> Option<Method> {
         *self.last_method.lock()
     }
 
@@ -137,7 +137,7 @@ impl Chains {
 
     /// Where the chain is mounted, or would be.
     #[must_use]
-    pub fn mount_point(&self, chain: ChainId) -> PathBuf {
+    pub(crate) fn mount_point(&self, chain: ChainId) -> PathBuf {
         self.folder(chain).join("mnt")
     }
 
@@ -154,7 +154,7 @@ impl Chains {
 
     /// The digest of the local copy of the chain's index, where there is one.
     #[must_use]
-    pub fn local_index(&self, chain: ChainId) -> Option<Digest> {
+    pub(crate) fn local_index(&self, chain: ChainId) -> Option<Digest> {
         index_cache::recorded(&self.folder(chain))
     }
 
@@ -164,7 +164,7 @@ impl Chains {
     /// # Errors
     /// The store lacks the chain or gives no answer, the mount fails or takes too long, or the
     /// index is another one.
-    pub async fn ensure(
+    pub(crate) async fn ensure(
         self: &Arc<Self>,
         chain: ChainId,
         expected: Option<Digest>,
@@ -189,7 +189,7 @@ impl Chains {
     }
 
     /// Whether what starts of the chain read is known; not where the store gives no answer.
-    pub async fn has_profile(&self, chain: ChainId) -> bool {
+    pub(crate) async fn has_profile(&self, chain: ChainId) -> bool {
         let look = move |store: &StoreReader| Ok(store.has_profile(chain));
         let found = self.store.run(self.store.deadline(), look).await;
         found.unwrap_or_default()
@@ -330,7 +330,7 @@ impl Chains {
     /// Unmounts the chain and forgets its index, unless `needed` says otherwise.
     ///
     /// `needed` is asked while no mount can be made. What is in use is left for the next sweep.
-    pub async fn release(
+    pub(crate) async fn release(
         self: &Arc<Self>,
         chain: ChainId,
         busy: Busy,
@@ -383,7 +383,7 @@ impl Chains {
     ///
     /// # Errors
     /// The file system's error.
-    pub fn list(&self) -> Result<Vec<ChainId>, Error> {
+    pub(crate) fn list(&self) -> Result<Vec<ChainId>, Error> {
         let failed = || Error::io("list", &self.folder);
         let mut chains = Vec::new();
         for entry in fs::read_dir(&self.folder).map_err(failed())? {

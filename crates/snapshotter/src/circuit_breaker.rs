@@ -24,7 +24,7 @@ const LONGEST_HOLD_OFF: Duration = Duration::from_secs(240);
 
 /// The calls into one store.
 #[derive(Debug)]
-pub struct CircuitBreaker {
+pub(crate) struct CircuitBreaker {
     slots: Arc<Semaphore>,
     inner: Mutex<Inner>,
 }
@@ -58,7 +58,7 @@ pub struct CircuitOpen {
 
 /// A call that may start. Its end is reported to [`CircuitBreaker::ended`], also where it was late.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Call {
+pub(crate) struct Call {
     id: u64,
     is_trial: bool,
 }
@@ -79,7 +79,7 @@ impl CircuitBreaker {
 
     /// Whether the store failed so lately that nothing is to be tried at `now`.
     #[must_use]
-    pub fn held_off(&self, now: Instant) -> Option<CircuitOpen> {
+    pub(crate) fn held_off(&self, now: Instant) -> Option<CircuitOpen> {
         let inner = self.inner();
         let down = inner.down.as_ref()?;
         let rest = down.until.saturating_duration_since(now);
@@ -90,7 +90,7 @@ impl CircuitBreaker {
     ///
     /// # Errors
     /// The store counts as down.
-    pub fn admit(&self, now: Instant) -> Result<Call, CircuitOpen> {
+    pub(crate) fn admit(&self, now: Instant) -> Result<Call, CircuitOpen> {
         let mut inner = self.inner();
         if let Some(down) = &inner.down {
             let rest = down.until.saturating_duration_since(now);
@@ -113,7 +113,7 @@ impl CircuitBreaker {
     }
 
     /// Waits until there is room for the call; a trial needs none.
-    pub async fn room(&self, call: Call) -> Option<OwnedSemaphorePermit> {
+    pub(crate) async fn room(&self, call: Call) -> Option<OwnedSemaphorePermit> {
         if call.is_trial {
             return None;
         }
@@ -122,7 +122,7 @@ impl CircuitBreaker {
     }
 
     /// The call is not waited for any more: the store counts as down. Nothing where it ended.
-    pub fn late(&self, call: Call, reason: String, now: Instant) {
+    pub(crate) fn late(&self, call: Call, reason: String, now: Instant) {
         let mut inner = self.inner();
         if !inner.running.contains(&call.id) {
             return;
@@ -148,13 +148,13 @@ impl CircuitBreaker {
     }
 
     /// The store cannot be used at all, as a call found out: it counts as down.
-    pub fn failed(&self, reason: String, now: Instant) {
+    pub(crate) fn failed(&self, reason: String, now: Instant) {
         let until = now + HOLD_OFF;
         self.inner().down = Some(Down { until, reason });
     }
 
     /// The store answered a call, however late: it is there.
-    pub fn answered(&self) {
+    pub(crate) fn answered(&self) {
         let mut inner = self.inner();
         inner.down = None;
         inner.late_in_a_row = 0;
@@ -162,7 +162,7 @@ impl CircuitBreaker {
     }
 
     /// The call ended, or never started.
-    pub fn ended(&self, call: Call) {
+    pub(crate) fn ended(&self, call: Call) {
         let mut inner = self.inner();
         inner.running.remove(&call.id);
         inner.late.remove(&call.id);
@@ -173,7 +173,7 @@ impl CircuitBreaker {
 
     /// Calls that hang.
     #[must_use]
-    pub fn hung(&self) -> usize {
+    pub(crate) fn hung(&self) -> usize {
         self.inner().late.len()
     }
 }

@@ -43,7 +43,7 @@ fn is_open_elsewhere(error: &Error) -> bool {
 
 /// An open database.
 #[derive(Debug)]
-pub struct Database {
+pub(crate) struct Database {
     path: PathBuf,
     /// `None` where it could not be opened again.
     file: Option<redb::Database>,
@@ -54,7 +54,7 @@ impl Database {
     ///
     /// # Errors
     /// The file is damaged, of a newer format, or open elsewhere.
-    pub fn open(path: &Path) -> Result<(Self, State), Error> {
+    pub(crate) fn open(path: &Path) -> Result<(Self, State), Error> {
         let mut database = Self {
             path: path.to_owned(),
             file: None,
@@ -68,7 +68,7 @@ impl Database {
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub fn open_after(path: &Path, patience: Duration) -> Result<(Self, State), Error> {
+    pub(crate) fn open_after(path: &Path, patience: Duration) -> Result<(Self, State), Error> {
         let begun = Instant::now();
         loop {
             match Self::open(path) {
@@ -85,7 +85,7 @@ impl Database {
     ///
     /// # Errors
     /// As [`Self::open`]; then nothing can be saved until this succeeds.
-    pub fn reopen(&mut self) -> Result<State, Error> {
+    pub(crate) fn reopen(&mut self) -> Result<State, Error> {
         match self.try_reopen() {
             // A repair writes.
             Err(error) if is_disk_full(&error) && self.spend_reserve() => self.try_reopen(),
@@ -117,14 +117,14 @@ impl Database {
     }
 
     /// Gives the disk back what was kept for a removal. Says whether there was anything.
-    pub fn spend_reserve(&self) -> bool {
+    pub(crate) fn spend_reserve(&self) -> bool {
         let path = self.reserve();
         fs::metadata(&path).is_ok_and(|found| found.len() == RESERVE_BYTES)
             && fs::remove_file(&path).is_ok()
     }
 
     /// Keeps room for a removal, where the disk has it.
-    pub fn refill_reserve(&self) {
+    pub(crate) fn refill_reserve(&self) {
         let path = self.reserve();
         if fs::metadata(&path).is_ok_and(|found| found.len() == RESERVE_BYTES) {
             return;
@@ -143,7 +143,7 @@ impl Database {
 
     /// Whether changes can be saved.
     #[must_use]
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.file.is_some()
     }
 
@@ -190,7 +190,7 @@ impl Database {
     /// # Errors
     /// The disk failed. The change may be there or not: [`Self::reopen`] tells, and nothing more is
     /// saved before it.
-    pub fn save(&self, change: &Change) -> Result<(), Error> {
+    pub(crate) fn save(&self, change: &Change) -> Result<(), Error> {
         let transaction = self
             .file()?
             .begin_write()

@@ -23,7 +23,7 @@ const GONE: &str = "gone-";
 
 /// Owner and group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Owner {
+pub(crate) struct Owner {
     /// User id.
     pub uid: u32,
     /// Group id.
@@ -32,7 +32,7 @@ pub struct Owner {
 
 /// The folders below `root`.
 #[derive(Debug)]
-pub struct Disk {
+pub(crate) struct Disk {
     root: PathBuf,
     snapshots: PathBuf,
     gone: AtomicU64,
@@ -47,7 +47,7 @@ impl Disk {
     ///
     /// # Errors
     /// The file system's error.
-    pub fn open(root: &Path) -> Result<Self, Error> {
+    pub(crate) fn open(root: &Path) -> Result<Self, Error> {
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700);
         let snapshots = root.join("snapshots");
@@ -63,7 +63,7 @@ impl Disk {
 
     /// The snapshotter's own folder.
     #[must_use]
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
@@ -73,13 +73,13 @@ impl Disk {
 
     /// What the snapshot changes: overlayfs' upper folder.
     #[must_use]
-    pub fn upper(&self, id: u64) -> PathBuf {
+    pub(crate) fn upper(&self, id: u64) -> PathBuf {
         self.folder(id).join("fs")
     }
 
     /// overlayfs' work folder.
     #[must_use]
-    pub fn work(&self, id: u64) -> PathBuf {
+    pub(crate) fn work(&self, id: u64) -> PathBuf {
         self.folder(id).join("work")
     }
 
@@ -87,7 +87,7 @@ impl Disk {
     ///
     /// # Errors
     /// The file system's error; then nothing of it is there.
-    pub fn create(&self, id: u64, with_work: bool, owner: Option<Owner>) -> Result<(), Error> {
+    pub(crate) fn create(&self, id: u64, with_work: bool, owner: Option<Owner>) -> Result<(), Error> {
         let folder = self.folder(id);
         match make(&folder, 0o700) {
             // Left by a crash between this and the database.
@@ -125,7 +125,7 @@ impl Disk {
     ///
     /// # Errors
     /// The file system's error.
-    pub fn set_aside(&self, id: u64) -> Result<Option<PathBuf>, Error> {
+    pub(crate) fn set_aside(&self, id: u64) -> Result<Option<PathBuf>, Error> {
         self.set_aside_path(&self.folder(id))
     }
 
@@ -151,7 +151,7 @@ impl Disk {
     ///
     /// # Errors
     /// The file system's error.
-    pub fn set_aside_unknown(&self, known: impl Fn(u64) -> bool) -> Result<Vec<PathBuf>, Error> {
+    pub(crate) fn set_aside_unknown(&self, known: impl Fn(u64) -> bool) -> Result<Vec<PathBuf>, Error> {
         let failed = || Error::io("list", &self.snapshots);
         let mut aside = Vec::new();
         for entry in fs::read_dir(&self.snapshots).map_err(failed())? {
@@ -171,7 +171,7 @@ impl Disk {
 ///
 /// # Errors
 /// The file system's error.
-pub fn owner_of(path: &Path) -> Result<Owner, Error> {
+pub(crate) fn owner_of(path: &Path) -> Result<Owner, Error> {
     let metadata = fs::metadata(path).map_err(Error::io("look at", path))?;
     Ok(Owner {
         uid: metadata.uid(),
@@ -181,7 +181,7 @@ pub fn owner_of(path: &Path) -> Result<Owner, Error> {
 
 /// Deletes what was set aside. What is gone already is fine, what fails is logged: the next
 /// sweep finds it again.
-pub fn delete(aside: &Path) {
+pub(crate) fn delete(aside: &Path) {
     match fs::remove_dir_all(aside) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             tracing::warn!(path = %aside.display(), %error, "cannot delete a removed snapshot");

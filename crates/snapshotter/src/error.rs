@@ -15,6 +15,7 @@ use crate::store::StoreError;
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum Error {
     /// The rules forbid it.
     #[error(transparent)]
@@ -35,7 +36,6 @@ pub enum Error {
         action: &'static str,
         /// On what.
         path: PathBuf,
-        /// The system's error.
         source: io::Error,
     },
     /// The database failed.
@@ -43,7 +43,6 @@ pub enum Error {
     Database {
         /// In a word.
         action: &'static str,
-        /// Its error.
         source: Box<redb::Error>,
     },
     /// The database failed and could not be opened again.
@@ -54,7 +53,6 @@ pub enum Error {
     Store {
         /// What was wanted.
         chain: ChainId,
-        /// Why.
         source: Box<StoreError>,
     },
     /// The store is away, and the image is not to be pulled instead.
@@ -75,7 +73,6 @@ pub enum Error {
     Index {
         /// The chain.
         chain: ChainId,
-        /// Why.
         source: Box<IndexError>,
     },
     /// The mount failed.

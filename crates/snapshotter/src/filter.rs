@@ -13,17 +13,17 @@ mod tests;
 
 use regex::Regex;
 
-pub use parse::ParseFilterError;
+pub(crate) use parse::ParseFilterError;
 
 /// What filters ask an object.
-pub trait Fields {
+pub(crate) trait Fields {
     /// The value at that path; `None` where there is none.
     fn field(&self, path: &[String]) -> Option<&str>;
 }
 
 /// Several filters, one of which must match; without any, everything matches.
 #[derive(Debug, Clone)]
-pub struct Filters(Vec<Vec<Selector>>);
+pub(crate) struct Filters(Vec<Vec<Selector>>);
 
 #[derive(Debug, Clone)]
 struct Selector {
@@ -46,14 +46,14 @@ impl Filters {
     ///
     /// # Errors
     /// The first filter that cannot be parsed.
-    pub fn parse<S: AsRef<str>>(filters: &[S]) -> Result<Self, ParseFilterError> {
+    pub(crate) fn parse<S: AsRef<str>>(filters: &[S]) -> Result<Self, ParseFilterError> {
         let parsed = filters.iter().map(|filter| parse::filter(filter.as_ref()));
         parsed.collect::<Result<_, _>>().map(Self)
     }
 
     /// Whether one of them matches.
     #[must_use]
-    pub fn matches(&self, object: &impl Fields) -> bool {
+    pub(crate) fn matches(&self, object: &impl Fields) -> bool {
         self.0.is_empty()
             || self
                 .0

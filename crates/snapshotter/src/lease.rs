@@ -35,7 +35,7 @@ const ID_FILE: &str = "node-id";
 
 /// What came of a pledge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pledge {
+pub(crate) enum Pledge {
     /// The store knows that this node holds the chains.
     Written,
     /// It takes no lease, or not in time.
@@ -44,7 +44,7 @@ pub enum Pledge {
 
 /// The lease of a node.
 #[derive(Debug)]
-pub struct Leases {
+pub(crate) struct Leases {
     name: String,
     id_file: PathBuf,
     /// Chains that are no snapshots yet.
@@ -61,7 +61,7 @@ pub struct Leases {
 impl Leases {
     /// The lease of the snapshotter in `root`. Nothing is written yet.
     #[must_use]
-    pub fn new(root: &Path) -> Self {
+    pub(crate) fn new(root: &Path) -> Self {
         Self {
             name: lease_name(&machine_id(root), &host_name(), root),
             id_file: root.join(ID_FILE),
@@ -86,7 +86,7 @@ impl Leases {
 
     /// Whether the lease in the store has the chain already and will go on having it.
     #[must_use]
-    pub fn covers(&self, chain: ChainId) -> bool {
+    pub(crate) fn covers(&self, chain: ChainId) -> bool {
         let mut pending = self.pending();
         let Some(since) = pending.get_mut(&chain) else {
             return false;
@@ -103,7 +103,7 @@ impl Leases {
 
     /// Writes a lease that has `chains` beside those that are `held`. They stay in it until
     /// [`Self::release`], or for [`PENDING`].
-    pub async fn pledge(
+    pub(crate) async fn pledge(
         &self,
         store: &Arc<Store>,
         held: impl Fn() -> Vec<ChainId>,
@@ -135,7 +135,7 @@ impl Leases {
     }
 
     /// Chains that are held as snapshots now, or not at all.
-    pub fn release(&self, chains: &[ChainId]) {
+    pub(crate) fn release(&self, chains: &[ChainId]) {
         let mut pending = self.pending();
         for chain in chains {
             pending.remove(chain);

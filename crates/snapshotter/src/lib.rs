@@ -9,25 +9,31 @@
 //! Guarantees: containers never depend on this process; what it mounts stays when it stops or is
 //! killed, and is found again when it starts. A store that hangs never hangs containerd.
 
-pub mod chains;
-pub mod circuit_breaker;
-pub mod config;
-pub mod database;
-pub mod disk;
-pub mod error;
-pub mod filter;
-pub mod lease;
-pub mod metrics;
-pub mod mounts;
-pub mod node;
-pub mod options;
-pub mod promise;
-pub mod server;
-pub mod service;
-pub mod starts;
-pub mod state;
-pub mod status;
-pub mod store;
-pub mod supervise;
-pub mod trial;
-pub mod usage;
+mod chains;
+mod circuit_breaker;
+mod config;
+mod database;
+mod disk;
+mod error;
+mod filter;
+mod lease;
+mod metrics;
+mod mounts;
+mod node;
+mod options;
+mod promise;
+mod server;
+mod service;
+mod starts;
+mod state;
+mod status;
+mod store;
+mod supervise;
+mod trial;
+mod usage;
+
+pub use config::{Config, ConfigError, DEFAULT_PATH};
+pub use node::NodeSettings;
+pub use options::{DEFAULT_ADDRESS, Options, Settings};
+pub use server::{inherited, serve};
+pub use supervise::{Supervised, supervise};

@@ -8,11 +8,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
-use uimgacc_snapshotter::config::{Config, DEFAULT_PATH};
-use uimgacc_snapshotter::node::NodeSettings;
-use uimgacc_snapshotter::options::{DEFAULT_ADDRESS, Options, Settings};
-use uimgacc_snapshotter::server::{inherited, serve};
-use uimgacc_snapshotter::supervise::Supervised;
+use uimgacc_snapshotter::{
+    Config, DEFAULT_ADDRESS, DEFAULT_PATH, NodeSettings, Options, Settings, Supervised, inherited,
+    serve,
+};
 use uimgacc_types::StoreSource;
 
 /// containerd snapshotter that takes the layers of accelerated images from a shared store.
@@ -95,7 +94,7 @@ fn keep_running(address: &Path, arguments: Vec<OsString>, succeeded: bool) -> an
     if !all.iter().any(|argument| argument == "--address") {
         all.extend([OsString::from("--address"), address.clone().into()]);
     }
-    runtime.block_on(uimgacc_snapshotter::supervise::supervise(
+    runtime.block_on(uimgacc_snapshotter::supervise(
         &address, &program, &all, succeeded,
     ))?;
     Ok(())

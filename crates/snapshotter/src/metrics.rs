@@ -39,7 +39,7 @@ struct Start {
 
 /// The metrics of a node.
 #[derive(Debug)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     registry: Registry,
     requests: Family<Request, Counter<u64, AtomicU64>>,
     seconds: Family<Call, Histogram, fn() -> Histogram>,
@@ -56,7 +56,7 @@ pub struct Metrics {
 
 /// What is looked up when somebody asks for the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Levels {
+pub(crate) struct Levels {
     /// Chains of the store on this node.
     pub chains: usize,
     /// Whether the store answered last time.
@@ -122,7 +122,7 @@ impl Default for Metrics {
 
 impl Metrics {
     /// A request was answered.
-    pub fn answered(&self, call: &'static str, code: Code, took: Duration) {
+    pub(crate) fn answered(&self, call: &'static str, code: Code, took: Duration) {
         let code = format!("{code:?}");
         self.requests.get_or_create(&Request { call, code }).inc();
         let seconds = self.seconds.get_or_create(&Call { call });
@@ -130,26 +130,26 @@ impl Metrics {
     }
 
     /// An image was mounted.
-    pub fn mounted(&self, method: Method) {
+    pub(crate) fn mounted(&self, method: Method) {
         let method = method.name();
         self.mounts.get_or_create(&By { method }).inc();
     }
 
     /// A new mount begins to start.
-    pub fn started(&self, has_profile: bool) {
+    pub(crate) fn started(&self, has_profile: bool) {
         let profile = if has_profile { "yes" } else { "no" };
         self.starts.get_or_create(&Start { profile }).inc();
     }
 
     /// What a profile lists was read ahead.
-    pub fn fetched(&self, fetched: &Fetched) {
+    pub(crate) fn fetched(&self, fetched: &Fetched) {
         self.fetched_bytes.inc_by(fetched.bytes);
         self.fetch_failures.inc_by(fetched.failed);
         self.fetch_seconds.observe(fetched.took.as_secs_f64());
     }
 
     /// Nothing tells where a mount's read-ahead is set.
-    pub fn read_ahead_not_found(&self) {
+    pub(crate) fn read_ahead_not_found(&self) {
         self.read_ahead_not_found.inc();
     }
 
@@ -157,7 +157,7 @@ impl Metrics {
     ///
     /// # Errors
     /// None comes from a string.
-    pub fn text(&self, levels: Levels) -> Result<String, fmt::Error> {
+    pub(crate) fn text(&self, levels: Levels) -> Result<String, fmt::Error> {
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.chains.set(number(levels.chains));
         self.reachable.set(i64::from(levels.store_reachable));

@@ -10,7 +10,7 @@ use uimgacc_containerd_api::types::Mount;
 
 /// The folders of an active snapshot or view.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Folders {
+pub(crate) struct Folders {
     /// Its own, to be written.
     pub upper: PathBuf,
     /// overlayfs' own.
@@ -21,7 +21,7 @@ pub struct Folders {
 
 /// The mounts of an active snapshot or view. `overlay_options` come last.
 #[must_use]
-pub fn mounts(kind: Kind, folders: &Folders, overlay_options: &[String]) -> Vec<Mount> {
+pub(crate) fn mounts(kind: Kind, folders: &Folders, overlay_options: &[String]) -> Vec<Mount> {
     let Folders { upper, work, lower } = folders;
     let mut options = Vec::new();
     match (lower.as_slice(), kind) {
@@ -59,7 +59,7 @@ fn bind(source: &Path, access: &str) -> Vec<Mount> {
 
 /// The options that every overlay gets on this kernel.
 #[must_use]
-pub fn overlay_options() -> Vec<String> {
+pub(crate) fn overlay_options() -> Vec<String> {
     // Without an index several overlays may share lower folders; kernels that lack the parameter
     // do not know the option.
     if Path::new("/sys/module/overlay/parameters/index").exists() {

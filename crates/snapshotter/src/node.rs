@@ -39,7 +39,7 @@ use crate::usage;
 use uimgacc_containerd_api::types::Mount;
 
 /// Names the snapshot that containerd wants to have (its `core/snapshots`).
-pub const TARGET_LABEL: &str = "containerd.io/snapshot.ref";
+pub(crate) const TARGET_LABEL: &str = "containerd.io/snapshot.ref";
 const UID_MAPPING_LABEL: &str = "containerd.io/snapshot/uidmapping";
 const GID_MAPPING_LABEL: &str = "containerd.io/snapshot/gidmapping";
 
@@ -105,11 +105,11 @@ impl OriginalImages {
 }
 
 /// A snapshot with its name.
-pub type Named = (String, Arc<Snapshot>);
+pub(crate) type Named = (String, Arc<Snapshot>);
 
 /// The snapshotter of a node.
 #[derive(Debug)]
-pub struct Node {
+pub(crate) struct Node {
     disk: Disk,
     /// Also the lock over changes.
     database: Mutex<Database>,
@@ -135,7 +135,7 @@ impl Node {
     ///
     /// # Errors
     /// The folder or its database cannot be used.
-    pub fn open(settings: NodeSettings) -> Result<Self, Error> {
+    pub(crate) fn open(settings: NodeSettings) -> Result<Self, Error> {
         let disk = Disk::open(&settings.root)?;
         let path = settings.root.join("snapshots.redb");
         let (database, state) = Database::open_after(&path, PREDECESSOR_ENDS)?;
@@ -168,44 +168,38 @@ impl Node {
 
     /// The store.
     #[must_use]
-    pub fn store(&self) -> &Arc<Store> {
+    pub(crate) fn store(&self) -> &Arc<Store> {
         &self.store
-    }
-
-    /// The lease in the store.
-    #[must_use]
-    pub fn leases(&self) -> &Leases {
-        &self.leases
     }
 
     /// Finds out how images can be mounted here; until then, and while they cannot, none is taken
     /// from the store.
-    pub async fn try_mounting(&self) {
+    pub(crate) async fn try_mounting(&self) {
         let trial = self.trial.keep_trying(self.root(), &self.mounts.methods);
         trial.await;
     }
 
     /// How images are mounted; `None` where they cannot be, or where it is not known yet.
     #[must_use]
-    pub fn mount_method(&self) -> Option<uimgacc_mount::Method> {
+    pub(crate) fn mount_method(&self) -> Option<uimgacc_mount::Method> {
         self.chains.last_method().or_else(|| self.trial.method())
     }
 
     /// Every chain of the store that is here, with the number of its active snapshots and views.
     #[must_use]
-    pub fn chains_in_use(&self) -> BTreeMap<ChainId, u32> {
+    pub(crate) fn chains_in_use(&self) -> BTreeMap<ChainId, u32> {
         self.read(State::chains_in_use)
     }
 
     /// How images were started.
     #[must_use]
-    pub fn starts(&self) -> &Starts {
+    pub(crate) fn starts(&self) -> &Starts {
         self.chains.starts()
     }
 
     /// What is counted.
     #[must_use]
-    pub fn metrics(&self) -> &Metrics {
+    pub(crate) fn metrics(&self) -> &Metrics {
         self.chains.metrics()
     }
 
@@ -213,7 +207,7 @@ impl Node {
     ///
     /// # Errors
     /// None comes from a string.
-    pub fn metrics_text(&self) -> Result<String, fmt::Error> {
+    pub(crate) fn metrics_text(&self) -> Result<String, fmt::Error> {
         self.metrics().text(Levels {
             chains: self.held_chains().len(),
             store_reachable: self.store.health().reachable,
@@ -223,18 +217,18 @@ impl Node {
 
     /// The snapshotter's folder.
     #[must_use]
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         self.disk.root()
     }
 
     /// The chains of the store that this node holds.
     #[must_use]
-    pub fn held_chains(&self) -> Vec<ChainId> {
+    pub(crate) fn held_chains(&self) -> Vec<ChainId> {
         self.read(State::chains).into_iter().collect()
     }
 
     /// Keeps the lease of this node as it should be, for ever.
-    pub async fn keep_lease(self: Arc<Self>) {
+    pub(crate) async fn keep_lease(self: Arc<Self>) {
         loop {
             self.leases.renew(&self.store, || self.held_chains()).await;
             tokio::select! {
@@ -258,7 +252,7 @@ impl Node {
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn prepare(
+    pub(crate) async fn prepare(
         self: &Arc<Self>,
         key: String,
         parent: Option<String>,
@@ -299,7 +293,7 @@ impl Node {
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn view(
+    pub(crate) async fn view(
         self: &Arc<Self>,
         key: String,
         parent: Option<String>,
@@ -354,7 +348,7 @@ impl Node {
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn mounts(self: &Arc<Self>, key: &str) -> Result<Vec<Mount>, Error> {
+    pub(crate) async fn mounts(self: &Arc<Self>, key: &str) -> Result<Vec<Mount>, Error> {
         let (snapshot, lower) = self.read(|state| {
             let snapshot = state.mountable(key)?.clone();
             let lower = state.lower(snapshot.parent.as_deref())?;
@@ -387,7 +381,7 @@ impl Node {
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn commit(
+    pub(crate) async fn commit(
         self: &Arc<Self>,
         name: String,
         key: String,
@@ -413,7 +407,7 @@ impl Node {
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn remove(self: &Arc<Self>, key: String) -> Result<(), Error> {
+    pub(crate) async fn remove(self: &Arc<Self>, key: String) -> Result<(), Error> {
         let this = self.clone();
         let removed = blocking(move || {
             let removed = this.simple_change(|state| state.remove(&key))?;
@@ -450,7 +444,7 @@ impl Node {
     ///
     /// # Errors
     /// There is none.
-    pub fn stat(&self, key: &str) -> Result<Arc<Snapshot>, Error> {
+    pub(crate) fn stat(&self, key: &str) -> Result<Arc<Snapshot>, Error> {
         Ok(self.read(|state| state.get(key).cloned())?)
     }
 
@@ -458,7 +452,7 @@ impl Node {
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn update(
+    pub(crate) async fn update(
         self: &Arc<Self>,
         name: String,
         labels: Labels,
@@ -473,7 +467,7 @@ impl Node {
     ///
     /// # Errors
     /// A filter cannot be parsed.
-    pub fn list(&self, filters: &[String]) -> Result<Vec<Named>, Error> {
+    pub(crate) fn list(&self, filters: &[String]) -> Result<Vec<Named>, Error> {
         let filters = Filters::parse(filters)?;
         Ok(self.read(|state| {
             let all = state.iter();
@@ -488,7 +482,7 @@ impl Node {
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn usage(self: &Arc<Self>, key: &str) -> Result<Usage, Error> {
+    pub(crate) async fn usage(self: &Arc<Self>, key: &str) -> Result<Usage, Error> {
         let snapshot = self.stat(key)?;
         if snapshot.kind != Kind::Active {
             return Ok(snapshot.usage);
@@ -504,7 +498,7 @@ impl Node {
     ///
     /// # Errors
     /// The file system's error.
-    pub async fn cleanup(self: &Arc<Self>, busy: Busy) -> Result<(), Error> {
+    pub(crate) async fn cleanup(self: &Arc<Self>, busy: Busy) -> Result<(), Error> {
         let this = self.clone();
         let chains = blocking(move || {
             let aside = {

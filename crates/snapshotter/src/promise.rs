@@ -19,7 +19,7 @@ use uimgacc_store::ChainRecord;
 use uimgacc_types::{ChainId, DiffId, Digest, chain_ids};
 
 /// Labels of a snapshot.
-pub type Labels = BTreeMap<String, String>;
+pub(crate) type Labels = BTreeMap<String, String>;
 
 /// The digest of the layer's blob in its manifest (containerd's `pkg/snapshotters`).
 const BLOB_LABEL: &str = "containerd.io/snapshot/cri.layer-digest";
@@ -28,7 +28,7 @@ const PREFIX: &str = "containerd.io/snapshot/uimgacc.";
 
 /// The promise of one image.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Promise {
+pub(crate) struct Promise {
     /// The chain of the whole image.
     pub chain: ChainId,
     /// Digest of its flattened index; `None` where the label is missing or no digest.
@@ -39,7 +39,7 @@ pub struct Promise {
 
 /// What an image brings forward to have a layer taken from the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Claim {
+pub(crate) enum Claim {
     /// It is a target image.
     Target(Promise),
     /// It is an original; with the digest of the layer's blob, where containerd says it.
@@ -49,7 +49,7 @@ pub enum Claim {
 impl Claim {
     /// The claim that labels make.
     #[must_use]
-    pub fn of(labels: &Labels) -> Self {
+    pub(crate) fn of(labels: &Labels) -> Self {
         Promise::of(labels).map_or_else(
             || Self::Original(labels.get(BLOB_LABEL).and_then(|text| text.parse().ok())),
             Self::Target,
@@ -58,7 +58,7 @@ impl Claim {
 
     /// The digest that the index of `chain` must have, where one was promised.
     #[must_use]
-    pub fn index_of(&self, chain: ChainId) -> Option<Digest> {
+    pub(crate) fn index_of(&self, chain: ChainId) -> Option<Digest> {
         match self {
             Self::Target(promise) if promise.chain == chain => promise.index,
             _ => None,
@@ -70,7 +70,7 @@ impl Claim {
 ///
 /// # Errors
 /// Why it is not.
-pub fn check_blob(
+pub(crate) fn check_blob(
     record: &ChainRecord,
     blob: Digest,
     verified: Option<DiffId>,
@@ -84,7 +84,7 @@ pub fn check_blob(
 
 /// Why a layer is not taken from the store though the store has its chain.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Broken {
+pub(crate) enum Broken {
     /// The labels are not whole.
     #[error("the image names its chain but no digest of an index, or no store")]
     Incomplete,
@@ -130,7 +130,7 @@ pub enum Broken {
 impl Promise {
     /// The promise that labels make.
     #[must_use]
-    pub fn of(labels: &Labels) -> Option<Self> {
+    pub(crate) fn of(labels: &Labels) -> Option<Self> {
         let label = |name: &str| labels.get(&format!("{PREFIX}{name}"));
         Some(Self {
             chain: label("chain-id")?.parse().ok()?,
@@ -146,7 +146,7 @@ impl Promise {
     ///
     /// # Errors
     /// Why not.
-    pub fn check(
+    pub(crate) fn check(
         &self,
         whole: Option<&ChainRecord>,
         chain: ChainId,

@@ -30,7 +30,7 @@ use crate::status;
 use uimgacc_containerd_api::snapshots::snapshots_server::SnapshotsServer;
 
 /// How long requests may go on after a stop was asked for.
-pub const DRAIN: Duration = Duration::from_secs(10);
+pub(crate) const DRAIN: Duration = Duration::from_secs(10);
 
 /// Why the daemon could not run.
 #[derive(Debug, thiserror::Error)]

@@ -29,14 +29,14 @@ const LIST_BLOCK: usize = 100;
 
 /// The service of a node.
 #[derive(Debug, Clone)]
-pub struct Service {
+pub(crate) struct Service {
     node: Arc<Node>,
 }
 
 impl Service {
     /// The service of that node.
     #[must_use]
-    pub fn new(node: Arc<Node>) -> Self {
+    pub(crate) fn new(node: Arc<Node>) -> Self {
         Self { node }
     }
 

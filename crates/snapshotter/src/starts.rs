@@ -75,7 +75,7 @@ pub struct StartSettings {
 /// How an image was started, as far as it has come.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct StartReport {
+pub(crate) struct StartReport {
     /// Milliseconds from the first request to the mount.
     pub mounted_ms: u64,
     /// Whether the image has a profile.
@@ -98,7 +98,7 @@ pub struct StartReport {
 
 /// The starts of a node.
 #[derive(Debug)]
-pub struct Starts {
+pub(crate) struct Starts {
     settings: StartSettings,
     boot_id: String,
     metrics: Arc<Metrics>,
@@ -109,7 +109,7 @@ pub struct Starts {
 
 /// A mount that was just made.
 #[derive(Debug)]
-pub struct NewMount<'a> {
+pub(crate) struct NewMount<'a> {
     /// Of which image.
     pub chain: ChainId,
     /// The chain's own folder.
@@ -150,7 +150,7 @@ fn milliseconds(time: Duration) -> u64 {
 impl Starts {
     /// None yet.
     #[must_use]
-    pub fn new(settings: StartSettings, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(settings: StartSettings, metrics: Arc<Metrics>) -> Self {
         Self {
             settings,
             boot_id: uimgacc_store::boot_id(),
@@ -163,7 +163,7 @@ impl Starts {
 
     /// How the chain was started, where this process did it.
     #[must_use]
-    pub fn report(&self, chain: ChainId) -> Option<StartReport> {
+    pub(crate) fn report(&self, chain: ChainId) -> Option<StartReport> {
         let report = self.reports.lock().get(&chain).cloned()?;
         let recorded = self.records.has(chain);
         Some(StartReport { recorded, ..report })
@@ -171,17 +171,17 @@ impl Starts {
 
     /// What the chain's first start read, encoded, where that waits to be taken.
     #[must_use]
-    pub fn recorded(&self, chain: ChainId) -> Option<Vec<u8>> {
+    pub(crate) fn recorded(&self, chain: ChainId) -> Option<Vec<u8>> {
         self.records.get(chain)
     }
 
     /// That was taken, or is not wanted; says whether there was any.
-    pub fn drop_record(&self, chain: ChainId) -> bool {
+    pub(crate) fn drop_record(&self, chain: ChainId) -> bool {
         self.records.remove(chain)
     }
 
     /// Starts what a new mount needs, in threads of its own. Only opens some files itself.
-    pub fn begin(self: &Arc<Self>, mount: NewMount<'_>) {
+    pub(crate) fn begin(self: &Arc<Self>, mount: NewMount<'_>) {
         let mounted = Instant::now();
         let has_profile = mount.profile.is_some();
         let mut report = StartReport {
@@ -406,7 +406,7 @@ impl Starts {
 
     /// Ends the start of a chain that is to be unmounted, and waits a moment until it has let go of
     /// the mount. A reader that hangs in a dead store keeps it: then the unmount says that it is busy.
-    pub fn stop(&self, chain: ChainId) {
+    pub(crate) fn stop(&self, chain: ChainId) {
         self.reports.lock().remove(&chain);
         self.records.remove(chain);
         let Some(start) = self.running.lock().remove(&chain) else {
@@ -420,7 +420,7 @@ impl Starts {
     }
 
     /// Takes over a mount of an earlier process: whatever that was about, it serves from now on.
-    pub fn take_over(&self, folder: &Path) {
+    pub(crate) fn take_over(&self, folder: &Path) {
         let Ok(text) = fs::read(folder.join(FILE)) else {
             return;
         };
@@ -437,7 +437,7 @@ impl Starts {
     ///
     /// # Errors
     /// The file system's error.
-    pub fn forget(&self, folder: &Path) -> Result<(), Error> {
+    pub(crate) fn forget(&self, folder: &Path) -> Result<(), Error> {
         let path = folder.join(FILE);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -23,7 +23,7 @@ use crate::promise::{Claim, Labels};
 /// What a snapshot is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Read-only use of its parent.
     View,
     /// Being written.
@@ -34,7 +34,7 @@ pub enum Kind {
 
 /// Seconds since 1970 and nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Time {
+pub(crate) struct Time {
     /// Seconds since 1970-01-01 UTC.
     pub seconds: i64,
     /// Below 1,000,000,000.
@@ -43,7 +43,7 @@ pub struct Time {
 
 /// What a snapshot takes on the node's disk, without its parents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Usage {
+pub(crate) struct Usage {
     /// Bytes of the blocks in use.
     pub size_bytes: i64,
     /// Inodes in use.
@@ -52,7 +52,7 @@ pub struct Usage {
 
 /// One snapshot. Its name is its key in [`State`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     /// Names its folder.
     pub id: u64,
     /// What it is.
@@ -80,7 +80,7 @@ pub struct Snapshot {
 
 /// What an active snapshot or view of some parent lies on.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Lower {
+pub(crate) struct Lower {
     /// Folders of this disk, top first.
     pub local: Vec<u64>,
     /// What lies below them: a chain of the store.
@@ -91,7 +91,7 @@ pub struct Lower {
 
 /// Rows to write and to delete, and the next free id. The order does not matter.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub(crate) struct Change {
     /// New or replaced rows.
     pub put: Vec<(String, Arc<Snapshot>)>,
     /// Rows that go.
@@ -139,7 +139,7 @@ pub enum StateError {
 
 /// All snapshots of a node.
 #[derive(Debug, Clone, Default)]
-pub struct State {
+pub(crate) struct State {
     snapshots: BTreeMap<String, Arc<Snapshot>>,
     /// How many snapshots have this one as their parent; never 0.
     children: HashMap<String, usize>,
@@ -149,7 +149,7 @@ pub struct State {
 impl State {
     /// The state that these rows make.
     #[must_use]
-    pub fn new(rows: impl IntoIterator<Item = (String, Snapshot)>, next_id: u64) -> Self {
+    pub(crate) fn new(rows: impl IntoIterator<Item = (String, Snapshot)>, next_id: u64) -> Self {
         let mut state = Self::default();
         let put: Vec<_> = rows
             .into_iter()
@@ -169,33 +169,33 @@ impl State {
     ///
     /// # Errors
     /// There is none.
-    pub fn get(&self, name: &str) -> Result<&Arc<Snapshot>, StateError> {
+    pub(crate) fn get(&self, name: &str) -> Result<&Arc<Snapshot>, StateError> {
         self.snapshots
             .get(name)
             .ok_or_else(|| StateError::NotFound(name.to_owned()))
     }
 
     /// Every snapshot, in the order of the names' bytes.
-    pub fn iter(&self) -> impl Iterator<Item = (&String, &Arc<Snapshot>)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &Arc<Snapshot>)> {
         self.snapshots.iter()
     }
 
     /// The ids of all folders.
     #[must_use]
-    pub fn folders(&self) -> HashSet<u64> {
+    pub(crate) fn folders(&self) -> HashSet<u64> {
         let local = self.snapshots.values().filter(|s| s.chain.is_none());
         local.map(|snapshot| snapshot.id).collect()
     }
 
     /// The chains of the store that are here as snapshots, each once.
     #[must_use]
-    pub fn chains(&self) -> BTreeSet<ChainId> {
+    pub(crate) fn chains(&self) -> BTreeSet<ChainId> {
         self.snapshots.values().filter_map(|s| s.chain).collect()
     }
 
     /// Whether some snapshot is that chain of the store.
     #[must_use]
-    pub fn has_chain(&self, chain: ChainId) -> bool {
+    pub(crate) fn has_chain(&self, chain: ChainId) -> bool {
         self.snapshots
             .values()
             .any(|snapshot| snapshot.chain == Some(chain))
@@ -205,7 +205,7 @@ impl State {
     ///
     /// # Errors
     /// There is no such parent, or it is not committed.
-    pub fn lower(&self, parent: Option<&str>) -> Result<Lower, StateError> {
+    pub(crate) fn lower(&self, parent: Option<&str>) -> Result<Lower, StateError> {
         let mut lower = Lower::default();
         let Some(first) = parent else {
             return Ok(lower);
@@ -232,7 +232,7 @@ impl State {
     ///
     /// # Errors
     /// There is none, or it is committed.
-    pub fn mountable(&self, name: &str) -> Result<&Arc<Snapshot>, StateError> {
+    pub(crate) fn mountable(&self, name: &str) -> Result<&Arc<Snapshot>, StateError> {
         let snapshot = self.get(name)?;
         if snapshot.kind == Kind::Committed {
             return Err(StateError::NotMountable(name.to_owned()));
@@ -252,7 +252,7 @@ impl State {
     ///
     /// # Errors
     /// The parent is missing or not committed, or the name is empty or taken.
-    pub fn create(
+    pub(crate) fn create(
         &self,
         kind: Kind,
         name: &str,
@@ -288,7 +288,7 @@ impl State {
     ///
     /// # Errors
     /// The parent is missing or not committed, or the name is empty.
-    pub fn create_remote(
+    pub(crate) fn create_remote(
         &self,
         chain: ChainId,
         target: &str,
@@ -328,13 +328,13 @@ impl State {
 
     /// Whether that chain is there as a snapshot of the store with just that parent.
     #[must_use]
-    pub fn has_remote(&self, chain: ChainId, parent: Option<&str>) -> bool {
+    pub(crate) fn has_remote(&self, chain: ChainId, parent: Option<&str>) -> bool {
         self.remote(chain, parent).is_some()
     }
 
     /// The snapshot that [`Self::has_remote`] finds.
     #[must_use]
-    pub fn remote(&self, chain: ChainId, parent: Option<&str>) -> Option<&Arc<Snapshot>> {
+    pub(crate) fn remote(&self, chain: ChainId, parent: Option<&str>) -> Option<&Arc<Snapshot>> {
         self.snapshots
             .values()
             .find(|found| found.chain == Some(chain) && found.parent.as_deref() == parent)
@@ -343,7 +343,7 @@ impl State {
     /// Every chain of the store that is here, with the number of active snapshots and views that
     /// lie on it.
     #[must_use]
-    pub fn chains_in_use(&self) -> BTreeMap<ChainId, u32> {
+    pub(crate) fn chains_in_use(&self) -> BTreeMap<ChainId, u32> {
         let mut users: BTreeMap<ChainId, u32> = self.chains().into_iter().map(|c| (c, 0)).collect();
         for snapshot in self
             .snapshots
@@ -362,7 +362,7 @@ impl State {
     ///
     /// # Errors
     /// `key` is missing or not active, or `name` is empty or taken.
-    pub fn commit(
+    pub(crate) fn commit(
         &self,
         name: &str,
         key: &str,
@@ -394,7 +394,7 @@ impl State {
     ///
     /// # Errors
     /// It is missing or has children.
-    pub fn remove(&self, name: &str) -> Result<(Change, Arc<Snapshot>), StateError> {
+    pub(crate) fn remove(&self, name: &str) -> Result<(Change, Arc<Snapshot>), StateError> {
         let snapshot = self.get(name)?.clone();
         if self.children.contains_key(name) {
             return Err(StateError::HasChildren(name.to_owned()));
@@ -412,7 +412,7 @@ impl State {
     ///
     /// # Errors
     /// The snapshot is missing, or a field cannot be changed.
-    pub fn update(
+    pub(crate) fn update(
         &self,
         name: &str,
         labels: &Labels,
@@ -449,7 +449,7 @@ impl State {
 
     /// A change that changes nothing.
     #[must_use]
-    pub fn no_change(&self) -> Change {
+    pub(crate) fn no_change(&self) -> Change {
         Change {
             put: Vec::new(),
             delete: Vec::new(),
@@ -459,7 +459,7 @@ impl State {
 
     /// Whether everything that a change says is so already.
     #[must_use]
-    pub fn has(&self, change: &Change) -> bool {
+    pub(crate) fn has(&self, change: &Change) -> bool {
         let is_gone = |name: &String| !self.snapshots.contains_key(name);
         let is_there =
             |(name, new): &(String, Arc<Snapshot>)| self.snapshots.get(name) == Some(new);
@@ -467,7 +467,7 @@ impl State {
     }
 
     /// Takes a change in that was planned on this very state.
-    pub fn apply(&mut self, change: &Change) {
+    pub(crate) fn apply(&mut self, change: &Change) {
         for name in &change.delete {
             if let Some(old) = self.snapshots.remove(name) {
                 self.unlink(&old);

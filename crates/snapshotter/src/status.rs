@@ -20,12 +20,12 @@ use crate::node::Node;
 use crate::starts::StartReport;
 
 /// The socket's name beside containerd's.
-pub const NAME: &str = "status.sock";
+pub(crate) const NAME: &str = "status.sock";
 
 /// The answer of `GET /status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Status {
+pub(crate) struct Status {
     /// Of this program.
     pub version: &'static str,
     /// The kernel's release.
@@ -41,7 +41,7 @@ pub struct Status {
 /// The store in [`Status`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct StoreStatus {
+pub(crate) struct StoreStatus {
     /// Where it is.
     pub source: String,
     /// Whether it answered when it was last looked at.
@@ -55,7 +55,7 @@ pub struct StoreStatus {
 /// A chain in [`Status`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ChainStatus {
+pub(crate) struct ChainStatus {
     /// `sha256:...`.
     pub chain_id: String,
     /// Active snapshots and views that lie on it.
@@ -66,14 +66,14 @@ pub struct ChainStatus {
 
 /// Where the status is where nobody says so: beside containerd's socket.
 #[must_use]
-pub fn default_address(address: &std::path::Path) -> PathBuf {
+pub(crate) fn default_address(address: &std::path::Path) -> PathBuf {
     address.with_file_name(NAME)
 }
 
 impl Status {
     /// The node as it is now.
     #[must_use]
-    pub fn of(node: &Node) -> Self {
+    pub(crate) fn of(node: &Node) -> Self {
         let health = node.store().health();
         let chains = node.chains_in_use().into_iter();
         Self {
@@ -130,7 +130,7 @@ async fn drop_record(State(node): State<Arc<Node>>, Path(chain): Path<String>) -
 ///
 /// # Errors
 /// The system's error.
-pub async fn serve(listener: UnixListener, node: Arc<Node>) -> std::io::Result<()> {
+pub(crate) async fn serve(listener: UnixListener, node: Arc<Node>) -> std::io::Result<()> {
     let status = async |State(node): State<Arc<Node>>| Json(Status::of(&node));
     let routes = Router::new()
         .route("/status", get(status))

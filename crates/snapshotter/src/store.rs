@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use uimgacc_mount::index_cache::IndexError;
-use uimgacc_mount::nfs::{DetachedMount, NfsError, Patience};
+use uimgacc_mount::nfs::{DetachedMount, MountTimeouts, NfsError};
 use uimgacc_store::{ReadError, StoreReader};
 use uimgacc_types::{StoreSource, with_causes};
 
@@ -70,7 +70,7 @@ pub enum StoreError {
 
 /// A store behind a deadline.
 #[derive(Debug)]
-pub struct Store {
+pub(crate) struct Store {
     source: watch::Receiver<StoreSource>,
     deadline: Duration,
     opened: Mutex<Option<Arc<Opened>>>,
@@ -84,7 +84,7 @@ pub struct Store {
 
 /// What is known of the store, from the last look at it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Health {
+pub(crate) struct Health {
     /// Whether it answered.
     pub reachable: bool,
     /// Why not; `None` also before the first look.
@@ -105,7 +105,7 @@ struct Opened {
 impl Store {
     /// A store that need not be there yet. The source may change.
     #[must_use]
-    pub fn new(source: watch::Receiver<StoreSource>, deadline: Duration) -> Self {
+    pub(crate) fn new(source: watch::Receiver<StoreSource>, deadline: Duration) -> Self {
         let breaker = (source.borrow().clone(), Arc::default());
         Self {
             source,
@@ -119,19 +119,19 @@ impl Store {
 
     /// How long a request that can do without the store waits for it.
     #[must_use]
-    pub fn deadline(&self) -> Duration {
+    pub(crate) fn deadline(&self) -> Duration {
         self.deadline
     }
 
     /// What the last look at the store found.
     #[must_use]
-    pub fn health(&self) -> Health {
+    pub(crate) fn health(&self) -> Health {
         self.health.lock().clone()
     }
 
     /// How many calls into the store hang.
     #[must_use]
-    pub fn hung_calls(&self) -> usize {
+    pub(crate) fn hung_calls(&self) -> usize {
         self.breaker(&self.source()).hung()
     }
 
@@ -144,7 +144,7 @@ impl Store {
     }
 
     /// Keeps [`Self::health`] fresh, for ever.
-    pub async fn keep_checking(self: Arc<Self>) {
+    pub(crate) async fn keep_checking(self: Arc<Self>) {
         let mut source = self.source.clone();
         loop {
             let looked = self.run(self.deadline, |store| {
@@ -181,7 +181,7 @@ impl Store {
 
     /// Where it is now.
     #[must_use]
-    pub fn source(&self) -> StoreSource {
+    pub(crate) fn source(&self) -> StoreSource {
         self.source.borrow().clone()
     }
 
@@ -189,7 +189,7 @@ impl Store {
     ///
     /// # Errors
     /// The call's, or that it was late. A late call goes on by itself; its result is dropped.
-    pub async fn run<T: Send + 'static>(
+    pub(crate) async fn run<T: Send + 'static>(
         self: &Arc<Self>,
         deadline: Duration,
         call: impl FnOnce(&StoreReader) -> Result<T, StoreError> + Send + 'static,
@@ -347,7 +347,7 @@ impl Opened {
             StoreSource::Folder(path) => (path.clone(), None),
             StoreSource::Nfs(nfs) => {
                 let started = Instant::now();
-                let mount = DetachedMount::make(nfs, Patience::default())?;
+                let mount = DetachedMount::make(nfs, MountTimeouts::default())?;
                 tracing::info!(
                     store = %nfs,
                     address = %mount.address(),

@@ -39,7 +39,7 @@ enum TrialError {
 
 /// What the trials found.
 #[derive(Debug)]
-pub struct Trial {
+pub(crate) struct Trial {
     /// `None` before the first has ended.
     found: watch::Sender<Option<Result<Method, String>>>,
 }
@@ -55,12 +55,12 @@ impl Default for Trial {
 impl Trial {
     /// The method that works, once one is known.
     #[must_use]
-    pub fn method(&self) -> Option<Method> {
+    pub(crate) fn method(&self) -> Option<Method> {
         self.found.borrow().as_ref()?.as_ref().ok().copied()
     }
 
     /// Whether some method works; waits for the end of the first trial, but not longer than that.
-    pub async fn works(&self, patience: Duration) -> bool {
+    pub(crate) async fn works(&self, patience: Duration) -> bool {
         let mut found = self.found.subscribe();
         let first = tokio::time::timeout(patience, found.wait_for(Option::is_some));
         // Not in time is no.
@@ -69,7 +69,7 @@ impl Trial {
     }
 
     /// Tries until some method works.
-    pub async fn keep_trying(&self, root: &Path, methods: &Methods) {
+    pub(crate) async fn keep_trying(&self, root: &Path, methods: &Methods) {
         loop {
             let (folder, methods) = (root.join("trial"), methods.clone());
             let tried = tokio::task::spawn_blocking(move || {

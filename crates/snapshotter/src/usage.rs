@@ -17,7 +17,7 @@ const BLOCK_BYTES: u64 = 512;
 ///
 /// # Errors
 /// The file system's error.
-pub fn of_folder(folder: &Path) -> Result<Usage, Error> {
+pub(crate) fn of_folder(folder: &Path) -> Result<Usage, Error> {
     let mut seen = HashSet::new();
     let mut blocks = 0u64;
     let mut folders: Vec<PathBuf> = vec![folder.to_owned()];

@@ -15,13 +15,13 @@ use crate::{Layout, machine};
 
 /// Why something could not be written to the store.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum CommitError {
     /// The file system failed.
     #[error("cannot {action} {path}{}", hint(source))]
     Io {
         /// What was tried.
         action: &'static str,
-        /// The file or folder.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
@@ -31,7 +31,6 @@ pub enum CommitError {
     Encode {
         /// The file it was for.
         path: PathBuf,
-        /// Why.
         source: serde_json::Error,
     },
     /// Another process took this one for dead and cleared its folder away.

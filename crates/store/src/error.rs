@@ -28,6 +28,7 @@ pub enum PutError {
 
 /// Why a session failed.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum SessionError {
     /// Something could not be read.
     #[error(transparent)]
@@ -43,15 +44,12 @@ pub enum SessionError {
     Index {
         /// Where it was to go.
         path: PathBuf,
-        /// Why.
         source: uimgacc_erofs::WriteError,
     },
     /// An index of the store cannot be parsed.
     #[error("the index {path} is damaged")]
     DamagedIndex {
-        /// The file.
         path: PathBuf,
-        /// Why.
         source: uimgacc_erofs::ReadError,
     },
     /// A content could not be copied from one pack into another.
@@ -59,7 +57,6 @@ pub enum SessionError {
     Repack {
         /// The pack.
         path: PathBuf,
-        /// Why.
         source: PutError,
     },
     /// A tree refers to a device that is not a pack.
@@ -74,10 +71,7 @@ pub enum SessionError {
     #[error(
         "{path} vanished or changed while the image was made (was the store changed by other means?): run create again"
     )]
-    Vanished {
-        /// The file.
-        path: PathBuf,
-    },
+    Vanished { path: PathBuf },
     /// An index would be longer than what is ever read.
     #[error("the index {path} would have {found_bytes} bytes, {MAX_INDEX_BYTES} at most are read")]
     IndexTooLarge {

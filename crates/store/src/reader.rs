@@ -17,6 +17,7 @@ const MAX_JSON_BYTES: u64 = 4 << 20;
 
 /// Why something could not be read from the store.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum ReadError {
     /// The folder has no `store.json`.
     #[error(
@@ -41,7 +42,6 @@ pub enum ReadError {
     /// The file system failed.
     #[error("cannot read {path}")]
     Io {
-        /// The file.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
@@ -49,7 +49,6 @@ pub enum ReadError {
     /// The file is not what it should be.
     #[error("{path} is damaged: {reason}")]
     Damaged {
-        /// The file.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
@@ -59,9 +58,7 @@ pub enum ReadError {
         "the image record {path} cannot be read: remove it, then run `uimgacc create` for that image again"
     )]
     BrokenImage {
-        /// The file.
         path: PathBuf,
-        /// Why.
         source: Box<ReadError>,
     },
     /// A lease says nothing, so what its holder uses is not known.
@@ -69,11 +66,9 @@ pub enum ReadError {
         "the lease {path} cannot be read, so what it holds must stay: once nothing uses it, run `uimgacc store lease drop {name}` (`uimgacc store lease list` shows all)"
     )]
     BrokenLease {
-        /// The file.
         path: PathBuf,
         /// The lease.
         name: String,
-        /// Why.
         source: Box<ReadError>,
     },
 }

@@ -29,6 +29,7 @@ mod net;
 pub mod nfs_server;
 pub mod parts;
 pub mod process;
+pub mod programs;
 pub mod registry;
 pub mod tar;
 pub mod tree;

@@ -44,6 +44,7 @@ pub struct ParseSourceError {
 /// What is wrong with the name of a store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum SourceProblem {
     /// Nothing there.
     #[error("it is empty; write nfs://SERVER/PATH or the absolute path of a folder")]
@@ -104,7 +105,6 @@ pub enum SourceProblem {
     RefusedOption {
         /// As given.
         option: String,
-        /// Why.
         reason: &'static str,
     },
     /// A value that is not one of those that the option takes.

@@ -41,7 +41,7 @@ pub(super) enum Outcome {
 
 /// What was seen. Times are since this program began.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Seen<'s> {
+pub(super) struct Observed<'s> {
     pub(super) now: Duration,
     pub(super) spec: &'s AccelerationNodeSpec,
     pub(super) outcome: &'s Outcome,
@@ -61,7 +61,7 @@ pub(super) struct Seen<'s> {
 
 /// A piece of work on the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Work {
+pub(super) enum HostWork {
     /// Install everything but what needs a restart of containerd.
     Prepare,
     /// Install everything.
@@ -70,13 +70,13 @@ pub(super) enum Work {
 }
 
 /// The piece of work to do next.
-pub(super) fn work(seen: &Seen<'_>) -> Option<Work> {
+pub(super) fn work(seen: &Observed<'_>) -> Option<HostWork> {
     let age = seen.now.saturating_sub(seen.outcome_at);
     if waits_for_restart(seen) && seen.may_restart {
         return Some(if seen.spec.uninstall {
-            Work::Uninstall
+            HostWork::Uninstall
         } else {
-            Work::Install
+            HostWork::Install
         });
     }
     if seen.spec.uninstall || seen.spec.leaving {
@@ -96,11 +96,11 @@ pub(super) fn work(seen: &Seen<'_>) -> Option<Work> {
         Outcome::Failed(_) | Outcome::UninstallFailed(_) => age >= pause(seen.failures),
     };
     // What is in place is only looked at; a restart has to be asked for first.
-    is_due.then_some(Work::Prepare)
+    is_due.then_some(HostWork::Prepare)
 }
 
 /// Whether containerd is to be restarted as soon as the cluster lets it.
-pub(super) fn waits_for_restart(seen: &Seen<'_>) -> bool {
+pub(super) fn waits_for_restart(seen: &Observed<'_>) -> bool {
     let is_after_pause = || seen.now.saturating_sub(seen.outcome_at) >= pause(seen.failures);
     if seen.spec.uninstall {
         // Nobody is to be sent here any more before containerd is restarted.
@@ -143,7 +143,7 @@ pub(super) struct Unfit {
 }
 
 /// What the installation lacks.
-pub(super) fn not_installed(seen: &Seen<'_>) -> Option<Unfit> {
+pub(super) fn not_installed(seen: &Observed<'_>) -> Option<Unfit> {
     let unfit = |reason, message: String, is_normal, is_final| {
         Some(Unfit {
             reason,
@@ -182,7 +182,7 @@ pub(super) fn not_installed(seen: &Seen<'_>) -> Option<Unfit> {
 }
 
 /// Why a node cannot run accelerated images just now; `None` where it can.
-pub(super) fn unfit(seen: &Seen<'_>) -> Option<Unfit> {
+pub(super) fn unfit(seen: &Observed<'_>) -> Option<Unfit> {
     if let Some(unfit) = not_installed(seen) {
         return Some(unfit);
     }

@@ -1,4 +1,4 @@
-//! Work on the host: installs and uninstalls, by processes of the host ([`super::host_task`]).
+//! HostWork on the host: installs and uninstalls, by processes of the host ([`super::host_task`]).
 //!
 //! The programs run from this Pod's image, by way of `/proc`, so what works on the host is always of
 //! our own version; the host gets copies for people and for the daemon.
@@ -15,7 +15,7 @@ use uimgacc_node::Settings;
 
 use super::cgroups;
 use super::cri::Cri;
-use super::decide::{Outcome, Work};
+use super::decide::{HostWork, Outcome};
 use super::host::Host;
 use super::host_task::{Task, TaskResult};
 use super::options::Options;
@@ -43,17 +43,17 @@ impl Installer {
     }
 
     /// Does a piece of work; `chains` are those that the node holds of the store.
-    pub(super) async fn run(&self, work: Work, chains: &[String]) -> Outcome {
+    pub(super) async fn run(&self, work: HostWork, chains: &[String]) -> Outcome {
         let done = match work {
-            Work::Prepare => self.install(false).await,
-            Work::Install => self.install(true).await,
-            Work::Uninstall => self.uninstall(chains).await,
+            HostWork::Prepare => self.install(false).await,
+            HostWork::Install => self.install(true).await,
+            HostWork::Uninstall => self.uninstall(chains).await,
         };
         done.unwrap_or_else(|error| {
             let text = format!("{error:#}");
             match work {
-                Work::Uninstall => Outcome::UninstallFailed(text),
-                Work::Prepare | Work::Install => Outcome::Failed(text),
+                HostWork::Uninstall => Outcome::UninstallFailed(text),
+                HostWork::Prepare | HostWork::Install => Outcome::Failed(text),
             }
         })
     }

@@ -3,11 +3,11 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use uimgacc_objects::{AccelerationNodeStatus, condition, set_condition};
 
-use super::decide::{Outcome, Seen, Unfit, not_installed, store_message};
+use super::decide::{Observed, Outcome, Unfit, not_installed, store_message};
 
 /// The status, from what was seen and what was said before.
 pub(super) fn status(
-    seen: &Seen<'_>,
+    seen: &Observed<'_>,
     unfit: Option<&Unfit>,
     is_fit: bool,
     before: &AccelerationNodeStatus,
@@ -64,7 +64,7 @@ pub(super) fn status(
 
 type Words = (&'static str, Option<bool>, &'static str, String);
 
-fn installed(seen: &Seen<'_>) -> Words {
+fn installed(seen: &Observed<'_>) -> Words {
     let kind = "Installed";
     match not_installed(seen) {
         Some(unfit) => (kind, Some(false), unfit.reason, unfit.message),
@@ -79,7 +79,7 @@ fn installed(seen: &Seen<'_>) -> Words {
     }
 }
 
-fn store_reachable(seen: &Seen<'_>) -> Words {
+fn store_reachable(seen: &Observed<'_>) -> Words {
     let kind = "StoreReachable";
     match seen.daemon {
         Ok(daemon) if daemon.store.reachable => {
@@ -148,7 +148,7 @@ mod tests {
         at: i64,
     ) -> AccelerationNodeStatus {
         let spec = AccelerationNodeSpec::default();
-        let seen = Seen {
+        let seen = Observed {
             now: Duration::ZERO,
             spec: &spec,
             outcome,

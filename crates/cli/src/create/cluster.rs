@@ -8,7 +8,7 @@ use uimgacc_control::{Connect, CreateRequest, ImageView};
 
 use super::{Create, PATIENCE};
 use crate::arguments::print;
-use crate::cluster::{Talk, reference, run};
+use crate::cluster::{ClusterProgress, reference, run};
 
 impl Create {
     pub(super) fn run_cluster(&self, connect: &Connect, printer: Printer) -> anyhow::Result<()> {
@@ -46,7 +46,7 @@ impl Create {
             let created = cluster.create(&request).await?;
             match within {
                 Some(within) => {
-                    let talk = Talk::new(printer);
+                    let talk = ClusterProgress::new(printer);
                     Ok(cluster.wait_ready(&created, within, &talk).await?)
                 }
                 None => Ok(created.image),

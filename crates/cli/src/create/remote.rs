@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use uimgacc_console::{Printer, bytes, duration};
-use uimgacc_remote::{Client, Goal, Json, Patience, Request, Response, poll};
+use uimgacc_remote::{Client, Goal, Json, PollOptions, Request, Response, poll};
 use uimgacc_types::normalised;
 
 use super::{Create, PATIENCE};
 use crate::arguments::print;
 use crate::exit::Refused;
-use crate::remote::{Remote, Talk, refuse, run};
+use crate::remote::{Remote, RemoteProgress, refuse, run};
 
 impl Create {
     pub(super) fn run_remote(&self, remote: &Remote, printer: Printer) -> anyhow::Result<()> {
@@ -70,8 +70,8 @@ impl Create {
             return Ok(None);
         };
         let goal = Goal::Created(self.target.clone());
-        let talk = Talk::new(printer);
-        let response = poll::wait(client, goal, Patience::new(within), &talk).await?;
+        let talk = RemoteProgress::new(printer);
+        let response = poll::wait(client, goal, PollOptions::new(within), &talk).await?;
         Ok(Some(response))
     }
 

@@ -2,12 +2,12 @@
 
 use anyhow::Context as _;
 use uimgacc_console::Printer;
-use uimgacc_remote::{Goal, Patience, Request, poll};
+use uimgacc_remote::{Goal, PollOptions, Request, poll};
 use uimgacc_types::ImageReference;
 
 use super::{Delete, PATIENCE};
 use crate::exit::Refused;
-use crate::remote::{Remote, Talk, refuse, run};
+use crate::remote::{Remote, RemoteProgress, refuse, run};
 
 impl Delete {
     pub(super) fn run_remote(&self, remote: &Remote, printer: Printer) -> anyhow::Result<()> {
@@ -35,9 +35,9 @@ impl Delete {
             let Some(within) = within else {
                 return Ok(format!("{image} is being deleted"));
             };
-            let talk = Talk::new(printer);
+            let talk = RemoteProgress::new(printer);
             let goal = Goal::Deleted(image.clone());
-            poll::wait(&client, goal, Patience::new(within), &talk).await?;
+            poll::wait(&client, goal, PollOptions::new(within), &talk).await?;
             Ok(format!("{image} is deleted"))
         };
         let text = run(work, Refused::LeftRemote)?;

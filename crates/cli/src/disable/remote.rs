@@ -1,11 +1,11 @@
 //! `disable` through the HTTP API.
 
 use uimgacc_console::Printer;
-use uimgacc_remote::{Goal, Patience, Request, poll};
+use uimgacc_remote::{Goal, PollOptions, Request, poll};
 
 use super::Disable;
 use crate::exit::Refused;
-use crate::remote::{Remote, Talk, refuse, run};
+use crate::remote::{Remote, RemoteProgress, refuse, run};
 
 impl Disable {
     pub(super) fn run_remote(&self, remote: &Remote, printer: Printer) -> anyhow::Result<()> {
@@ -13,8 +13,8 @@ impl Disable {
         let client = remote.client(printer)?;
         let work = async {
             client.send(&Request::Disable).await?;
-            let talk = Talk::new(printer);
-            let patience = Patience::new(self.timeout);
+            let talk = RemoteProgress::new(printer);
+            let patience = PollOptions::new(self.timeout);
             poll::wait(&client, Goal::Disabled, patience, &talk).await?;
             Ok(())
         };

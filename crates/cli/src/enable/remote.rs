@@ -3,11 +3,11 @@
 use uimgacc_api::Secret;
 use uimgacc_console::Printer;
 use uimgacc_control::DEFAULT_TIMEOUT;
-use uimgacc_remote::{Error, Goal, Patience, Request, Setting, Settings, poll};
+use uimgacc_remote::{Error, Goal, PollOptions, Request, Setting, Settings, poll};
 
 use super::{Enable, password};
 use crate::exit::Refused;
-use crate::remote::{Remote, Talk, refuse, run};
+use crate::remote::{Remote, RemoteProgress, refuse, run};
 
 impl Enable {
     pub(super) fn run_remote(self, remote: &Remote, printer: Printer) -> anyhow::Result<()> {
@@ -22,8 +22,8 @@ impl Enable {
             let Some(within) = within else {
                 return Ok(None);
             };
-            let talk = Talk::new(printer);
-            let patience = Patience::new(within);
+            let talk = RemoteProgress::new(printer);
+            let patience = PollOptions::new(within);
             let response = poll::wait(&client, Goal::Enabled, patience, &talk).await?;
             Ok(Some(response.answer))
         };

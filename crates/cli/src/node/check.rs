@@ -6,7 +6,7 @@ use clap::Args;
 use uimgacc_console::Printer;
 use uimgacc_node::check::{Level, Report};
 
-use super::Places;
+use super::PathArguments;
 use crate::arguments::TextOrJson;
 use crate::exit::Refused;
 
@@ -26,7 +26,7 @@ pub(crate) struct Check {
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     store_timeout: u64,
     #[command(flatten)]
-    places: Places,
+    paths: PathArguments,
     /// Output format.
     #[arg(long, short, value_enum, default_value_t = TextOrJson::Text)]
     output: TextOrJson,
@@ -34,7 +34,7 @@ pub(crate) struct Check {
 
 impl Check {
     pub(crate) fn run(self, printer: Printer) -> anyhow::Result<()> {
-        let settings = self.places.settings(self.store)?;
+        let settings = self.paths.settings(self.store)?;
         let report = uimgacc_node::check(&settings, Duration::from_secs(self.store_timeout));
         let count = |level| {
             let findings = report.findings.iter();

@@ -7,7 +7,7 @@ use clap::Args;
 use uimgacc_console::Printer;
 use uimgacc_node::Settings;
 
-use super::{Means, Places, watch};
+use super::{NodeChangeArguments, PathArguments, watch};
 use crate::arguments::TextOrJson;
 
 /// Make containerd on this node use the snapshotter.
@@ -47,9 +47,9 @@ pub(crate) struct Install {
     #[arg(long, value_name = "KEY=VALUE", value_parser = key)]
     snapshotter_key: Vec<(String, String)>,
     #[command(flatten)]
-    places: Places,
+    paths: PathArguments,
     #[command(flatten)]
-    means: Means,
+    means: NodeChangeArguments,
     /// Output format.
     #[arg(long, short, value_enum, default_value_t = TextOrJson::Text)]
     output: TextOrJson,
@@ -57,7 +57,7 @@ pub(crate) struct Install {
 
 impl Install {
     pub(crate) fn run(self, printer: Printer) -> anyhow::Result<()> {
-        let mut settings = self.places.settings(self.store)?;
+        let mut settings = self.paths.settings(self.store)?;
         self.means.put_into(&mut settings)?;
         settings.daemon_keys = self.snapshotter_key;
         settings.may_restart = !self.no_restart;

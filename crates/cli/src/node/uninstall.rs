@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use uimgacc_console::Printer;
 
-use super::{Means, Places, watch};
+use super::{NodeChangeArguments, PathArguments, watch};
 use crate::arguments::TextOrJson;
 
 /// Between two looks whether the data are used.
@@ -33,9 +33,9 @@ pub(crate) struct Uninstall {
     #[arg(long)]
     as_installed: bool,
     #[command(flatten)]
-    places: Places,
+    paths: PathArguments,
     #[command(flatten)]
-    means: Means,
+    means: NodeChangeArguments,
     /// Output format.
     #[arg(long, short, value_enum, default_value_t = TextOrJson::Text)]
     output: TextOrJson,
@@ -44,7 +44,7 @@ pub(crate) struct Uninstall {
 impl Uninstall {
     pub(crate) fn run(self, printer: Printer) -> anyhow::Result<()> {
         // The store plays no part in taking away.
-        let mut settings = self.places.settings(String::new())?;
+        let mut settings = self.paths.settings(String::new())?;
         self.means.put_into(&mut settings)?;
         if self.as_installed {
             settings = uimgacc_node::as_installed(&settings.state)?;

@@ -5,7 +5,7 @@ use kube::ResourceExt as _;
 use uimgacc_objects::nodes;
 
 use super::{Check, Outcome};
-use crate::world::World;
+use crate::cluster_state::ClusterState;
 
 /// Least versions of containerd and Linux.
 const CONTAINERD: (u32, u32) = (1, 6);
@@ -34,12 +34,12 @@ fn runtime_problem(runtime: &str) -> Option<String> {
         .then(|| format!("runs containerd {containerd}"))
 }
 
-pub(super) fn check_all(world: &World) -> Vec<Check> {
+pub(super) fn check_all(state: &ClusterState) -> Vec<Check> {
     let section = "Nodes";
-    let selector = world.enabled().map(|one| one.spec.node_selector.clone());
+    let selector = state.enabled().map(|one| one.spec.node_selector.clone());
     let selector = selector.unwrap_or_default();
     let is_chosen = |machine: &&Node| nodes::is_selected(machine.labels(), &selector);
-    let machines: Vec<&Node> = world.machines.iter().filter(is_chosen).collect();
+    let machines: Vec<&Node> = state.machines.iter().filter(is_chosen).collect();
     if machines.is_empty() {
         return vec![Check::new(
             section,
@@ -130,9 +130,9 @@ mod tests {
     #[test]
     fn nodes() {
         let of = |machines| {
-            check_all(&World {
+            check_all(&ClusterState {
                 machines: Table::of(machines),
-                ..World::default()
+                ..ClusterState::default()
             })
         };
         let good = of(vec![machine("a", "6.18.44", "containerd://2.1.9")]);

@@ -24,7 +24,7 @@ const MARKED: &str = "imageaccelerations.uimgacc.io";
 const FORGET: Duration = Duration::from_secs(60);
 
 /// An object that is to be deleted, if it still is the one that was seen.
-struct Seen {
+struct Deletion {
     api: Api<DynamicObject>,
     name: String,
     uid: String,
@@ -161,14 +161,14 @@ impl Cluster {
         Ok(images)
     }
 
-    async fn see(&self, manifest: &Manifest) -> Result<Option<Seen>, Error> {
+    async fn see(&self, manifest: &Manifest) -> Result<Option<Deletion>, Error> {
         let api = self.dynamic(&manifest.resource, manifest.namespace());
         let title = manifest.title();
         let found = self
             .find(&api, manifest.name(), &format!("read {title}"))
             .await?;
         Ok(found.and_then(|object| {
-            Some(Seen {
+            Some(Deletion {
                 name: object.name_any(),
                 uid: object.uid()?,
                 title,
@@ -178,7 +178,7 @@ impl Cluster {
     }
 
     /// The Secret that `enable` made; one of the user's own stays.
-    async fn see_secret(&self) -> Result<Option<Seen>, Error> {
+    async fn see_secret(&self) -> Result<Option<Deletion>, Error> {
         let secrets = self.ours::<Secret>();
         let action = "read the registry's Secret";
         let secret = self
@@ -193,7 +193,7 @@ impl Cluster {
             });
         let resource = kube::core::ApiResource::erase::<Secret>(&());
         Ok(secret.and_then(|secret| {
-            Some(Seen {
+            Some(Deletion {
                 api: self.dynamic(&resource, Some(names::NAMESPACE)),
                 name: secret.name_any(),
                 uid: secret.uid()?,
@@ -202,7 +202,7 @@ impl Cluster {
         }))
     }
 
-    async fn delete_seen(&self, seen: &Seen) -> Result<(), Error> {
+    async fn delete_seen(&self, seen: &Deletion) -> Result<(), Error> {
         let params = DeleteParams {
             preconditions: Some(Preconditions {
                 uid: Some(seen.uid.clone()),

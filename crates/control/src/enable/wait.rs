@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::cluster_state::{ClusterState, SAID};
 use crate::error::Error;
 use crate::images::not_enabled;
 use crate::observe::next_before;
-use crate::world::{SAID, World};
 use crate::{Cluster, Progress};
 
 impl Cluster {
@@ -22,20 +22,20 @@ impl Cluster {
         progress: &dyn Progress,
     ) -> Result<u32, Error> {
         let deadline = Instant::now() + within;
-        let mut changes = World::watch(self);
-        let mut world = World::default();
+        let mut changes = ClusterState::watch(self);
+        let mut state = ClusterState::default();
         let mut said: Vec<String> = Vec::new();
         while let Some(change) = next_before(&mut changes, deadline)
             .await
             .map_err(not_enabled)?
         {
-            world.apply(change);
-            if !world.is_listed() {
+            state.apply(change);
+            if !state.is_listed() {
                 continue;
             }
-            let missing = world.missing();
+            let missing = state.missing();
             if missing.is_empty() {
-                return Ok(world.status().nodes.ready);
+                return Ok(state.status().nodes.ready);
             }
             for line in missing
                 .iter()

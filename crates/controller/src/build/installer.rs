@@ -61,7 +61,7 @@ fn pod(spec: &ImageAccelerationSpec) -> Value {
         "hostPID": true,
         "priorityClassName": "system-node-critical",
         "terminationGracePeriodSeconds": 30,
-        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": places(spec)}},
+        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": node_affinity(spec)}},
         "tolerations": [{"operator": "Exists"}],
         "containers": [{
             "name": "node",
@@ -85,7 +85,7 @@ fn pod(spec: &ImageAccelerationSpec) -> Value {
 }
 
 /// The selected nodes, and those that something must still be taken off.
-fn places(spec: &ImageAccelerationSpec) -> Value {
+fn node_affinity(spec: &ImageAccelerationSpec) -> Value {
     let linux = json!({"key": nodes::OS_LABEL, "operator": "In", "values": ["linux"]});
     let real = json!({"key": nodes::TYPE_LABEL, "operator": "NotIn", "values": [nodes::VIRTUAL]});
     let mut selected = vec![linux.clone(), real];

@@ -12,7 +12,7 @@ use super::{fitting, host_label, inputs, store, store_inputs};
 
 /// What a Job is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Work {
+pub enum JobTask {
     /// Make the store, and prove that it can be written.
     Init,
     /// Free what nothing refers to.
@@ -42,7 +42,7 @@ pub enum Work {
     },
 }
 
-impl Work {
+impl JobTask {
     /// One word.
     #[must_use]
     pub const fn component(&self) -> &'static str {
@@ -130,7 +130,7 @@ impl<'a> From<&'a ImageView> for ImageInputs<'a> {
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewJob {
     /// What it is to do.
-    pub work: Work,
+    pub work: JobTask,
     /// The Job, without a namespace.
     pub object: Value,
     /// The digest of what it is made from.
@@ -143,7 +143,11 @@ impl NewJob {
     /// The Jobs that make an image are owned by it; others are not, because a deletion of an owner in the
     /// foreground would remove the very Job that it waits for.
     #[must_use]
-    pub fn new(work: Work, spec: &ImageAccelerationSpec, image: Option<ImageInputs<'_>>) -> Self {
+    pub fn new(
+        work: JobTask,
+        spec: &ImageAccelerationSpec,
+        image: Option<ImageInputs<'_>>,
+    ) -> Self {
         let (object, inputs) = job(&work, spec, image);
         Self {
             work,
@@ -154,7 +158,7 @@ impl NewJob {
 }
 
 fn job(
-    work: &Work,
+    work: &JobTask,
     spec: &ImageAccelerationSpec,
     image: Option<ImageInputs<'_>>,
 ) -> (Value, String) {
@@ -174,7 +178,7 @@ fn job(
         "template": {
             "metadata": {"labels": labels},
             "spec": match (work, image) {
-                (Work::Record { .. }, Some(image)) => recording(spec, image.spec),
+                (JobTask::Record { .. }, Some(image)) => recording(spec, image.spec),
                 _ => pod(work, spec, image),
             },
         },
@@ -182,13 +186,15 @@ fn job(
     if let Some(deadline) = work.deadline() {
         body["activeDeadlineSeconds"] = json!(deadline);
     }
-    if matches!(work, Work::Delete { .. }) {
+    if matches!(work, JobTask::Delete { .. }) {
         // Where its image is gone, nobody else removes it.
         body["ttlSecondsAfterFinished"] = json!(3600);
     }
     let retry = image.and_then(|image| image.retry);
     let digest = match (work, retry) {
-        (Work::Convert { .. } | Work::Delete { .. }, Some(retry)) => inputs(&json!([body, retry])),
+        (JobTask::Convert { .. } | JobTask::Delete { .. }, Some(retry)) => {
+            inputs(&json!([body, retry]))
+        }
         _ => inputs(&body),
     };
     let mut annotations = json!({
@@ -207,7 +213,7 @@ fn job(
         "labels": labels,
         "annotations": annotations,
     });
-    if let (Work::Convert { image: name, .. } | Work::Record { image: name }, Some(image)) =
+    if let (JobTask::Convert { image: name, .. } | JobTask::Record { image: name }, Some(image)) =
         (work, image)
     {
         metadata["ownerReferences"] = json!([{
@@ -227,14 +233,14 @@ fn job(
     (object, digest)
 }
 
-fn pod(work: &Work, spec: &ImageAccelerationSpec, image: Option<ImageInputs<'_>>) -> Value {
+fn pod(work: &JobTask, spec: &ImageAccelerationSpec, image: Option<ImageInputs<'_>>) -> Value {
     let mut args = vec!["work".to_owned(), work.component().to_owned()];
     if let Some(name) = work.image() {
         args.extend(["--image".to_owned(), name.to_owned()]);
     }
     match work {
-        Work::Delete { force: true, .. } => args.push("--force".to_owned()),
-        Work::Sweep => args.extend([
+        JobTask::Delete { force: true, .. } => args.push("--force".to_owned()),
+        JobTask::Sweep => args.extend([
             "--grace-minutes".to_owned(),
             spec.sweep.grace_minutes.to_string(),
         ]),
@@ -247,7 +253,7 @@ fn pod(work: &Work, spec: &ImageAccelerationSpec, image: Option<ImageInputs<'_>>
         json!({"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}),
         json!({"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}),
     ];
-    if let (Work::Delete { .. }, Some(image)) = (work, image) {
+    if let (JobTask::Delete { .. }, Some(image)) = (work, image) {
         // Not as an argument: the Pod's program may be of a version that does not know it.
         env.push(json!({"name": "UIMGACC_IMAGE_UID", "value": image.uid}));
     }
@@ -273,7 +279,7 @@ fn pod(work: &Work, spec: &ImageAccelerationSpec, image: Option<ImageInputs<'_>>
     };
     security["capabilities"] = json!({"drop": ["ALL"], "add": capabilities});
     args.extend(["--store".to_owned(), source]);
-    if matches!(work, Work::Convert { .. }) {
+    if matches!(work, JobTask::Convert { .. }) {
         for registry in &spec.plain_http_registries {
             args.extend(["--plain-http-registry".to_owned(), registry.clone()]);
         }
@@ -355,9 +361,9 @@ fn recording(spec: &ImageAccelerationSpec, image: &AcceleratedImageSpec) -> Valu
     })
 }
 
-fn resources(work: &Work) -> Value {
+fn resources(work: &JobTask) -> Value {
     match work {
-        Work::Convert { .. } => json!({
+        JobTask::Convert { .. } => json!({
             "requests": {"cpu": "500m", "memory": "512Mi"},
             "limits": {"memory": "2Gi"},
         }),

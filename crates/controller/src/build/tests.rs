@@ -4,10 +4,10 @@ use serde_json::{Value, json};
 use uimgacc_objects::{AcceleratedImageSpec, ImageAccelerationSpec, ProfileSpec};
 
 use super::job::job_name;
-use super::{ImageInputs, NewJob, Work, fitting, host_label, installer};
+use super::{ImageInputs, JobTask, NewJob, fitting, host_label, installer};
 
 fn job(
-    work: &Work,
+    work: &JobTask,
     spec: &ImageAccelerationSpec,
     image: Option<ImageInputs<'_>>,
 ) -> (Value, String) {
@@ -52,15 +52,15 @@ fn from(spec: &AcceleratedImageSpec) -> ImageInputs<'_> {
     }
 }
 
-fn convert() -> Work {
-    Work::Convert {
+fn convert() -> JobTask {
+    JobTask::Convert {
         image: "app".to_owned(),
         attempt: 2,
     }
 }
 
-fn delete() -> Work {
-    Work::Delete {
+fn delete() -> JobTask {
+    JobTask::Delete {
         image: "app".to_owned(),
         attempt: 1,
         force: true,
@@ -92,8 +92,8 @@ fn objects_are_as_in_the_files() {
     golden("convert-nfs", &job(&convert(), &nfs(), image).0);
     golden("convert-claim", &job(&convert(), &claim(), image).0);
     golden("delete-folder", &job(&delete(), &folder(), image).0);
-    golden("init-nfs", &job(&Work::Init, &nfs(), None).0);
-    golden("sweep-claim", &job(&Work::Sweep, &claim(), None).0);
+    golden("init-nfs", &job(&JobTask::Init, &nfs(), None).0);
+    golden("sweep-claim", &job(&JobTask::Sweep, &claim(), None).0);
 }
 
 fn container(object: &Value) -> &Value {
@@ -103,7 +103,13 @@ fn container(object: &Value) -> &Value {
 #[test]
 fn only_a_store_on_nfs_needs_the_power_to_mount() {
     for (spec, mounts) in [(nfs(), true), (claim(), false), (folder(), false)] {
-        for work in [Work::Init, Work::Sweep, Work::Profiles, convert(), delete()] {
+        for work in [
+            JobTask::Init,
+            JobTask::Sweep,
+            JobTask::Profiles,
+            convert(),
+            delete(),
+        ] {
             let (object, _) = job(&work, &spec, None);
             let security = &container(&object)["securityContext"];
             let added = security["capabilities"]["add"].as_array().unwrap();
@@ -119,7 +125,7 @@ fn only_a_store_on_nfs_needs_the_power_to_mount() {
 
 #[test]
 fn only_conversions_know_the_password() {
-    for work in [Work::Init, Work::Sweep, Work::Profiles, delete()] {
+    for work in [JobTask::Init, JobTask::Sweep, JobTask::Profiles, delete()] {
         let (object, _) = job(&work, &nfs(), None);
         assert!(!object.to_string().contains("credentials"), "{work:?}");
         assert!(!object.to_string().contains("registry.lan"), "{work:?}");
@@ -160,7 +166,7 @@ fn an_original_that_is_not_listed_is_pulled_without_the_password() {
 
 #[test]
 fn the_digest_changes_with_what_matters_only() {
-    let digest = |spec: &ImageAccelerationSpec, work: &Work| job(work, spec, None).1;
+    let digest = |spec: &ImageAccelerationSpec, work: &JobTask| job(work, spec, None).1;
     let base = nfs();
     let mut other = nfs();
     other.max_conversions = 9;
@@ -171,7 +177,7 @@ fn the_digest_changes_with_what_matters_only() {
     assert_ne!(digest(&base, &convert()), digest(&other, &convert()));
     assert_ne!(installer(&base).1, installer(&other).1);
     // The next attempt is made from the same.
-    let next = Work::Convert {
+    let next = JobTask::Convert {
         image: "app".to_owned(),
         attempt: 3,
     };
@@ -181,7 +187,7 @@ fn the_digest_changes_with_what_matters_only() {
 #[test]
 fn whoever_wants_another_attempt_gets_another_job() {
     let image = image();
-    let digest = |work: &Work, retry: Option<&str>| {
+    let digest = |work: &JobTask, retry: Option<&str>| {
         let image = ImageInputs {
             retry,
             ..from(&image)
@@ -202,7 +208,7 @@ fn a_recorded_start_has_none_of_our_rights() {
     image.profile = Some(ProfileSpec {
         command: vec!["python3".to_owned(), "-V".to_owned()],
     });
-    let work = Work::Record {
+    let work = JobTask::Record {
         image: "app".to_owned(),
     };
     let job = job(&work, &nfs(), Some(from(&image))).0;

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use uimgacc_objects::{NodeTotals, RestartingNode, find_condition};
 
-use super::super::build::{self, NewJob, Work};
+use super::super::build::{self, JobTask, NewJob};
 use super::super::view::{ClusterView, InstallerView, JobEnd};
 use super::job::{FoundJob, JobState};
 use super::{Action, Note, put, restarts, until, wake};
@@ -102,7 +102,7 @@ impl Decision {
         }
     }
 
-    fn create(&mut self, input: &Input<'_>, work: Work) {
+    fn create(&mut self, input: &Input<'_>, work: JobTask) {
         let job = NewJob::new(work, &input.cluster.spec, None);
         self.actions.push(Action::CreateJob(Box::new(job)));
     }
@@ -235,7 +235,7 @@ fn store(decision: &mut Decision, input: &Input<'_>) -> bool {
     };
     match state {
         JobState::None => {
-            decision.create(input, Work::Init);
+            decision.create(input, JobTask::Init);
             checking(decision, None)
         }
         JobState::Stopping => checking(decision, None),
@@ -395,7 +395,7 @@ fn sweep(decision: &mut Decision, input: &Input<'_>) {
     } else if input.deleting_images {
         decision.wake(SignedDuration::from_secs(10));
     } else {
-        decision.create(input, Work::Sweep);
+        decision.create(input, JobTask::Sweep);
     }
 }
 
@@ -403,7 +403,7 @@ fn sweep(decision: &mut Decision, input: &Input<'_>) {
 fn profiles(decision: &mut Decision, input: &Input<'_>) {
     let due = match &input.profiles.state {
         JobState::None if input.records => {
-            decision.create(input, Work::Profiles);
+            decision.create(input, JobTask::Profiles);
             return;
         }
         JobState::None | JobState::Running { .. } | JobState::Stopping => return,

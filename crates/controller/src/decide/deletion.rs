@@ -4,7 +4,7 @@
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use uimgacc_objects::{Phase, names};
 
-use super::super::build::Work;
+use super::super::build::JobTask;
 use super::super::view::{ClusterView, ImageView};
 use super::image::Decision;
 use super::job::{FoundJob, JobState};
@@ -205,7 +205,7 @@ fn free(decision: &mut Decision, input: &Input<'_>) {
         go_on(decision, "Waiting", "waits for a free place", input.now);
     }
     let since = image.meta.deleting.unwrap_or(input.now);
-    let work = Work::Delete {
+    let work = JobTask::Delete {
         image: image.meta.name.clone(),
         attempt,
         force: image.forced,

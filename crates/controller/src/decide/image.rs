@@ -5,7 +5,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use uimgacc_objects::access::access;
 use uimgacc_objects::{Phase, find_condition, names};
 
-use super::super::build::{NewJob, Work};
+use super::super::build::{JobTask, NewJob};
 use super::super::view::{ClusterView, ImageView, JobEnd, JobView};
 use super::job::{Failure, FoundJob, JobState};
 use super::{Action, Note, growing, put, until};
@@ -123,8 +123,8 @@ pub struct Decision {
     pub again: Option<SignedDuration>,
     /// What people are told.
     pub note: Option<Note>,
-    /// Work that waits for a free place, and since when.
-    pub wants: Option<(Work, Timestamp)>,
+    /// JobTask that waits for a free place, and since when.
+    pub wants: Option<(JobTask, Timestamp)>,
 }
 
 impl Decision {
@@ -235,7 +235,7 @@ fn record(input: &Input<'_>, cluster: &ClusterView) -> Option<Action> {
     let image = input.image;
     match (&image.status.profile, input.record) {
         (None, None) => image.spec.profile.as_ref().map(|_| {
-            let work = Work::Record {
+            let work = JobTask::Record {
                 image: image.meta.name.clone(),
             };
             let job = NewJob::new(work, &cluster.spec, Some(image.into()));
@@ -440,7 +440,7 @@ fn start(decision: &mut Decision, input: &Input<'_>) {
     if !image.finalizer {
         return;
     }
-    let work = Work::Convert {
+    let work = JobTask::Convert {
         image: image.meta.name.clone(),
         attempt: image.status.failures.saturating_add(1),
     };

@@ -5,7 +5,7 @@ mod deletion;
 mod disable;
 mod image;
 mod job;
+mod job_limit;
 mod nodes;
-mod places;
 mod restarts;
 mod samples;

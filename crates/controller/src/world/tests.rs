@@ -144,7 +144,7 @@ fn holders_are_nodes_that_exist() {
 fn a_change_concerns_what_it_touches() {
     let mut world = world();
     let keys = world.image(Event::Apply(image("one", "a:f", json!({}))));
-    assert_eq!(keys, [Key::Places, Key::Image("one".to_owned())].into());
+    assert_eq!(keys, [Key::Jobs, Key::Image("one".to_owned())].into());
     // The other with the same target too.
     let keys = world.image(Event::Apply(image(
         "two",
@@ -320,7 +320,7 @@ fn a_secret_that_is_labelled_wakes_its_images() {
             ..Meta::default()
         },
     };
-    let woken = BTreeSet::from([Key::Image("a".to_owned()), Key::Places]);
+    let woken = BTreeSet::from([Key::Image("a".to_owned()), Key::Jobs]);
     assert_eq!(world.pull_secret(Event::Apply(secret("1"))), woken);
     assert!(world.pull_secret(Event::Apply(secret("2"))).is_empty());
     assert_eq!(world.pull_secret(Event::Delete(secret("3"))), woken);

@@ -7,8 +7,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use uimgacc_guide::{programs, root};
+use uimgacc_guide::root;
 use uimgacc_testkit::Need;
+use uimgacc_testkit::programs;
 
 /// What ends the output of a step.
 const MARK: &str = "--- end of step";
@@ -37,7 +38,7 @@ impl Playground {
     /// Nothing is started yet.
     pub(crate) fn new() -> Self {
         for name in ["uimgacc", "uimgacc-playground"] {
-            programs::program(name).unwrap();
+            let _ = programs::program(name);
         }
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let work = tempfile::Builder::new()
@@ -62,7 +63,7 @@ impl Playground {
         command
             .current_dir(root())
             .env("UIMGACC_PLAYGROUND", self.folder())
-            .env("UIMGACC_PROGRAMS", programs::folder())
+            .env("UIMGACC_PROGRAMS", programs::directory())
             // No store, no HTTP API: the playground's cluster.
             .env("XDG_CONFIG_HOME", self.work().join("no-config"))
             .env_remove("UIMGACC_CONFIG")

@@ -109,8 +109,8 @@ enum By {
 }
 use By::{Nobody, Test};
 
-const PACKAGES: &str = "crates/cli/tests/packages/node.rs";
-const LIFE: &str = "crates/cli/tests/packages/life.rs";
+const PACKAGES: &str = "tests/packages/node.rs";
+const LIFE: &str = "tests/packages/life.rs";
 const CONFIG: &str = "crates/cli/tests/remote/config.rs";
 const SDK: &str = "crates/testkit/src/ucloud_sdk.rs";
 const PLAYGROUND: &str = "crates/playground/src/main.rs";
@@ -131,12 +131,12 @@ const ELSEWHERE: [(&str, &str, By); 29] = [
     (
         "README.md",
         "ctr images pull",
-        Test("crates/cli/tests/e2e/run.rs", "\"--snapshotter\""),
+        Test("tests/e2e/run.rs", "\"--snapshotter\""),
     ),
     (
         "README.md",
         "uimgacc mount",
-        Test("crates/cli/tests/e2e/mounting.rs", "--read-write"),
+        Test("tests/e2e/mounting.rs", "--read-write"),
     ),
     (
         "api.md",
@@ -162,12 +162,12 @@ const ELSEWHERE: [(&str, &str, By); 29] = [
     (
         "api.md",
         "cp -r deploy/examples/api",
-        Test("crates/cli/tests/system/api.rs", "deploy/examples/api"),
+        Test("tests/system/api.rs", "deploy/examples/api"),
     ),
     (
         "enable.md",
         "kubectl apply --server-side",
-        Test("crates/cli/tests/cluster/manifests.rs", "/examples/nfs"),
+        Test("tests/cluster/manifests.rs", "/examples/nfs"),
     ),
     (
         "node.md",
@@ -215,30 +215,27 @@ const ELSEWHERE: [(&str, &str, By); 29] = [
     (
         "storage.md",
         "uimgacc enable --nfs 10.0.0.1:/export",
-        Test("crates/cli/tests/system/failures.rs", "\"--nfs\""),
+        Test("tests/system/failures.rs", "\"--nfs\""),
     ),
     (
         "storage.md",
         "uimgacc enable --nfs 10.9.0.1",
-        Test("crates/cli/tests/cluster/manifests.rs", "nfs://10.0.0.1"),
+        Test("tests/cluster/manifests.rs", "nfs://10.0.0.1"),
     ),
     (
         "read-ahead.md",
         "uimgacc create pytorch",
-        Test("crates/cli/tests/e2e/profiles.rs", "\"--profile\", \"\""),
+        Test("tests/e2e/profiles.rs", "\"--profile\", \"\""),
     ),
     (
         "read-ahead.md",
         "uimgacc get registry",
-        Test("crates/cli/tests/system/starts.rs", "\"accelerationnode\""),
+        Test("tests/system/starts.rs", "\"accelerationnode\""),
     ),
     (
         "read-ahead.md",
         "uimgacc profile record",
-        Test(
-            "crates/cli/tests/e2e/profiles.rs",
-            "profile(&world, \"drop\"",
-        ),
+        Test("tests/e2e/profiles.rs", "profile(&world, \"drop\""),
     ),
     (
         "storage.md",
@@ -248,15 +245,12 @@ const ELSEWHERE: [(&str, &str, By); 29] = [
     (
         "storage.md",
         "uimgacc store lease list",
-        Test(
-            "crates/cli/tests/e2e/strays.rs",
-            "\"store\", \"lease\", \"drop\"",
-        ),
+        Test("tests/e2e/strays.rs", "\"store\", \"lease\", \"drop\""),
     ),
     (
         "storage.md",
         "kubectl -n kube-system get pvc",
-        Test("crates/cli/tests/cluster/check.rs", "--pvc"),
+        Test("tests/cluster/check.rs", "--pvc"),
     ),
     (
         "upgrade.md",

@@ -10,7 +10,7 @@ use uimgacc_erofs::{Limits, Tree};
 use uimgacc_store::{ChainLayer, ChainRecord, StoreReader, flatten};
 use uimgacc_types::{Digest, PackId};
 
-use super::{IndexError, MAX_INDEX_BYTES, Seen, check_count, device_table, failed};
+use super::{Checked, IndexError, MAX_INDEX_BYTES, check_count, device_table, failed};
 
 /// Stacks the layers of `chain` and writes the index to `file`, whose path is for messages.
 pub(super) fn write(
@@ -45,7 +45,7 @@ pub(super) fn write(
 pub(super) fn packs(
     store: &StoreReader,
     chain: &ChainRecord,
-    seen: &Seen,
+    seen: &Checked,
 ) -> Result<Vec<PackId>, IndexError> {
     let mut packs = Vec::new();
     for layer in &chain.layers {

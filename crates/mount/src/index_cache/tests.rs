@@ -88,7 +88,7 @@ fn a_whole_image_is_copied_and_found_again() {
     let chain = fixture.chain(3, true);
     let folder = fixture.folder();
     assert_eq!(load(&folder).unwrap(), None);
-    probe(&fixture.store(), &chain, &Seen::default()).unwrap();
+    probe(&fixture.store(), &chain, &Checked::default()).unwrap();
     let cached = fetch(&fixture.store(), &chain, &folder).unwrap();
     let pack = |id| IndexedPack {
         id: pack_id(id),
@@ -110,7 +110,7 @@ fn a_whole_image_is_copied_and_found_again() {
 fn a_prefix_is_stacked_here_and_mounts() {
     let fixture = Fixture::new();
     let chain = fixture.chain(2, false);
-    probe(&fixture.store(), &chain, &Seen::default()).unwrap();
+    probe(&fixture.store(), &chain, &Checked::default()).unwrap();
     let cached = fetch(&fixture.store(), &chain, &fixture.folder()).unwrap();
     assert_eq!(load(&fixture.folder()).unwrap(), Some(cached.clone()));
     let target = fixture.dir.path().join("mnt");
@@ -173,20 +173,20 @@ fn a_store_with_other_files_than_recorded_is_refused() {
         fs::write(&path, [&good[..], b"x"].concat()).unwrap();
         assert!(fetch(&fixture.store(), &chain, &fixture.folder()).is_err());
         if whole {
-            assert!(probe(&fixture.store(), &chain, &Seen::default()).is_err());
+            assert!(probe(&fixture.store(), &chain, &Checked::default()).is_err());
         }
         fs::write(&path, &good).unwrap();
         fetch(&fixture.store(), &chain, &fixture.folder()).unwrap();
 
         let pack = fixture.layout.pack(pack_id(0)).on_host();
         fs::remove_file(&pack).unwrap();
-        let error = probe(&fixture.store(), &chain, &Seen::default()).unwrap_err();
+        let error = probe(&fixture.store(), &chain, &Checked::default()).unwrap_err();
         assert!(
             error.to_string().contains(pack.to_str().unwrap()),
             "{error}"
         );
         fs::remove_file(&path).unwrap();
-        assert!(probe(&fixture.store(), &chain, &Seen::default()).is_err());
+        assert!(probe(&fixture.store(), &chain, &Checked::default()).is_err());
         assert!(fetch(&fixture.store(), &chain, &fixture.folder()).is_err());
     }
 }
@@ -198,12 +198,12 @@ fn more_packs_than_a_mount_takes_are_refused_at_once() {
     probe(
         &fixture.store(),
         &fixture.chain(most, false),
-        &Seen::default(),
+        &Checked::default(),
     )
     .unwrap();
     let chain = fixture.chain(most + 1, false);
     for result in [
-        probe(&fixture.store(), &chain, &Seen::default()),
+        probe(&fixture.store(), &chain, &Checked::default()),
         fetch(&fixture.store(), &chain, &fixture.folder()).map(|_| ()),
     ] {
         let error = result.unwrap_err();
@@ -217,17 +217,17 @@ fn hostile_headers_are_errors() {
     let chain = fixture.chain(2, false);
     let path = fixture.layout.layer(chain.layers[0].diff_id).on_host();
     let good = fs::read(&path).unwrap();
-    probe(&fixture.store(), &chain, &Seen::default()).unwrap();
+    probe(&fixture.store(), &chain, &Checked::default()).unwrap();
     // Every byte of the superblock and the device table, turned over one by one: never a panic.
     for position in 1024..good.len().min(2048) {
         let mut bad = good.clone();
         bad[position] ^= 0xFF;
         fs::write(&path, &bad).unwrap();
-        let _ = probe(&fixture.store(), &chain, &Seen::default());
+        let _ = probe(&fixture.store(), &chain, &Checked::default());
     }
     for bad in [&good[..0], &good[..1024], &good[..1100], &vec![0; 8192]] {
         fs::write(&path, bad).unwrap();
-        assert!(probe(&fixture.store(), &chain, &Seen::default()).is_err());
+        assert!(probe(&fixture.store(), &chain, &Checked::default()).is_err());
     }
 }
 

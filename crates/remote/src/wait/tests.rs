@@ -45,9 +45,9 @@ fn steps(goal: Goal, answers: &[Answer]) -> String {
     let mut text = String::new();
     for answer in answers {
         text.push(match wait.see(answer) {
-            Step::Waiting(_) => '.',
-            Step::Done => 'D',
-            Step::Failed(_) => 'F',
+            Outcome::Waiting(_) => '.',
+            Outcome::Done => 'D',
+            Outcome::Failed(_) => 'F',
         });
         if !text.ends_with('.') {
             break;
@@ -375,7 +375,7 @@ fn errors_and_states_are_told() {
         ],
         &[],
     );
-    let Step::Failed(error) = own(create(), &failed) else {
+    let Outcome::Failed(error) = own(create(), &failed) else {
         panic!("no end");
     };
     assert_eq!(
@@ -384,7 +384,7 @@ fn errors_and_states_are_told() {
     );
 
     let goes_on = json!({"TargetImage": TARGET, "Status": "Creating", "Percent": 145, "Stage": "layers\u{1b}[2J"});
-    let Step::Waiting(state) = own(create(), &tasks("Creating", &[goes_on], &[])) else {
+    let Outcome::Waiting(state) = own(create(), &tasks("Creating", &[goes_on], &[])) else {
         panic!("an end");
     };
     assert_eq!(
@@ -456,7 +456,7 @@ proptest! {
         for answer in &before {
             let _ = wait.see(answer);
         }
-        let is_done = matches!(wait.see(&last), Step::Done);
+        let is_done = matches!(wait.see(&last), Outcome::Done);
         let has_ready_task = last.task(TARGET).is_some_and(|task| task.status == Status::Ready);
         let is_listed = last.image(TARGET).is_some();
         if is_done {
@@ -476,6 +476,6 @@ proptest! {
         let goal = [create(), delete(), Goal::Disabled][which].clone();
         let step = Wait::new(goal).see(&answer);
         let is_empty = answer.images.as_ref().is_none_or(Vec::is_empty) && answer.task(TARGET).is_none();
-        prop_assert!(!(is_empty && matches!(step, Step::Done)));
+        prop_assert!(!(is_empty && matches!(step, Outcome::Done)));
     }
 }

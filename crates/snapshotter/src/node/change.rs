@@ -96,7 +96,7 @@ impl Node {
     }
 
     /// Waits until the database is lost for this process.
-    pub async fn broken(&self) {
+    pub(crate) async fn broken(&self) {
         self.broken.notified().await;
     }
 

@@ -61,7 +61,7 @@ fn asked(words: &str) -> AccelerationNodeSpec {
 
 #[test]
 fn the_work_to_do() {
-    use Work::{Install, Prepare, Uninstall};
+    use HostWork::{Install, Prepare, Uninstall};
     // (asked, came to, age of that, failures, silent for, labelled) -> work; "restart": the node is listed
     for (words, outcome, age, failures, silent, labelled, expected) in [
         ("", Outcome::None, 0, 0, None, false, Some(Prepare)),
@@ -159,7 +159,7 @@ fn the_work_to_do() {
     ] {
         let now = s(100_000);
         let status = well();
-        let seen = Seen {
+        let seen = Observed {
             now,
             spec: &asked(words),
             outcome: &outcome,
@@ -247,7 +247,7 @@ fn why_a_node_is_unfit() {
             Some(("UninstallFailed", false, true)),
         ),
     ] {
-        let seen = Seen {
+        let seen = Observed {
             now: s(0),
             spec: &asked(words),
             outcome: &outcome,

@@ -2,7 +2,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use uimgacc_objects::{NodeTotals, find_condition};
 
-use super::super::super::build::{self, Work, store_inputs};
+use super::super::super::build::{self, JobTask, store_inputs};
 use super::super::super::view::{ClusterView, InstallerView, JobEnd, JobView};
 use super::super::Action;
 use super::super::cluster::{Decision, Input, decide};
@@ -199,7 +199,7 @@ fn what_is_made_and_made_anew() {
     assert!(case(|_| ()).actions.is_empty());
     assert_eq!(
         created(&case(|case| case.init = None).actions),
-        [Work::Init]
+        [JobTask::Init]
     );
     assert_eq!(
         case(|case| case.init = Some(other_store())).actions,
@@ -249,7 +249,7 @@ fn the_store_is_tried_again_with_growing_pauses() {
 #[test]
 fn space_is_swept_on_schedule() {
     let hour = 3600;
-    let sweeps = |decision: &Decision| created(&decision.actions) == [Work::Sweep];
+    let sweeps = |decision: &Decision| created(&decision.actions) == [JobTask::Sweep];
     let early = case(|case| case.now = at(hour - 1));
     assert!(!sweeps(&early));
     assert_eq!(early.again, Some(SignedDuration::from_millis(1050)));
@@ -309,7 +309,7 @@ fn what_nodes_recorded_is_taken() {
     };
     let delete = deletion("profiles");
     assert!(with(false, None, 60).actions.is_empty());
-    assert_eq!(created(&with(true, None, 60).actions), [Work::Profiles]);
+    assert_eq!(created(&with(true, None, 60).actions), [JobTask::Profiles]);
     let active = (JobEnd::Active, running());
     assert!(with(true, Some(active), 60).actions.is_empty());
     // What came meanwhile is for the next.

@@ -1,7 +1,7 @@
 use serde_json::json;
 use uimgacc_objects::Phase;
 
-use super::super::super::build::Work;
+use super::super::super::build::JobTask;
 use super::super::super::view::{ClusterView, ImageView};
 use super::super::Action;
 use super::super::deletion::{Input, decide, is_released};
@@ -182,7 +182,7 @@ fn forced_it_goes_although_it_is_in_use() {
         case.users = user();
         case.holders = vec![("n1".to_owned(), 3)];
     });
-    let work = Work::Delete {
+    let work = JobTask::Delete {
         image: "app".to_owned(),
         attempt: 1,
         force: true,
@@ -217,7 +217,7 @@ fn a_deletion_that_failed_is_tried_again_after_its_pause() {
     let next = case(|case| case.image = tried);
     assert!(matches!(
         next.wants,
-        Some((Work::Delete { attempt: 5, .. }, _))
+        Some((JobTask::Delete { attempt: 5, .. }, _))
     ));
 }
 

@@ -2,7 +2,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use uimgacc_objects::Phase;
 
-use super::super::super::build::Work;
+use super::super::super::build::JobTask;
 use super::super::super::view::{ClusterView, ImageView, JobEnd, JobView};
 use super::super::image::{Decision, Input, decide, goes_before};
 use super::super::job::JobState;
@@ -81,7 +81,7 @@ fn a_start_is_recorded_where_that_is_asked_for() {
         case.decide().actions
     };
     let done = || Some(JobEnd::Complete(at(1)));
-    let start = Work::Record {
+    let start = JobTask::Record {
         image: "app".to_owned(),
     };
     assert!(with(&json!({}), "Ready", None, None).is_empty());
@@ -259,7 +259,7 @@ fn the_next_attempt_counts_on_and_queues_behind_what_waits() {
     let conditions = json!([condition("Progressing", "False", "WaitingToRetry", 50)]);
     let status = json!({"status": {"phase": "CreateError", "failures": 2, "error": "e", "conditions": conditions}});
     let decision = Case::new(image("app", &status), JobState::None).decide();
-    let work = Work::Convert {
+    let work = JobTask::Convert {
         image: "app".to_owned(),
         attempt: 3,
     };

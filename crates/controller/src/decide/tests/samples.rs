@@ -4,7 +4,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 use uimgacc_objects::{AcceleratedImage, AccelerationNode, ImageAcceleration};
 
-use super::super::super::build::Work;
+use super::super::super::build::JobTask;
 use super::super::super::view::{AccelerationNodeView, ClusterView, ImageView, JobView, Meta};
 use super::super::Action;
 use super::super::job::{Failure, FoundJob, JobState};
@@ -130,7 +130,7 @@ pub(super) fn deletion(name: &str) -> Action {
 }
 
 /// The work for which Jobs are created.
-pub(super) fn created(actions: &[Action]) -> Vec<Work> {
+pub(super) fn created(actions: &[Action]) -> Vec<JobTask> {
     let work = |action: &Action| match action {
         Action::CreateJob(job) => Some(job.work.clone()),
         _ => None,
