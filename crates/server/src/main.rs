@@ -131,7 +131,12 @@ async fn run(path: &Path) -> anyhow::Result<()> {
         );
         limits.connections = most;
     }
-    let serving = tokio::spawn(uimgacc_server::serve(listener, service.clone(), limits, stopped));
+    let serving = tokio::spawn(uimgacc_server::serve(
+        listener,
+        service.clone(),
+        limits,
+        stopped,
+    ));
     let mut hangup = signal(SignalKind::hangup())?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let mut has_failed = false;

@@ -30,7 +30,12 @@ impl Nonces {
     ///
     /// # Errors
     /// [`Refusal::WrongTime`], [`Refusal::Replayed`], [`Refusal::Throttled`].
-    pub(crate) fn take(&mut self, public_key: &str, stamp: &Stamp, now: u64) -> Result<(), Refusal> {
+    pub(crate) fn take(
+        &mut self,
+        public_key: &str,
+        stamp: &Stamp,
+        now: u64,
+    ) -> Result<(), Refusal> {
         let seen = self.keys.entry(public_key.to_owned()).or_default();
         seen.oldest = seen.oldest.max(now.saturating_sub(WINDOW));
         while seen

@@ -86,7 +86,11 @@ impl Chains {
     ///
     /// # Errors
     /// The folder cannot be made.
-    pub(crate) fn open(root: &Path, store: Arc<Store>, settings: MountSettings) -> Result<Self, Error> {
+    pub(crate) fn open(
+        root: &Path,
+        store: Arc<Store>,
+        settings: MountSettings,
+    ) -> Result<Self, Error> {
         let folder = root.join("chains");
         fs::create_dir_all(&folder).map_err(Error::io("make", &folder))?;
         let metrics: Arc<Metrics> = Arc::default();

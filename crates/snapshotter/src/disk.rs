@@ -87,7 +87,12 @@ impl Disk {
     ///
     /// # Errors
     /// The file system's error; then nothing of it is there.
-    pub(crate) fn create(&self, id: u64, with_work: bool, owner: Option<Owner>) -> Result<(), Error> {
+    pub(crate) fn create(
+        &self,
+        id: u64,
+        with_work: bool,
+        owner: Option<Owner>,
+    ) -> Result<(), Error> {
         let folder = self.folder(id);
         match make(&folder, 0o700) {
             // Left by a crash between this and the database.
@@ -151,7 +156,10 @@ impl Disk {
     ///
     /// # Errors
     /// The file system's error.
-    pub(crate) fn set_aside_unknown(&self, known: impl Fn(u64) -> bool) -> Result<Vec<PathBuf>, Error> {
+    pub(crate) fn set_aside_unknown(
+        &self,
+        known: impl Fn(u64) -> bool,
+    ) -> Result<Vec<PathBuf>, Error> {
         let failed = || Error::io("list", &self.snapshots);
         let mut aside = Vec::new();
         for entry in fs::read_dir(&self.snapshots).map_err(failed())? {
