@@ -15,7 +15,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::Cluster;
 use crate::error::{Error, is_passing, of_watch};
 
-/// Objects of one kind as a watch tells of them, by name.
+/// Objects of one kind as a watch reports them, by name. Not kube's reflector store, since that
+/// cannot be asked, but only waited for, whether its first list is whole.
 #[derive(Debug)]
 pub(crate) struct Table<K> {
     items: BTreeMap<String, K>,

@@ -13,10 +13,13 @@ pub mod job_limit;
 pub mod nodes;
 pub mod restarts;
 
+use std::time::Duration;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use uimgacc_objects::{AccelerationNodeSpec, condition, names, set_condition};
+use uimgacc_types::backoff;
 
 use super::build::NewJob;
 use super::view::{CLUSTER_FINALIZER, ClusterView, ImageView, InstallerView, JobView, Meta};
@@ -137,10 +140,11 @@ fn until(due: Timestamp, now: Timestamp) -> SignedDuration {
         .saturating_add(SignedDuration::from_millis(50))
 }
 
-/// `first`, doubled with each failure after the first, at most `longest`; in seconds.
-fn growing(first: i64, failures: u32, longest: i64) -> SignedDuration {
-    let factor = 1_i64 << failures.saturating_sub(1).min(20);
-    SignedDuration::from_secs(first.saturating_mul(factor).min(longest))
+/// [`backoff`], in seconds.
+fn growing(first: u64, failures: u32, longest: u64) -> SignedDuration {
+    let [first, longest] = [first, longest].map(Duration::from_secs);
+    let pause = backoff(first, failures, longest);
+    SignedDuration::try_from(pause).unwrap_or(SignedDuration::MAX)
 }
 
 /// The first of them in words, and how many more there are.

@@ -13,6 +13,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use uimgacc_types::backoff;
 
 /// The first pause after a failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -123,9 +124,7 @@ impl<K: Clone + Ord + Hash> Queue<K> {
         let mut state = self.state();
         let failures = state.failures.entry(key.clone()).or_default();
         *failures = failures.saturating_add(1);
-        FIRST_PAUSE
-            .saturating_mul(1 << (*failures - 1).min(16))
-            .min(LONGEST_PAUSE)
+        backoff(FIRST_PAUSE, *failures, LONGEST_PAUSE)
     }
 
     fn finish(&self, key: &K, again: Option<Duration>, changes_count: bool) {

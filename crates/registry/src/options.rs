@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
-use uimgacc_types::ImageReference;
+use uimgacc_types::{ImageReference, backoff};
 
 use crate::credentials::CredentialSource;
 use crate::plain::PlainHttp;
@@ -84,10 +84,7 @@ impl Default for RetryPolicy {
 impl RetryPolicy {
     /// How long to wait after the `attempt`th failure (from 1): doubled each time, half of it random.
     pub(crate) fn delay(&self, attempt: u32) -> Duration {
-        let full = self
-            .base_delay
-            .saturating_mul(1 << attempt.saturating_sub(1).min(16))
-            .min(self.max_delay);
+        let full = backoff(self.base_delay, attempt, self.max_delay);
         // Each RandomState has new keys, which is randomness enough to spread clients.
         let random = RandomState::new().hash_one(attempt) % 1024;
         let share = u32::try_from(random).unwrap_or(0);

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use uimgacc_types::backoff;
 
 /// How many calls into the store may be under way.
 const MAX_CALLS: usize = 16;
@@ -135,11 +136,8 @@ impl CircuitBreaker {
             // Several that started together are late together.
             return;
         }
-        let doublings = inner.late_in_a_row.min(8);
-        let wait = HOLD_OFF
-            .saturating_mul(1 << doublings)
-            .min(LONGEST_HOLD_OFF);
-        inner.late_in_a_row += 1;
+        inner.late_in_a_row = inner.late_in_a_row.saturating_add(1);
+        let wait = backoff(HOLD_OFF, inner.late_in_a_row, LONGEST_HOLD_OFF);
         let until = now + wait;
         inner.down = Some(Down { until, reason });
         let hung = inner.late.len();

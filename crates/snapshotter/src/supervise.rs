@@ -23,6 +23,7 @@ use command_fds::{CommandFdExt as _, FdMapping};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
+use uimgacc_types::backoff;
 
 use crate::server;
 
@@ -67,9 +68,7 @@ pub enum SuperviseError {
 fn pause(failures: u32) -> Duration {
     match failures {
         0 | 1 => Duration::ZERO,
-        _ => Duration::from_millis(100)
-            .saturating_mul(1 << (failures - 2).min(10))
-            .min(LONGEST_PAUSE),
+        _ => backoff(Duration::from_millis(100), failures - 1, LONGEST_PAUSE),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Ids, digests, image references, where a store lies, and errors as text: no I/O.
 
+mod backoff;
 mod causes;
 mod digest;
 mod meant;
@@ -7,6 +8,7 @@ mod pack;
 mod reference;
 pub mod source;
 
+pub use backoff::backoff;
 pub use causes::{messages, root_cause, with_causes};
 pub use digest::{ChainId, ChainToken, ContentHash, DiffId, Digest, ParseDigestError, chain_ids};
 pub use meant::{Meant, meant, normalised};

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use uimgacc_objects::{AccelerationNodeSpec, HeldChain};
+use uimgacc_types::backoff;
 
 use super::daemon::DaemonStatus;
 
@@ -126,9 +127,7 @@ pub(super) fn restart_look_pause(nodes: u32) -> Duration {
 }
 
 fn pause(failures: u32) -> Duration {
-    FIRST_PAUSE
-        .saturating_mul(1 << failures.saturating_sub(1).min(10))
-        .min(LONGEST_PAUSE)
+    backoff(FIRST_PAUSE, failures, LONGEST_PAUSE)
 }
 
 /// Why a node cannot run accelerated images just now: a word for conditions, and what to do.
