@@ -66,21 +66,12 @@ apt_install() {
   "${install[@]}" >&2 || { apt-get -q update >&2 && "${install[@]}" >&2; }
 }
 
-# build ARCHITECTURE PROFILE: all programs.
-build() (
+# build_environment ARCHITECTURE: exports how cargo and the compilers build for it.
+build_environment() {
+  local triple cargo_home target registry flags c_flags maps
   triple=$(triple "$1")
-  command=(cargo build)
   rustup --quiet target add "$triple"
-  if [[ $1 == "$native" ]]; then
-    command -v musl-gcc >/dev/null || apt_install musl-tools
-  else
-    if [[ ! -x $CACHE/zig/bin/cargo-zigbuild ]]; then
-      /usr/bin/python3 -m venv "$CACHE/zig"
-      "$CACHE/zig/bin/pip" install --quiet --disable-pip-version-check "cargo-zigbuild==$ZIGBUILD_VERSION" "ziglang==$ZIG_VERSION"
-    fi
-    export PATH="$CACHE/zig/bin:$PATH"
-    command=(cargo zigbuild)
-  fi
+  [[ $1 != "$native" ]] || command -v musl-gcc >/dev/null || apt_install musl-tools
   # Else the name of a registry's folder would not be known below.
   cargo fetch --quiet --locked --target "$triple" >&2
   cargo_home=$(realpath -- "${CARGO_HOME:-$HOME/.cargo}")
@@ -93,14 +84,29 @@ build() (
   flags=$(printf -- '--remap-path-prefix=%s\x1f' "${maps[@]}")
   export CARGO_ENCODED_RUSTFLAGS=${flags%$'\x1f'}
   c_flags=$(printf -- '-ffile-prefix-map=%s ' "${maps[@]}")
-  declare -x "CFLAGS_${triple//-/_}=${c_flags% }"
+  export "CFLAGS_${triple//-/_}=${c_flags% }"
   # A date in C code would be another one each time; and where it moved with the commits, all C code would be built anew with it.
   export SOURCE_DATE_EPOCH=0
+  export CARGO_BUILD_TARGET=$triple
+}
+
+# build ARCHITECTURE PROFILE: all programs.
+build() (
+  command=(cargo build)
+  if [[ $1 != "$native" ]]; then
+    if [[ ! -x $CACHE/zig/bin/cargo-zigbuild ]]; then
+      /usr/bin/python3 -m venv "$CACHE/zig"
+      "$CACHE/zig/bin/pip" install --quiet --disable-pip-version-check "cargo-zigbuild==$ZIGBUILD_VERSION" "ziglang==$ZIG_VERSION"
+    fi
+    export PATH="$CACHE/zig/bin:$PATH"
+    command=(cargo zigbuild)
+  fi
+  build_environment "$1"
   packages=()
   for program in $(programs); do
     packages+=(-p "${PACKAGE_OF[$program]}")
   done
-  "${command[@]}" --quiet --locked --profile "$2" --target "$triple" "${packages[@]}" >&2
+  "${command[@]}" --quiet --locked --profile "$2" --target "$CARGO_BUILD_TARGET" "${packages[@]}" >&2
 )
 
 # install_programs ARCHITECTURE PROFILE FOLDER PROGRAM...: copies what was built.

@@ -26,6 +26,8 @@ esac
 
 export PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
 export UIMGACC_CI=1
+# shellcheck source=scripts/build.sh
+. scripts/build.sh
 
 background=()
 log=$(mktemp -d)
@@ -85,6 +87,12 @@ finished() {
   fi
 }
 
+# cargo for static programs, as they are shipped: so all is compiled once, for the tests and for the image of the cluster.
+cargo_static() (
+  build_environment "$native"
+  exec cargo "$@"
+)
+
 # Our own image, of static programs: what the cluster of the tests runs.
 image() {
   scripts/image.sh --profile dev "$UIMGACC_IMAGE"
@@ -122,7 +130,7 @@ shell() {
 readonly LONG=(system controller shell e2e uimgacc_store node real nfs)
 
 # Prints "FOLDER PROGRAM" for each test program of the messages of cargo, in the order in which they are to be started.
-programs() {
+test_programs() {
   sed -nE 's|.*"manifest_path":"([^"]*)/Cargo.toml".*"test":true.*"executable":"([^"]*)".*|\1 \2|p' "$1" |
     awk -v long="${LONG[*]}" '
       BEGIN { count = split(long, names, " ") }
@@ -145,19 +153,22 @@ run_program() {
   return "$result"
 }
 
+build_tests() {
+  # The end-to-end tests start all programs, whichever package they are in.
+  cargo_static build "${locked[@]}" --workspace --bins || return 1
+  cargo_static test "${locked[@]}" --workspace --no-run --message-format=json-render-diagnostics >"$log/built"
+}
+
 # Two programs at once: most of them wait (for clusters, other kernels, deadlines) more than they compute.
 tests() {
   local result=0
-  # The end-to-end tests start all programs, whichever package they are in.
-  cargo build "${locked[@]}" --workspace --bins || return 1
-  cargo test "${locked[@]}" --workspace --no-run --message-format=json-render-diagnostics >"$log/built" || return 1
   export -f run_program
   export TEST_LOGS="$log/programs.d"
   mkdir -p "$TEST_LOGS"
-  programs "$log/built" >"$log/programs" || return 1
+  test_programs "$log/built" >"$log/programs" || return 1
   [[ -s $log/programs ]] || return 1
   xargs -P 2 -L 1 bash -c 'run_program "$@"' run_program <"$log/programs" 2>&1 | tee "$log/tests" || result=1
-  cargo test "${locked[@]}" --workspace --doc 2>&1 | tee -a "$log/tests" || result=1
+  cargo_static test "${locked[@]}" --workspace --doc 2>&1 | tee -a "$log/tests" || result=1
   return "$result"
 }
 
@@ -199,9 +210,10 @@ set +m
 step 'kernels' scripts/parts-uml.sh
 step 'format' cargo fmt --all --check
 step 'shellcheck' shell
-step 'clippy' cargo clippy "${locked[@]}" --workspace --all-targets -- -D warnings
+step 'clippy' cargo_static clippy "${locked[@]}" --workspace --all-targets -- -D warnings
 UIMGACC_IMAGE=$(realpath -m -- "${CARGO_TARGET_DIR:-target}/image")
 export UIMGACC_IMAGE
+step 'build' build_tests
 step 'image' image
 step 'kubernetes' finished "$kubernetes_build" "$log/kubernetes"
 step 'tests' tests

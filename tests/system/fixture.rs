@@ -128,6 +128,17 @@ impl ClusterFixture {
         files.map(tell).collect::<Vec<_>>().join("\n")
     }
 
+    /// Leases that Jobs of this cluster wrote for its nodes.
+    pub(crate) fn leases_of_nodes(&self) -> Vec<String> {
+        let namespace = self.cluster.get(&["namespace", "kube-system"]);
+        let uid = namespace["metadata"]["uid"].as_str().unwrap().to_owned();
+        let entries = std::fs::read_dir(self.store().join("leases")).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names
+            .filter(|name| name.starts_with(&format!("cluster-{uid}-")))
+            .collect()
+    }
+
     /// What is going on in our parts, for the message of a failure.
     pub(crate) fn dump(&self) -> String {
         let kubectl = |arguments: &[&str]| {

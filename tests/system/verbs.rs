@@ -234,7 +234,9 @@ fn disable_leaves_nothing(fixture: &ClusterFixture, configs: &[Option<Vec<u8>>])
     assert!(message.contains("holder"), "{message}");
     assert_eq!(fixture.labels(cluster.node(0).name()), LABELS);
     cluster.kubectl_ok(&["delete", "pod", "holder", "fast-0", "fast-1", "--wait"]);
+    assert!(!fixture.leases_of_nodes().is_empty(), "{}", fixture.dump());
     fixture.ok(&["disable", "--purge", "--timeout", "600"]);
+    assert_eq!(fixture.leases_of_nodes(), Vec::<String>::new());
     for (node, config) in cluster.nodes().iter().zip(configs) {
         let name = node.name();
         assert_eq!(&file(&node.containerd_config()), config, "{name}");

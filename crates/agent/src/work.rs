@@ -7,6 +7,7 @@
 //!
 //! Guarantees: every piece of work can be repeated, and goes on where one that was killed ended.
 
+mod cluster_id;
 mod convert;
 mod delete;
 pub mod failure;
@@ -66,6 +67,8 @@ enum JobCommand {
     Sweep(sweep::Options),
     /// Take what nodes recorded of first starts, and write the profiles of their images
     Profiles,
+    /// Write what nodes hold as leases into the store, and remove those of nodes that hold nothing
+    Leases,
     /// Make the store, and prove that it can be written
     Init,
 }
@@ -109,6 +112,7 @@ async fn work(options: &Options) -> Result<(), Failure> {
             JobCommand::Delete(options) => delete::run(&client, &store, options).await,
             JobCommand::Sweep(options) => sweep::run(&client, &store, options).await,
             JobCommand::Profiles => profiles::run(&client, &store).await,
+            JobCommand::Leases => leases::write(&client, &store).await,
             JobCommand::Init => Ok(()),
         }
     };

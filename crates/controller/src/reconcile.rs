@@ -342,6 +342,12 @@ fn is_secret_usable(world: &World, image: &ImageView) -> bool {
 fn decide_cluster(world: &World, cluster: &ClusterView) -> cluster::Decision {
     let now = Timestamp::now();
     let installer = world.installers.get(names::NODE).map(|set| &**set);
+    let spec = Some(&cluster.spec);
+    let find = |work: &JobTask| {
+        let job = job_of(world, work.component(), None);
+        let state = state_of(world, job, work, spec, None, now);
+        FoundJob { job, state }
+    };
     if cluster.meta.deleting.is_some() {
         let images = world.images.all().values();
         let users = images
@@ -351,6 +357,7 @@ fn decide_cluster(world: &World, cluster: &ClusterView) -> cluster::Decision {
         return disable::decide(&disable::Input {
             cluster,
             users: users.into_iter().collect(),
+            leases: find(&JobTask::Leases),
             jobs: world.jobs.all().values().map(|job| &**job).collect(),
             nodes: world
                 .acceleration_nodes
@@ -366,12 +373,6 @@ fn decide_cluster(world: &World, cluster: &ClusterView) -> cluster::Decision {
             now,
         });
     }
-    let spec = Some(&cluster.spec);
-    let find = |work: &JobTask| {
-        let job = job_of(world, work.component(), None);
-        let state = state_of(world, job, work, spec, None, now);
-        FoundJob { job, state }
-    };
     cluster::decide(&cluster::Input {
         cluster,
         init: find(&JobTask::Init),

@@ -8,20 +8,18 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use kube::Client as Kube;
 use kube::api::{Api, ListParams};
-use uimgacc_objects::{AccelerationNode, ImageAcceleration, names};
+use uimgacc_objects::AccelerationNode;
 use uimgacc_store::{Lease, StoreReader, remove_lease, write_lease};
 use uimgacc_types::{ChainId, ChainToken};
 
 use super::blocking;
+use super::cluster_id::cluster_id;
 use super::failure::Failure;
-use super::retry::{read, retrying};
+use super::retry::retrying;
 
 /// Writes the leases of this cluster's nodes, and removes those of nodes that are gone.
 pub(super) async fn write(kube: &Kube, store: &StoreReader) -> Result<(), Failure> {
-    // Tells the leases of several clusters on one store apart.
-    let accelerations: Api<ImageAcceleration> = Api::all(kube.clone());
-    let acceleration = read(&accelerations, names::DEFAULT).await?;
-    let cluster = acceleration.metadata.uid.unwrap_or_default();
+    let cluster = cluster_id(kube).await?;
     let nodes: Api<AccelerationNode> = Api::all(kube.clone());
     let all = ListParams::default();
     let nodes = retrying(|| nodes.list(&all))

@@ -10,12 +10,12 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client as Kube;
 use kube::api::{Api, ListParams};
-use uimgacc_objects::{ImageAcceleration, names};
+use uimgacc_objects::names;
 use uimgacc_store::StoreReader;
 
 use super::blocking;
+use super::cluster_id::cluster_id;
 use super::failure::Failure;
-use super::retry::read;
 
 /// How often it is looked for those that are gone.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -32,11 +32,9 @@ pub(super) struct Presence {
 impl Presence {
     /// Of this process.
     pub(super) async fn new(kube: &Kube) -> Result<Self, Failure> {
-        let accelerations: Api<ImageAcceleration> = Api::all(kube.clone());
-        let acceleration = read(&accelerations, names::DEFAULT).await?;
         let variable = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
         Ok(Self {
-            prefix: prefix(&acceleration.metadata.uid.unwrap_or_default()),
+            prefix: prefix(&cluster_id(kube).await?),
             namespace: variable("POD_NAMESPACE").unwrap_or_else(|| names::NAMESPACE.to_owned()),
             pod: variable("POD_NAME").unwrap_or_default(),
         })

@@ -195,6 +195,13 @@ fn disable(stage: &Stage) {
         let left = json!({"conditions": [node_condition("Installed", false, "Uninstalled")]});
         stage.patch_status("accnode", node, "", &left);
     }
+    stage.wait("one", "the Job of the leases", || {
+        let job = ["job", "-n", "kube-system", "uimgacc-leases"];
+        !stage.object(&job).is_null()
+    });
+    let set = stage.object(&["ds", "-n", "kube-system", "uimgacc-node"]);
+    assert!(!set.is_null(), "the installer goes after it");
+    stage.end_job("one", "uimgacc-leases", 0, "Completed", "");
     stage.wait("one", "the object is gone", || cluster().is_null());
     assert!(
         stage

@@ -19,6 +19,8 @@ pub enum JobTask {
     Sweep,
     /// Take what nodes recorded of first starts.
     Profiles,
+    /// Write what nodes hold as leases into the store.
+    Leases,
     /// Convert an image.
     Convert {
         /// Name of the `AcceleratedImage`.
@@ -50,6 +52,7 @@ impl JobTask {
             Self::Init => "init",
             Self::Sweep => "sweep",
             Self::Profiles => "profiles",
+            Self::Leases => "leases",
             Self::Convert { .. } => "convert",
             Self::Record { .. } => "record",
             Self::Delete { .. } => "delete",
@@ -60,7 +63,7 @@ impl JobTask {
     #[must_use]
     pub fn image(&self) -> Option<&str> {
         match self {
-            Self::Init | Self::Sweep | Self::Profiles => None,
+            Self::Init | Self::Sweep | Self::Profiles | Self::Leases => None,
             Self::Convert { image, .. } | Self::Record { image } | Self::Delete { image, .. } => {
                 Some(image)
             }
@@ -69,7 +72,7 @@ impl JobTask {
 
     const fn attempt(&self) -> u32 {
         match self {
-            Self::Init | Self::Sweep | Self::Profiles | Self::Record { .. } => 1,
+            Self::Init | Self::Sweep | Self::Profiles | Self::Leases | Self::Record { .. } => 1,
             Self::Convert { attempt, .. } | Self::Delete { attempt, .. } => *attempt,
         }
     }
@@ -83,7 +86,7 @@ impl JobTask {
     /// Seconds after which it is ended; a conversion takes what it takes.
     const fn deadline(&self) -> Option<u32> {
         match self {
-            Self::Init | Self::Record { .. } => Some(180),
+            Self::Init | Self::Leases | Self::Record { .. } => Some(180),
             Self::Profiles => Some(1800),
             Self::Sweep | Self::Delete { .. } => Some(6 * 3600),
             Self::Convert { .. } => None,

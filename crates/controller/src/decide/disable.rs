@@ -4,8 +4,10 @@
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use uimgacc_objects::{AccelerationNodeSpec, MAX_UNAVAILABLE, find_condition, names};
 
+use super::super::build::{JobTask, NewJob};
 use super::super::view::{AccelerationNodeView, ClusterView, ImageView, InstallerView, JobView};
 use super::cluster::{Decision, Status};
+use super::job::{FoundJob, JobState};
 use super::nodes::{Standing, is_uninstalled};
 use super::{Action, Note, list, put, restarts};
 
@@ -21,6 +23,8 @@ pub struct Input<'a> {
     pub users: Vec<String>,
     /// All Jobs of ours.
     pub jobs: Vec<&'a JobView>,
+    /// The one of them that removes the leases of nodes from the store.
+    pub leases: FoundJob<'a>,
     /// All `AccelerationNode`s, and the uids of their Nodes where these exist.
     pub nodes: Vec<(&'a AccelerationNodeView, Option<&'a str>)>,
     /// The DaemonSet.
@@ -58,12 +62,20 @@ pub fn decide(input: &Input<'_>) -> Decision {
         say(&mut decision, "InUse", &message, true, input.now);
         return decision;
     }
-    for job in &input.jobs {
+    let installer = input.installer.filter(|set| set.meta.deleting.is_none());
+    // While the installer is there, the Job of the leases is ours, and not left from before.
+    let leases = input.leases.job.filter(|_| installer.is_some());
+    let leases = leases.map(|job| job.meta.name.as_str());
+    let jobs = input.jobs.iter();
+    let jobs: Vec<_> = jobs
+        .filter(|job| Some(job.meta.name.as_str()) != leases)
+        .collect();
+    for job in &jobs {
         if job.meta.deleting.is_none() {
             decision.actions.push(Action::delete_job(job));
         }
     }
-    if !input.jobs.is_empty() {
+    if !jobs.is_empty() {
         say(
             &mut decision,
             "StoppingWork",
@@ -77,10 +89,13 @@ pub fn decide(input: &Input<'_>) -> Decision {
         say(&mut decision, "Uninstalling", &message, false, input.now);
         return decision;
     }
-    if let Some(set) = input.installer {
-        if set.meta.deleting.is_none() {
-            decision.actions.push(Action::delete_installer(set));
+    if let Some(set) = installer {
+        if !release_store(&mut decision, input) {
+            return decision;
         }
+        decision.actions.push(Action::delete_installer(set));
+    }
+    if input.installer.is_some() {
         say(
             &mut decision,
             "RemovingInstaller",
@@ -106,6 +121,37 @@ pub fn decide(input: &Input<'_>) -> Decision {
         decision.actions.push(action);
     }
     decision
+}
+
+/// Has the leases of nodes removed from the store, once; whether that has ended. A store that is gone
+/// does not keep a cluster from being disabled.
+fn release_store(decision: &mut Decision, input: &Input<'_>) -> bool {
+    match &input.leases.state {
+        // Where no node ever was, none has a lease.
+        JobState::None if input.nodes.is_empty() => return true,
+        JobState::Succeeded(_) => return true,
+        JobState::Failed(failure) => {
+            decision.notes.push(Note {
+                warning: true,
+                reason: "LeasesLeft",
+                text: format!(
+                    "leases of this cluster's nodes may be left in the store, where they keep images from \
+                     being deleted: {}; `uimgacc store lease list` shows them, `uimgacc store lease \
+                     drop` removes them",
+                    failure.message
+                ),
+            });
+            return true;
+        }
+        JobState::None => {
+            let job = NewJob::new(JobTask::Leases, &input.cluster.spec, None);
+            decision.actions.push(Action::CreateJob(Box::new(job)));
+        }
+        JobState::Running { .. } | JobState::Stopping => {}
+    }
+    let message = "the leases of nodes are being removed from the store";
+    say(decision, "ReleasingStore", message, false, input.now);
+    false
 }
 
 /// Asks all nodes, which begin as they may restart containerd; says which are waited for, if any.

@@ -1,12 +1,14 @@
 use serde_json::{Value, json};
 use uimgacc_objects::{AccelerationNodeSpec, find_condition};
 
+use super::super::super::build::JobTask;
 use super::super::super::view::{
     AccelerationNodeView, ClusterView, ImageView, InstallerView, JobView, Meta,
 };
 use super::super::Action;
 use super::super::cluster::Decision;
 use super::super::disable::{Input, decide};
+use super::super::job::{Failure, FoundJob, JobState};
 use super::samples::{at, cluster, condition, deletion, image, job, node};
 
 struct Case {
@@ -14,6 +16,7 @@ struct Case {
     users: Vec<String>,
     jobs: Vec<JobView>,
     nodes: Vec<(AccelerationNodeView, bool)>,
+    leases: JobState,
     installer: Option<InstallerView>,
     images: Vec<ImageView>,
     now: i64,
@@ -32,6 +35,7 @@ fn case(change: impl FnOnce(&mut Case)) -> Decision {
         users: Vec::new(),
         jobs: Vec::new(),
         nodes: Vec::new(),
+        leases: JobState::Succeeded(at(100)),
         installer: Some(InstallerView::default()),
         images: Vec::new(),
         now: 101,
@@ -41,6 +45,10 @@ fn case(change: impl FnOnce(&mut Case)) -> Decision {
         cluster: &case.cluster,
         users: case.users,
         jobs: case.jobs.iter().collect(),
+        leases: FoundJob {
+            job: case.jobs.iter().find(|job| job.component == "leases"),
+            state: case.leases,
+        },
         nodes: case
             .nodes
             .iter()
@@ -183,4 +191,56 @@ fn forced_no_node_holds_it_up() {
         case.now = 100_000;
     });
     assert!(patient.actions.is_empty());
+}
+
+#[test]
+fn the_leases_go_once_the_nodes_are_done() {
+    let leases = |state: JobState| {
+        case(|case| {
+            case.nodes = vec![is("n1", &gone())];
+            case.leases = state;
+        })
+    };
+    let begun = leases(JobState::None);
+    assert!(
+        matches!(&begun.actions[..], [Action::CreateJob(job)] if job.work == JobTask::Leases),
+        "{:?}",
+        begun.actions
+    );
+    assert_eq!(says(&begun).0, "ReleasingStore");
+    let runs = leases(JobState::Running {
+        waits: None,
+        attempt: 1,
+    });
+    assert!(runs.actions.is_empty());
+    let installer = [Action::DeleteInstaller(Meta::default())];
+    assert_eq!(leases(JobState::Succeeded(at(101))).actions, installer);
+    // A store that does not answer keeps nobody from leaving, but it is said.
+    let failed = leases(JobState::Failed(Failure {
+        at: at(101),
+        attempt: 1,
+        died: false,
+        retry: true,
+        message: "no answer from 10.0.0.1".to_owned(),
+        outdated: false,
+    }));
+    assert_eq!(failed.actions, installer);
+    let note = failed.notes.iter().find(|note| note.reason == "LeasesLeft");
+    assert!(note.is_some_and(|note| note.warning && note.text.contains("10.0.0.1")));
+}
+
+#[test]
+fn the_job_of_the_leases_goes_after_the_installer() {
+    let mut ended = job("uimgacc-leases");
+    ended.component = "leases".to_owned();
+    let with = |installer: Option<InstallerView>| {
+        case(|case| {
+            case.jobs = vec![ended.clone()];
+            case.installer = installer;
+            case.nodes = vec![is("n1", &gone())];
+        })
+    };
+    let installer = [Action::DeleteInstaller(Meta::default())];
+    assert_eq!(with(Some(InstallerView::default())).actions, installer);
+    assert_eq!(with(None).actions, [deletion("uimgacc-leases")]);
 }
