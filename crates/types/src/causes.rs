@@ -32,18 +32,26 @@ pub fn root_cause(error: &dyn Error) -> String {
 mod tests {
     use super::*;
 
-    #[derive(Debug, thiserror::Error)]
-    enum Failure {
-        #[error("cannot write")]
-        Write(#[source] std::io::Error),
-        #[error("cannot write")]
-        Again(#[source] Box<Self>),
+    #[derive(Debug)]
+    struct Failure(&'static str, Option<Box<Self>>);
+
+    impl std::fmt::Display for Failure {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl Error for Failure {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            self.1.as_deref().map(|cause| cause as _)
+        }
     }
 
     #[test]
     fn causes_once_each() {
-        let error = Failure::Write(std::io::Error::other("disk on fire"));
-        let error = Failure::Again(Box::new(error));
+        let inner = Failure("disk on fire", None);
+        let handed_on = Failure("cannot write", Some(Box::new(inner)));
+        let error = Failure("cannot write", Some(Box::new(handed_on)));
         assert_eq!(with_causes(&error), "cannot write: disk on fire");
         assert_eq!(root_cause(&error), "disk on fire");
     }

@@ -235,7 +235,7 @@ const ELSEWHERE: [(&str, &str, By); 29] = [
     (
         "read-ahead.md",
         "uimgacc profile record",
-        Test("tests/e2e/profiles.rs", "profile(&world, \"drop\""),
+        Test("tests/e2e/profiles.rs", "profile(&fixture, \"drop\""),
     ),
     (
         "storage.md",
