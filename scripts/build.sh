@@ -69,11 +69,11 @@ apt_install() {
 # build_environment ARCHITECTURE: exports how cargo and the compilers build for it.
 build_environment() {
   local triple cargo_home target registry flags c_flags maps
-  triple=$(triple "$1")
-  rustup --quiet target add "$triple"
-  [[ $1 != "$native" ]] || command -v musl-gcc >/dev/null || apt_install musl-tools
+  triple=$(triple "$1") || return 1
+  rustup --quiet target add "$triple" || return 1
+  [[ $1 != "$native" ]] || command -v musl-gcc >/dev/null || apt_install musl-tools || return 1
   # Else the name of a registry's folder would not be known below.
-  cargo fetch --quiet --locked --target "$triple" >&2
+  cargo fetch --quiet --locked --target "$triple" >&2 || return 1
   cargo_home=$(realpath -- "${CARGO_HOME:-$HOME/.cargo}")
   target=$(realpath -m -- "${CARGO_TARGET_DIR:-target}")
   # Of those that match, the last one holds.
@@ -89,6 +89,12 @@ build_environment() {
   export SOURCE_DATE_EPOCH=0
   export CARGO_BUILD_TARGET=$triple
 }
+
+# cargo_static ARGUMENT...: cargo for static programs, as they are shipped. With all by it, tests and image are compiled once.
+cargo_static() (
+  build_environment "$native" || exit 1
+  exec cargo "$@"
+)
 
 # build ARCHITECTURE PROFILE: all programs.
 build() (

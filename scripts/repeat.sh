@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs tests again and again beside busy loops: a test that is decided by luck fails here.
 #
-# The test program must be built (scripts/test.sh does that), and what it needs must be there: see CONTRIBUTING.md.
+# What the tests need must be there, and the image at $UIMGACC_IMAGE or in target/image: scripts/test.sh leaves all of it.
 #
 # Usage: scripts/repeat.sh [--times N] [--load N] TARGET FILTER...
 #   TARGET   name of the test program, such as system or controller
@@ -16,6 +16,8 @@ usage() {
   exit 1
 }
 
+# shellcheck source=scripts/build.sh
+. scripts/build.sh
 times=20
 load=2
 while [[ ${1:-} == --* ]]; do
@@ -43,6 +45,8 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
+cargo_static build --quiet --workspace --bins
+cargo_static test --quiet --workspace --no-run
 for ((i = 0; i < load; i++)); do
   (while :; do :; done) &
   loops+=("$!")
@@ -52,7 +56,7 @@ failed=0
 for ((run = 1; run <= times; run++)); do
   for filter; do
     start=$SECONDS result=ok
-    cargo test --quiet --workspace --test "$target" -- "$filter" >"$log" 2>&1 || result=FAILED
+    cargo_static test --quiet --workspace --test "$target" -- "$filter" >"$log" 2>&1 || result=FAILED
     # A filter that no test has would pass for ever.
     grep -q 'test result: ok. [1-9]' "$log" || result=FAILED
     printf '%s %s %d of %d: %s, %d s\n' "$target" "$filter" "$run" "$times" "$result" $((SECONDS - start))

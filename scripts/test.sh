@@ -87,12 +87,6 @@ finished() {
   fi
 }
 
-# cargo for static programs, as they are shipped: so all is compiled once, for the tests and for the image of the cluster.
-cargo_static() (
-  build_environment "$native"
-  exec cargo "$@"
-)
-
 # Our own image, of static programs: what the cluster of the tests runs.
 image() {
   scripts/image.sh --profile dev "$UIMGACC_IMAGE"
@@ -129,9 +123,9 @@ shell() {
 # The programs that take longest, longest first: they are started first.
 readonly LONG=(system controller shell e2e uimgacc_store node real nfs)
 
-# Prints "FOLDER PROGRAM" for each test program of the messages of cargo, in the order in which they are to be started.
+# Prints "DIRECTORY PROGRAM" for each test program of the messages of cargo, in the order in which they are to be started.
 test_programs() {
-  sed -nE 's|.*"manifest_path":"([^"]*)/Cargo.toml".*"test":true.*"executable":"([^"]*)".*|\1 \2|p' "$1" |
+  sed -nE 's|.*"manifest_path":"([^"]*)/Cargo.toml".*"profile":\{[^}]*"test":true\}.*"executable":"([^"]*)".*|\1 \2|p' "$1" |
     awk -v long="${LONG[*]}" '
       BEGIN { count = split(long, names, " ") }
       {
@@ -141,7 +135,7 @@ test_programs() {
       }' | sort -s -n -k 1,1 | cut -d ' ' -f 2-
 }
 
-# Runs test program $2 in folder $1, and shows what it wrote when it has ended.
+# Runs test program $2 in directory $1, and shows what it wrote when it has ended.
 run_program() {
   local start=$SECONDS result=0 name=${2##*/}
   (cd "$1" && CARGO_MANIFEST_DIR="$1" "$2") >"$TEST_LOGS/$name" 2>&1 || result=1

@@ -74,7 +74,7 @@ pub struct Superblock {
     pub extra_devices: U16,
     /// Where the device table begins, in units of [`DeviceSlot`]. `devt_slotoff`.
     pub device_table_slot: U16,
-    /// A folder's block in blocks, as a power of two: 0. `dirblkbits`.
+    /// A directory's block in blocks, as a power of two: 0. `dirblkbits`.
     pub directory_block_log2: u8,
     /// Long xattr prefixes: 0. `xattr_prefix_count`.
     pub xattr_prefixes: u8,
@@ -202,7 +202,7 @@ pub struct ChunkIndex {
     pub start_block: U32,
 }
 
-/// A folder's entry. Names follow the entries of their block. `erofs_dirent`.
+/// A directory's entry. Names follow the entries of their block. `erofs_dirent`.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct DirectoryEntry {

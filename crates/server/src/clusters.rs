@@ -1,4 +1,4 @@
-//! The clusters: a connection to each, made anew after its kubeconfig has changed.
+//! The clusters: a connection to each, replaced after its kubeconfig has changed.
 //!
 //! Each has a task of its own, so that one that does not answer, or whose kubeconfig is broken,
 //! delays no other. The task also completes every `disable`, whichever server accepted it.

@@ -1,4 +1,4 @@
-//! HostWork on the host: installs and uninstalls, by processes of the host ([`super::host_task`]).
+//! Work on the host: installs and uninstalls, by processes of the host ([`super::host_task`]).
 //!
 //! The programs run from this Pod's image, by way of `/proc`, so what works on the host is always of
 //! our own version; the host gets copies for people and for the daemon.

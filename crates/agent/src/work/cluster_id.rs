@@ -7,8 +7,8 @@ use kube::api::Api;
 use super::failure::Failure;
 use super::retry::read;
 
-/// The namespace that lasts as long as its cluster, unlike an `ImageAcceleration`, which a `disable`
-/// and the next `enable` make anew.
+/// The namespace that lasts as long as its cluster. An `ImageAcceleration` does not: `disable` and the
+/// next `enable` replace it.
 const LASTING: &str = "kube-system";
 
 /// The uid of the cluster.

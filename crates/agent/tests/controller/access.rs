@@ -294,8 +294,17 @@ fn the_policy_refuses_what_the_agent_refuses(stage: &Stage) {
     }
 
     // Without an ImageAcceleration nothing is refused.
-    let words = ["delete", "imageacceleration", "default", "--timeout=60s"];
+    let words = ["delete", "imageacceleration", "default", "--wait=false"];
     stage.cluster.kubectl_ok(&words);
+    let mut ended = false;
+    stage.wait("one", "the object is gone", || {
+        let job = ["job", "-n", "kube-system", "uimgacc-leases"];
+        if !ended && !stage.object(&job).is_null() {
+            stage.end_job("one", "uimgacc-leases", 0, "Completed", "");
+            ended = true;
+        }
+        stage.object(&["imgaccel", "default"]).is_null()
+    });
     stage.wait("one", "nothing is refused", || create(&evil, "probe").0);
 }
 

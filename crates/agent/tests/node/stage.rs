@@ -12,6 +12,7 @@ use uimgacc_testkit::cluster::{Cluster, Node, Options};
 use uimgacc_testkit::containerd::ContainerdVersion;
 use uimgacc_testkit::image::{self, Compression, Pushed};
 use uimgacc_testkit::process::run;
+use uimgacc_testkit::programs;
 use uimgacc_testkit::tar::TarBuilder;
 
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
@@ -27,7 +28,7 @@ fn target() -> PathBuf {
     test.ancestors().nth(3).unwrap().to_owned()
 }
 
-/// Our own image as an OCI layout, built once; beside it, static programs.
+/// Our own image as an OCI layout, built once.
 fn our_image() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
@@ -47,8 +48,7 @@ fn our_image() -> &'static Path {
 }
 
 fn uimgacc(arguments: &[&str]) {
-    let triple = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
-    run(Command::new(target().join(triple).join("debug/uimgacc")).args(arguments));
+    run(&mut programs::uimgacc(arguments));
 }
 
 pub(crate) struct Stage {

@@ -19,7 +19,7 @@ pub enum JobTask {
     Sweep,
     /// Take what nodes recorded of first starts.
     Profiles,
-    /// Write what nodes hold as leases into the store.
+    /// Bring the leases of nodes in the store up to date: those of nodes that hold nothing go.
     Leases,
     /// Convert an image.
     Convert {

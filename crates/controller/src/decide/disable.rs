@@ -9,10 +9,13 @@ use super::super::view::{AccelerationNodeView, ClusterView, ImageView, Installer
 use super::cluster::{Decision, Status};
 use super::job::{FoundJob, JobState};
 use super::nodes::{Standing, is_uninstalled};
-use super::{Action, Note, list, put, restarts};
+use super::{Action, Note, list, put, restarts, until};
 
 /// How long a forced deletion waits for nodes that do not answer.
 const FORCED_PATIENCE: SignedDuration = SignedDuration::from_mins(5);
+
+/// How long the leases of nodes may take to be removed: the Job's own deadline, and its Pod's end.
+const RELEASE_PATIENCE: SignedDuration = SignedDuration::from_mins(4);
 
 /// What the decision is made from.
 #[derive(Debug)]
@@ -63,8 +66,7 @@ pub fn decide(input: &Input<'_>) -> Decision {
         return decision;
     }
     let installer = input.installer.filter(|set| set.meta.deleting.is_none());
-    // While the installer is there, the Job of the leases is ours, and not left from before.
-    let leases = input.leases.job.filter(|_| installer.is_some());
+    let leases = release(input).filter(|_| installer.is_some());
     let leases = leases.map(|job| job.meta.name.as_str());
     let jobs = input.jobs.iter();
     let jobs: Vec<_> = jobs
@@ -90,6 +92,16 @@ pub fn decide(input: &Input<'_>) -> Decision {
         return decision;
     }
     if let Some(set) = installer {
+        // What nodes held that are gone does not count.
+        let gone = input.nodes.iter().filter(|(_, uid)| uid.is_none());
+        for (node, _) in gone.filter(|(node, _)| node.meta.deleting.is_none()) {
+            let action = Action::DeleteAccelerationNode(node.meta.clone());
+            decision.actions.push(action);
+        }
+        if !decision.actions.is_empty() {
+            decision.wake(SignedDuration::from_secs(1));
+            return decision;
+        }
         if !release_store(&mut decision, input) {
             return decision;
         }
@@ -123,31 +135,48 @@ pub fn decide(input: &Input<'_>) -> Decision {
     decision
 }
 
+/// The Job of this very `disable` that removes the leases of nodes.
+fn release<'a>(input: &Input<'a>) -> Option<&'a JobView> {
+    let since = input.cluster.meta.deleting.unwrap_or(input.now);
+    input.leases.job.filter(|job| job.meta.created >= since)
+}
+
 /// Has the leases of nodes removed from the store, once; whether that has ended. A store that is gone
 /// does not keep a cluster from being disabled.
 fn release_store(decision: &mut Decision, input: &Input<'_>) -> bool {
-    match &input.leases.state {
-        // Where no node ever was, none has a lease.
-        JobState::None if input.nodes.is_empty() => return true,
-        JobState::Succeeded(_) => return true,
-        JobState::Failed(failure) => {
-            decision.notes.push(Note {
-                warning: true,
-                reason: "LeasesLeft",
-                text: format!(
-                    "leases of this cluster's nodes may be left in the store, where they keep images from \
-                     being deleted: {}; `uimgacc store lease list` shows them, `uimgacc store lease \
-                     drop` removes them",
-                    failure.message
-                ),
-            });
-            return true;
-        }
-        JobState::None => {
+    let held = input.nodes.iter();
+    let held = held.filter(|(node, _)| !node.status.chains.is_empty());
+    let held: Vec<String> = held.map(|(node, _)| node.meta.name.clone()).collect();
+    let left = match (release(input), &input.leases.state) {
+        (None, JobState::None) => {
             let job = NewJob::new(JobTask::Leases, &input.cluster.spec, None);
             decision.actions.push(Action::CreateJob(Box::new(job)));
+            None
         }
-        JobState::Running { .. } | JobState::Stopping => {}
+        (Some(_), JobState::Succeeded(_)) if held.is_empty() => return true,
+        (Some(_), JobState::Succeeded(_)) => {
+            Some(format!("{} still read the store", list(&held, 10)))
+        }
+        (Some(_), JobState::Failed(failure)) => Some(failure.message.clone()),
+        (Some(job), _) => {
+            let due = job.meta.created.saturating_add(RELEASE_PATIENCE);
+            let due = due.unwrap_or(Timestamp::MAX);
+            decision.wake(until(due, input.now));
+            (input.now >= due).then(|| "its Job does not end".to_owned())
+        }
+        (None, _) => None,
+    };
+    if let Some(why) = left {
+        decision.notes.push(Note {
+            warning: true,
+            reason: "LeasesLeft",
+            text: format!(
+                "leases of this cluster's nodes may be left in the store, where they keep images from \
+                 being deleted: {why}; `uimgacc store lease list` shows them, `uimgacc store lease drop` \
+                 removes them"
+            ),
+        });
+        return true;
     }
     let message = "the leases of nodes are being removed from the store";
     say(decision, "ReleasingStore", message, false, input.now);

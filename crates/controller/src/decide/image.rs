@@ -123,7 +123,7 @@ pub struct Decision {
     pub again: Option<SignedDuration>,
     /// What people are told.
     pub note: Option<Note>,
-    /// JobTask that waits for a free place, and since when.
+    /// The Job that waits for a free place, and since when.
     pub wants: Option<(JobTask, Timestamp)>,
 }
 

@@ -7,13 +7,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use uimgacc_node::{ManagerChoice, Settings};
-use uimgacc_testkit::parts;
+use uimgacc_testkit::{parts, programs};
 
 /// The versions whose programs are here, oldest first.
 pub(crate) fn versions() -> Vec<&'static str> {
@@ -25,21 +24,6 @@ pub(crate) fn versions() -> Vec<&'static str> {
 
 fn bin(version: &str) -> PathBuf {
     parts::dir().join(format!("containerd-{version}/bin"))
-}
-
-/// The daemon, built once.
-fn daemon() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let status = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--package", "uimgacc-snapshotter"])
-            .status()
-            .unwrap();
-        assert!(status.success(), "the snapshotter cannot be built");
-        // .../target/debug/deps/real-…
-        let test = std::env::current_exe().unwrap();
-        test.ancestors().nth(2).unwrap().join("uimgacc-snapshotter")
-    })
 }
 
 /// A host with a containerd of one version.
@@ -230,13 +214,13 @@ exit 1
 
 /// The daemon; with a script before it where it cannot supervise itself yet.
 fn supervised_daemon(dir: &Path) -> PathBuf {
-    let daemon = daemon();
-    let can = Command::new(daemon)
+    let daemon = programs::program("uimgacc-snapshotter");
+    let can = Command::new(&daemon)
         .args(["supervise", "--help"])
         .output()
         .is_ok_and(|output| output.status.success());
     if can {
-        return daemon.to_owned();
+        return daemon;
     }
     let script = dir.join("uimgacc-snapshotter");
     let text = format!(

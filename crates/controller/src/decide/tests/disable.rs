@@ -1,5 +1,5 @@
 use serde_json::{Value, json};
-use uimgacc_objects::{AccelerationNodeSpec, find_condition};
+use uimgacc_objects::{AccelerationNodeSpec, HeldChain, find_condition};
 
 use super::super::super::build::JobTask;
 use super::super::super::view::{
@@ -16,6 +16,7 @@ struct Case {
     users: Vec<String>,
     jobs: Vec<JobView>,
     nodes: Vec<(AccelerationNodeView, bool)>,
+    /// How the Job of the leases stands, while the installer is there.
     leases: JobState,
     installer: Option<InstallerView>,
     images: Vec<ImageView>,
@@ -41,12 +42,14 @@ fn case(change: impl FnOnce(&mut Case)) -> Decision {
         now: 101,
     };
     change(&mut case);
+    let leases = case.leases != JobState::None && case.installer.is_some();
+    let leases = leases.then(|| leases_job(100));
     decide(&Input {
         cluster: &case.cluster,
         users: case.users,
-        jobs: case.jobs.iter().collect(),
+        jobs: case.jobs.iter().chain(&leases).collect(),
         leases: FoundJob {
-            job: case.jobs.iter().find(|job| job.component == "leases"),
+            job: leases.as_ref(),
             state: case.leases,
         },
         nodes: case
@@ -58,6 +61,12 @@ fn case(change: impl FnOnce(&mut Case)) -> Decision {
         images: case.images.iter().collect(),
         now: at(case.now),
     })
+}
+
+fn leases_job(created: i64) -> JobView {
+    let mut job = job("uimgacc-leases");
+    job.meta.created = at(created);
+    job
 }
 
 fn says(decision: &Decision) -> (String, String) {
@@ -193,54 +202,90 @@ fn forced_no_node_holds_it_up() {
     assert!(patient.actions.is_empty());
 }
 
+/// One node that is done, and the Job of the leases in that state.
+fn released(state: JobState, change: impl FnOnce(&mut Case)) -> Decision {
+    case(|case| {
+        case.nodes = vec![is("n1", &gone())];
+        case.leases = state;
+        change(case);
+    })
+}
+
+fn warning(decision: &Decision) -> &str {
+    let note = decision
+        .notes
+        .iter()
+        .find(|note| note.reason == "LeasesLeft");
+    let note = note.unwrap();
+    assert!(note.warning);
+    &note.text
+}
+
 #[test]
 fn the_leases_go_once_the_nodes_are_done() {
-    let leases = |state: JobState| {
-        case(|case| {
-            case.nodes = vec![is("n1", &gone())];
-            case.leases = state;
-        })
-    };
-    let begun = leases(JobState::None);
+    let begun = released(JobState::None, |_| {});
     assert!(
         matches!(&begun.actions[..], [Action::CreateJob(job)] if job.work == JobTask::Leases),
         "{:?}",
         begun.actions
     );
     assert_eq!(says(&begun).0, "ReleasingStore");
-    let runs = leases(JobState::Running {
+    let runs = || JobState::Running {
         waits: None,
         attempt: 1,
-    });
-    assert!(runs.actions.is_empty());
+    };
+    assert!(released(runs(), |_| {}).actions.is_empty());
     let installer = [Action::DeleteInstaller(Meta::default())];
-    assert_eq!(leases(JobState::Succeeded(at(101))).actions, installer);
-    // A store that does not answer keeps nobody from leaving, but it is said.
-    let failed = leases(JobState::Failed(Failure {
+    let done = released(JobState::Succeeded(at(101)), |_| {});
+    assert_eq!(done.actions, installer);
+    assert!(done.notes.iter().all(|note| note.reason != "LeasesLeft"));
+    // A store or a node that does not answer does not keep the cluster from being disabled.
+    let failed = JobState::Failed(Failure {
         at: at(101),
         attempt: 1,
         died: false,
         retry: true,
         message: "no answer from 10.0.0.1".to_owned(),
         outdated: false,
-    }));
+    });
+    let failed = released(failed, |_| {});
     assert_eq!(failed.actions, installer);
-    let note = failed.notes.iter().find(|note| note.reason == "LeasesLeft");
-    assert!(note.is_some_and(|note| note.warning && note.text.contains("10.0.0.1")));
+    assert!(warning(&failed).contains("10.0.0.1"));
+    let stuck = released(runs(), |case| case.now = 400);
+    assert_eq!(stuck.actions, installer);
+    assert!(warning(&stuck).contains("does not end"));
+}
+
+#[test]
+fn what_nodes_still_hold_is_reported() {
+    let held = released(JobState::Succeeded(at(101)), |case| {
+        let (node, _) = &mut case.nodes[0];
+        node.status.chains.push(HeldChain {
+            token: "t".to_owned(),
+            ..HeldChain::default()
+        });
+    });
+    assert_eq!(held.actions, [Action::DeleteInstaller(Meta::default())]);
+    assert!(warning(&held).contains("n1"));
+    // A node that does not exist any more holds nothing.
+    let vanished = released(JobState::None, |case| {
+        case.nodes.push((node("n2", &asked()), false));
+    });
+    let meta = node("n2", &asked()).meta;
+    assert_eq!(vanished.actions, [Action::DeleteAccelerationNode(meta)]);
 }
 
 #[test]
 fn the_job_of_the_leases_goes_after_the_installer() {
-    let mut ended = job("uimgacc-leases");
-    ended.component = "leases".to_owned();
-    let with = |installer: Option<InstallerView>| {
+    let gone = |created: i64, installer: Option<InstallerView>| {
         case(|case| {
-            case.jobs = vec![ended.clone()];
+            case.jobs = vec![leases_job(created)];
+            case.leases = JobState::None;
             case.installer = installer;
-            case.nodes = vec![is("n1", &gone())];
         })
     };
-    let installer = [Action::DeleteInstaller(Meta::default())];
-    assert_eq!(with(Some(InstallerView::default())).actions, installer);
-    assert_eq!(with(None).actions, [deletion("uimgacc-leases")]);
+    let delete = [deletion("uimgacc-leases")];
+    assert_eq!(gone(100, None).actions, delete);
+    // One that is left from before does not count.
+    assert_eq!(gone(99, Some(InstallerView::default())).actions, delete);
 }
