@@ -135,7 +135,7 @@ fn the_lease_of_a_mount_is_shown_and_dropped() {
 }
 
 #[test]
-fn a_broken_image_record_is_named() {
+fn a_broken_image_record_is_named_and_hides_no_other() {
     if !ready() {
         return;
     }
@@ -146,14 +146,42 @@ fn a_broken_image_record_is_named() {
     let fan = std::fs::read_dir(images).unwrap().next().unwrap().unwrap();
     let record = std::fs::read_dir(fan.path()).unwrap().next().unwrap();
     let record = record.unwrap().path();
+    ok(&fixture.create("app:1", "other:fast", &["--no-push"]));
     std::fs::write(&record, "").unwrap();
-    for verb in [&["get"][..], &["store", "gc"]] {
+    let [app, other] = ["app:fast", "other:fast"].map(|name| fixture.registry.reference(name));
+
+    let listed = soon(&fixture, &["get"]);
+    let said = failed(&listed, 3);
+    assert!(said.contains(&text(&record)), "{said}");
+    assert!(said.contains("run `uimgacc create`"), "{said}");
+    let table = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(table.contains(&other), "{table}");
+    let listed = soon(&fixture, &["get", "-o", "json"]);
+    failed(&listed, 3);
+    let all: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+    assert_eq!(all["Images"][0]["TargetImage"], other);
+    let problem = all["Problems"][0].as_str().unwrap();
+    assert!(problem.contains(&text(&record)), "{problem}");
+
+    // What is asked for by its name is there, or is named with its file.
+    ok(&soon(&fixture, &["get", &other]));
+    for verb in [&["get", &app][..], &["delete", &app]] {
         let said = failed(&soon(&fixture, verb), 1);
-        assert!(said.contains(&text(&record)), "{said}");
-        assert!(said.contains("run `uimgacc create`"), "{said}");
+        assert!(
+            said.contains(&text(&record)) && said.contains(&app),
+            "{said}"
+        );
     }
-    // What it says to do.
+    let said = failed(&soon(&fixture, &["store", "gc"]), 1);
+    assert!(said.contains(&text(&record)), "{said}");
+    failed(&soon(&fixture, &["store", "verify"]), 3);
+    // New images are made all the same.
+    ok(&fixture.create("app:1", "third:fast", &["--no-push"]));
+
     std::fs::remove_file(&record).unwrap();
     ok(&fixture.create("app:1", "app:fast", &["--no-push"]));
     fixture.assert_clean();
+    let all = fixture.json(&["get"]);
+    assert_eq!(all["Images"].as_array().unwrap().len(), 3);
+    assert!(all["Problems"].is_null(), "{all}");
 }

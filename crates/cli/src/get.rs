@@ -10,9 +10,11 @@ use comfy_table::Table;
 use serde::Serialize;
 use uimgacc_console::{Printer, bytes};
 use uimgacc_control::ImageProfile;
+use uimgacc_types::with_causes;
 
 use crate::arguments::{StoreArgument, TableFormat, print};
 use crate::backend::{Backend, BackendArguments};
+use crate::exit::Refused;
 use crate::images::{ImageView, find};
 
 /// Show the accelerated images, or one of them.
@@ -51,19 +53,25 @@ impl Get {
             "--watch needs a cluster or the HTTP API, not a local store"
         );
         let reader = store.open()?;
+        let (all, broken) = reader.readable_images()?;
         let records = match &self.image {
             Some(image) => vec![find(&reader, image)?],
-            None => reader.images()?,
+            None => all.clone(),
         };
-        if records.is_empty() && self.output == TableFormat::Table {
+        if records.is_empty() && broken.is_empty() && self.output == TableFormat::Table {
             printer.say("no images; `uimgacc create` makes one");
             return Ok(());
         }
+        let comparable = broken.is_empty().then_some(all.as_slice());
         let views = records
             .iter()
-            .map(|record| ImageView::new(&reader, record))
+            .map(|record| ImageView::new(&reader, record, comparable))
             .collect::<anyhow::Result<Vec<_>>>()?;
-        let all = serde_json::json!({ "Images": views });
+        let problems: Vec<String> = broken.iter().map(|error| with_causes(error)).collect();
+        let mut all = serde_json::json!({ "Images": views });
+        if !problems.is_empty() {
+            all["Problems"] = serde_json::json!(problems);
+        }
         print(printer, self.output, &all, || {
             let mut table = Table::new();
             table.load_style(comfy_table::presets::NOTHING).set_header([
@@ -92,7 +100,15 @@ impl Get {
                 ]);
             }
             table.trim_fmt()
-        })
+        })?;
+        // An image that was asked for by its name is there all the same.
+        if problems.is_empty() || self.image.is_some() {
+            return Ok(());
+        }
+        for problem in &problems {
+            printer.complain(problem);
+        }
+        Err(Refused::Damaged(problems.len()).into())
     }
 }
 

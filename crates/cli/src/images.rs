@@ -28,7 +28,9 @@ pub(crate) struct ImageView<'a> {
     size: u64,
     layers: usize,
     compressed_size: u64,
-    unique_pack_bytes: u64,
+    /// Not known where the record of another image cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unique_pack_bytes: Option<u64>,
     inodes: u64,
     platform: &'a str,
     created: &'a str,
@@ -46,14 +48,21 @@ pub(crate) struct ImageView<'a> {
 }
 
 impl<'a> ImageView<'a> {
-    pub(crate) fn new(reader: &StoreReader, record: &'a ImageRecord) -> anyhow::Result<Self> {
+    /// `images` are all images of the store, where all can be read.
+    pub(crate) fn new(
+        reader: &StoreReader,
+        record: &'a ImageRecord,
+        images: Option<&[ImageRecord]>,
+    ) -> anyhow::Result<Self> {
         Ok(Self {
             original_image: &record.original,
             target_image: &record.target,
             size: record.size,
             layers: record.diff_ids.len(),
             compressed_size: record.compressed_size,
-            unique_pack_bytes: uimgacc_store::unique_pack_bytes(reader, record)?,
+            unique_pack_bytes: images
+                .map(|images| uimgacc_store::unique_pack_bytes(reader, record, images))
+                .transpose()?,
             inodes: record.inodes,
             platform: &record.platform,
             created: &record.created,
@@ -78,10 +87,13 @@ impl<'a> ImageView<'a> {
 pub(crate) fn find(reader: &StoreReader, name: &str) -> anyhow::Result<ImageRecord> {
     let reference: ImageReference = name.parse().context("cannot understand the image's name")?;
     let normalised = reference.to_string();
-    if let Some(record) = reader.image(&normalised)? {
+    let record = reader.image(&normalised);
+    let record = record.with_context(|| format!("cannot read what is known of {normalised}"))?;
+    if let Some(record) = record {
         return Ok(record);
     }
-    let meant = meant(&normalised, reader.images()?, |record| {
+    let (images, broken) = reader.readable_images()?;
+    let meant = meant(&normalised, images, |record| {
         (record.original.as_str(), record.target.as_str())
     });
     match meant {
@@ -91,8 +103,13 @@ pub(crate) fn find(reader: &StoreReader, name: &str) -> anyhow::Result<ImageReco
             records.len(),
             records.last().map_or("", |record| record.target.as_str())
         ),
-        Meant::None => {
-            anyhow::bail!("there is no image {normalised} in the store (`uimgacc get` lists them)")
-        }
+        Meant::None => match broken.into_iter().next() {
+            // It may be that one.
+            Some(error) => Err(error)
+                .with_context(|| format!("cannot look for the image {normalised} in the store")),
+            None => anyhow::bail!(
+                "there is no image {normalised} in the store (`uimgacc get` lists them)"
+            ),
+        },
     }
 }

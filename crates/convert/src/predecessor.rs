@@ -26,7 +26,8 @@ fn carry(
     if matches!(store.profile(chain_id), Ok(Some(_))) {
         return Ok(None);
     }
-    for image in predecessors(store.images()?, request, chain_id) {
+    let (images, _) = store.readable_images()?;
+    for image in predecessors(images, request, chain_id) {
         // One that is damaged is as good as none.
         let Ok(Some(profile)) = store.profile(image.chain_id) else {
             continue;

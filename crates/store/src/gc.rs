@@ -407,18 +407,18 @@ fn sweep_temporaries(
     Ok(())
 }
 
-/// Bytes in packs that the image has for itself alone.
+/// Bytes in packs that the image has for itself alone. `images` are all images of the store.
 ///
 /// # Errors
 /// The file system's error, or a damaged file.
-pub fn unique_pack_bytes(reader: &StoreReader, image: &ImageRecord) -> Result<u64, SessionError> {
+pub fn unique_pack_bytes(
+    reader: &StoreReader,
+    image: &ImageRecord,
+    images: &[ImageRecord],
+) -> Result<u64, SessionError> {
     let mut others = Marks::default();
     let mut cache = IndexPacks::default();
-    for other in reader
-        .images()?
-        .iter()
-        .filter(|other| other.target != image.target)
-    {
+    for other in images.iter().filter(|other| other.target != image.target) {
         others.add_image(reader, &mut cache, other)?;
     }
     let mut own = Marks::default();

@@ -164,6 +164,20 @@ impl StoreReader {
         self.scan_images(&mut Err)
     }
 
+    /// Every image record that can be read, in the order of their target references, and why others
+    /// cannot.
+    ///
+    /// # Errors
+    /// The file system's error.
+    pub fn readable_images(&self) -> Result<(Vec<ImageRecord>, Vec<ReadError>), ReadError> {
+        let mut broken = Vec::new();
+        let images = self.scan_images(&mut |error| {
+            broken.push(error);
+            Ok(())
+        })?;
+        Ok((images, broken))
+    }
+
     /// The same of those that can be read.
     pub(crate) fn scan_images(&self, on_error: OnError<'_>) -> Result<Vec<ImageRecord>, ReadError> {
         let mut images = Vec::new();

@@ -42,7 +42,7 @@ pub(super) async fn image(
     images: &Api<AcceleratedImage>,
     name: &str,
     record: &ImageRecord,
-    unique_bytes: u64,
+    unique_bytes: Option<u64>,
     profile: Option<&Profile>,
 ) -> Result<(), Failure> {
     let mut chains = chain_ids(&record.diff_ids);
