@@ -153,7 +153,8 @@ fn one_step_after_the_other() {
     assert!(message.contains("1 of 2 nodes, now on n2"), "{message}");
     // A node that does not exist any more is not waited for.
     let vanished = case(|case| case.nodes = vec![(node("n1", &asked()), false)]);
-    assert_eq!(vanished.actions, [Action::DeleteInstaller(Meta::default())]);
+    let meta = node("n1", &asked()).meta;
+    assert_eq!(vanished.actions, [Action::DeleteAccelerationNode(meta)]);
     let no_installer = |images: Vec<ImageView>, nodes| {
         case(|case| {
             case.installer = None;
@@ -284,8 +285,9 @@ fn the_job_of_the_leases_goes_after_the_installer() {
             case.installer = installer;
         })
     };
-    let delete = [deletion("uimgacc-leases")];
-    assert_eq!(gone(100, None).actions, delete);
+    let delete = |created| [Action::delete_job(&leases_job(created))];
+    assert_eq!(gone(100, None).actions, delete(100));
     // One that is left from before does not count.
-    assert_eq!(gone(99, Some(InstallerView::default())).actions, delete);
+    let early = gone(99, Some(InstallerView::default()));
+    assert_eq!(early.actions, delete(99));
 }
