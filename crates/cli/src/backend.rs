@@ -86,7 +86,7 @@ pub(crate) struct ClusterBackendArguments {
 
 /// Where a verb works that knows no local store.
 #[derive(Debug)]
-pub(crate) enum ClusterPlace {
+pub(crate) enum ClusterBackend {
     /// On a cluster.
     Cluster(Connect),
     /// Through the HTTP API.
@@ -94,7 +94,7 @@ pub(crate) enum ClusterPlace {
 }
 
 impl ClusterBackendArguments {
-    pub(crate) fn backend(&self) -> anyhow::Result<ClusterPlace> {
+    pub(crate) fn backend(&self) -> anyhow::Result<ClusterBackend> {
         let given = Signs {
             store: false,
             cluster: self.cluster.is_given(),
@@ -105,8 +105,8 @@ impl ClusterBackendArguments {
             ..environment()
         };
         Ok(match choose(given, &environment)? {
-            Choice::Remote => ClusterPlace::Remote(self.remote.remote()),
-            Choice::Store | Choice::Cluster => ClusterPlace::Cluster(self.cluster.connect()),
+            Choice::Remote => ClusterBackend::Remote(self.remote.remote()),
+            Choice::Store | Choice::Cluster => ClusterBackend::Cluster(self.cluster.connect()),
         })
     }
 

@@ -152,9 +152,7 @@ impl Create {
         runtime.shutdown_timeout(Duration::from_secs(5));
         let created = created?;
         self.record(&store, &created, command, printer)?;
-        let (images, broken) = store.readable_images()?;
-        let comparable = broken.is_empty().then_some(images.as_slice());
-        let view = ImageView::new(&store, &created.record, comparable)?;
+        let view = ImageView::new(&store, &created.record, &store.all_images()?)?;
         print(printer, self.output, &view, || {
             summary(&created, started.elapsed())
         })

@@ -9,7 +9,7 @@ use uimgacc_console::Printer;
 use uimgacc_control::{Connect, DisableRequest};
 
 use crate::arguments::parse_duration;
-use crate::backend::{ClusterBackendArguments, ClusterPlace};
+use crate::backend::{ClusterBackend, ClusterBackendArguments};
 use crate::cluster::{ClusterProgress, run};
 
 /// Take image acceleration away from a cluster.
@@ -35,8 +35,8 @@ pub(crate) struct Disable {
 impl Disable {
     pub(crate) fn run(self, printer: Printer) -> anyhow::Result<()> {
         match self.backend.backend()? {
-            ClusterPlace::Cluster(connect) => self.run_cluster(&connect, printer),
-            ClusterPlace::Remote(remote) => self.run_remote(&remote, printer),
+            ClusterBackend::Cluster(connect) => self.run_cluster(&connect, printer),
+            ClusterBackend::Remote(remote) => self.run_remote(&remote, printer),
         }
     }
 

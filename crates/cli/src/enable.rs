@@ -14,7 +14,7 @@ use uimgacc_control::{
 };
 
 use crate::arguments::WaitArguments;
-use crate::backend::{ClusterBackendArguments, ClusterPlace};
+use crate::backend::{ClusterBackend, ClusterBackendArguments};
 use crate::cluster::{ClusterProgress, run};
 
 /// Set up image acceleration in a cluster, change it or upgrade it.
@@ -171,11 +171,11 @@ impl Enable {
         // What only prints needs no place.
         let dry_run = self.dry_run.filter(|_| !self.backend.names_remote());
         let connect = match self.backend.backend()? {
-            ClusterPlace::Remote(remote) if dry_run.is_none() => {
+            ClusterBackend::Remote(remote) if dry_run.is_none() => {
                 return self.run_remote(&remote, printer);
             }
-            ClusterPlace::Remote(_) => Connect::default(),
-            ClusterPlace::Cluster(connect) => connect,
+            ClusterBackend::Remote(_) => Connect::default(),
+            ClusterBackend::Cluster(connect) => connect,
         };
         anyhow::ensure!(
             self.subnet_id.is_none(),

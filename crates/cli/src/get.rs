@@ -53,21 +53,21 @@ impl Get {
             "--watch needs a cluster or the HTTP API, not a local store"
         );
         let reader = store.open()?;
-        let (all, broken) = reader.readable_images()?;
+        let images = reader.all_images()?;
         let records = match &self.image {
             Some(image) => vec![find(&reader, image)?],
-            None => all.clone(),
+            None => images.readable.clone(),
         };
-        if records.is_empty() && broken.is_empty() && self.output == TableFormat::Table {
+        if records.is_empty() && images.broken.is_empty() && self.output == TableFormat::Table {
             printer.say("no images; `uimgacc create` makes one");
             return Ok(());
         }
-        let comparable = broken.is_empty().then_some(all.as_slice());
         let views = records
             .iter()
-            .map(|record| ImageView::new(&reader, record, comparable))
+            .map(|record| ImageView::new(&reader, record, &images))
             .collect::<anyhow::Result<Vec<_>>>()?;
-        let problems: Vec<String> = broken.iter().map(|error| with_causes(error)).collect();
+        let problems = images.broken.iter();
+        let problems: Vec<String> = problems.map(|error| with_causes(error)).collect();
         let mut all = serde_json::json!({ "Images": views });
         if !problems.is_empty() {
             all["Problems"] = serde_json::json!(problems);

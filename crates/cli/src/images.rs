@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 use uimgacc_control::ImageProfile;
 use uimgacc_profile::Profile;
-use uimgacc_store::{ImageRecord, StoreReader};
+use uimgacc_store::{ImageRecord, Images, StoreReader};
 use uimgacc_types::{ImageReference, Meant, meant};
 
 /// A profile in short. Lengths in bytes.
@@ -48,11 +48,11 @@ pub(crate) struct ImageView<'a> {
 }
 
 impl<'a> ImageView<'a> {
-    /// `images` are all images of the store, where all can be read.
+    /// `images` are all of the store.
     pub(crate) fn new(
         reader: &StoreReader,
         record: &'a ImageRecord,
-        images: Option<&[ImageRecord]>,
+        images: &Images,
     ) -> anyhow::Result<Self> {
         Ok(Self {
             original_image: &record.original,
@@ -60,9 +60,7 @@ impl<'a> ImageView<'a> {
             size: record.size,
             layers: record.diff_ids.len(),
             compressed_size: record.compressed_size,
-            unique_pack_bytes: images
-                .map(|images| uimgacc_store::unique_pack_bytes(reader, record, images))
-                .transpose()?,
+            unique_pack_bytes: uimgacc_store::unique_pack_bytes(reader, record, images)?,
             inodes: record.inodes,
             platform: &record.platform,
             created: &record.created,
@@ -92,8 +90,8 @@ pub(crate) fn find(reader: &StoreReader, name: &str) -> anyhow::Result<ImageReco
     if let Some(record) = record {
         return Ok(record);
     }
-    let (images, broken) = reader.readable_images()?;
-    let meant = meant(&normalised, images, |record| {
+    let images = reader.all_images()?;
+    let meant = meant(&normalised, images.readable, |record| {
         (record.original.as_str(), record.target.as_str())
     });
     match meant {
@@ -103,7 +101,7 @@ pub(crate) fn find(reader: &StoreReader, name: &str) -> anyhow::Result<ImageReco
             records.len(),
             records.last().map_or("", |record| record.target.as_str())
         ),
-        Meant::None => match broken.into_iter().next() {
+        Meant::None => match images.broken.into_iter().next() {
             // It may be that one.
             Some(error) => Err(error)
                 .with_context(|| format!("cannot look for the image {normalised} in the store")),

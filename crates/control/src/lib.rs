@@ -10,6 +10,7 @@
 
 mod check;
 mod cluster;
+mod cluster_state;
 mod create;
 mod credentials;
 mod delete;
@@ -20,11 +21,8 @@ mod find_holders;
 mod get;
 mod hints;
 mod holder;
-
 mod images;
 mod manifests;
-
-mod cluster_state;
 mod observe;
 mod status;
 
@@ -42,7 +40,6 @@ pub use get::{ClusterImages, ClusterStatus};
 pub use holder::Holder;
 pub use images::{ImageProfile, ImageProgress, ImageView};
 pub use manifests::{DEFAULT_IMAGE, yaml};
-
 pub use status::{ComponentStatus, ImageTotals, NodeStatus, Status};
 
 /// Told what goes on, in lines for people; each is said once.

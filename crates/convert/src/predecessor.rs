@@ -26,8 +26,7 @@ fn carry(
     if matches!(store.profile(chain_id), Ok(Some(_))) {
         return Ok(None);
     }
-    let (images, _) = store.readable_images()?;
-    for image in predecessors(images, request, chain_id) {
+    for image in predecessors(store.all_images()?.readable, request, chain_id) {
         // One that is damaged is as good as none.
         let Ok(Some(profile)) = store.profile(image.chain_id) else {
             continue;

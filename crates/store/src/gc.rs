@@ -26,7 +26,7 @@ use crate::format::MAX_INDEX_BYTES;
 use crate::layout::PROFILE_SUFFIX;
 use crate::marks::{IndexPacks, Marks, id_of, mark};
 use crate::path::StorePath;
-use crate::reader::{ReadError, list, list_fanned, read_json, unreadable};
+use crate::reader::{Images, ReadError, list, list_fanned, read_json, unreadable};
 use crate::workspace::Workspace;
 use crate::{BlobRecord, ChainRecord, ImageRecord, StoreReader};
 
@@ -407,28 +407,30 @@ fn sweep_temporaries(
     Ok(())
 }
 
-/// Bytes in packs that the image has for itself alone. `images` are all images of the store.
+/// Bytes in packs that the image has for itself alone among `images`, which are all of the store.
+/// `None` where one of them cannot be read, for what that shares is not known.
 ///
 /// # Errors
 /// The file system's error, or a damaged file.
 pub fn unique_pack_bytes(
     reader: &StoreReader,
     image: &ImageRecord,
-    images: &[ImageRecord],
-) -> Result<u64, SessionError> {
+    images: &Images,
+) -> Result<Option<u64>, SessionError> {
+    if !images.broken.is_empty() {
+        return Ok(None);
+    }
     let mut others = Marks::default();
     let mut cache = IndexPacks::default();
-    for other in images.iter().filter(|other| other.target != image.target) {
+    let others_of = images.readable.iter();
+    for other in others_of.filter(|other| other.target != image.target) {
         others.add_image(reader, &mut cache, other)?;
     }
     let mut own = Marks::default();
     own.add_image(reader, &mut cache, image)?;
-    Ok(own
-        .packs
-        .difference(&others.packs)
-        .map(|id| {
-            let pack = reader.layout().pack(*id).facts();
-            pack.map_or(0, |facts| facts.len_bytes)
-        })
-        .sum())
+    let unique = own.packs.difference(&others.packs).map(|id| {
+        let pack = reader.layout().pack(*id).facts();
+        pack.map_or(0, |facts| facts.len_bytes)
+    });
+    Ok(Some(unique.sum()))
 }

@@ -57,7 +57,7 @@ pub use machine::{boot_id, rfc3339_now};
 pub use pack::PackWriter;
 pub use path::{FileFacts, Observer, StoreFile, StorePath};
 pub use profiles::is_profile_due;
-pub use reader::{ReadError, StoreReader};
+pub use reader::{Images, ReadError, StoreReader};
 pub use record::{ChainLayer, ChainRecord, FORMAT_VERSION, ImageRecord, IndexRecord, StoreRecord};
 pub use session::{Session, pack_of};
 pub use stat::{Stat, logical_bytes, stat};

@@ -83,6 +83,15 @@ pub struct StoreReader {
     record: StoreRecord,
 }
 
+/// The image records of a store.
+#[derive(Debug)]
+pub struct Images {
+    /// Those that can be read, in the order of their target references.
+    pub readable: Vec<ImageRecord>,
+    /// Why the others cannot.
+    pub broken: Vec<ReadError>,
+}
+
 impl StoreReader {
     /// Opens the store in `root`.
     ///
@@ -164,18 +173,17 @@ impl StoreReader {
         self.scan_images(&mut Err)
     }
 
-    /// Every image record that can be read, in the order of their target references, and why others
-    /// cannot.
+    /// Every image record, whether it can be read or not.
     ///
     /// # Errors
     /// The file system's error.
-    pub fn readable_images(&self) -> Result<(Vec<ImageRecord>, Vec<ReadError>), ReadError> {
+    pub fn all_images(&self) -> Result<Images, ReadError> {
         let mut broken = Vec::new();
-        let images = self.scan_images(&mut |error| {
+        let readable = self.scan_images(&mut |error| {
             broken.push(error);
             Ok(())
         })?;
-        Ok((images, broken))
+        Ok(Images { readable, broken })
     }
 
     /// The same of those that can be read.

@@ -65,12 +65,8 @@ pub(super) async fn run(
     let (unique, profile) = {
         let (store, record) = (store.clone(), created.record.clone());
         blocking(move || {
-            let (images, broken) = store.readable_images().map_err(Failure::retried)?;
-            // What shares with a record that cannot be read is not known.
-            let unique = broken
-                .is_empty()
-                .then(|| uimgacc_store::unique_pack_bytes(&store, &record, &images))
-                .transpose();
+            let images = store.all_images().map_err(Failure::retried)?;
+            let unique = uimgacc_store::unique_pack_bytes(&store, &record, &images);
             // One that cannot be read is none: the next first start is recorded.
             let profile = store.profile(record.chain_id).ok().flatten();
             Ok((unique.map_err(Failure::retried)?, profile))

@@ -157,7 +157,10 @@ fn image(store: &StoreReader, token: ChainToken) -> Result<Option<(ChainId, Stri
     let Some(chain) = chains.get(&token).copied() else {
         return Ok(None);
     };
-    let (images, _) = store.readable_images().map_err(Failure::retried)?;
-    let image = images.into_iter().find(|image| image.chain_id == chain);
+    let images = store.all_images().map_err(Failure::retried)?;
+    let image = images
+        .readable
+        .into_iter()
+        .find(|image| image.chain_id == chain);
     Ok(image.map(|image| (chain, image.platform)))
 }

@@ -94,10 +94,7 @@ pub fn decide(input: &Input<'_>) -> Decision {
     if let Some(set) = installer {
         // What nodes held that are gone does not count.
         let gone = input.nodes.iter().filter(|(_, uid)| uid.is_none());
-        for (node, _) in gone.filter(|(node, _)| node.meta.deleting.is_none()) {
-            let action = Action::DeleteAccelerationNode(node.meta.clone());
-            decision.actions.push(action);
-        }
+        decision.actions.extend(deletions(gone));
         if !decision.actions.is_empty() {
             decision.wake(SignedDuration::from_secs(1));
             return decision;
@@ -118,12 +115,7 @@ pub fn decide(input: &Input<'_>) -> Decision {
         return decision;
     }
     // Only now: an installer that still runs would publish its node again.
-    for (node, _) in &input.nodes {
-        if node.meta.deleting.is_none() {
-            let action = Action::DeleteAccelerationNode(node.meta.clone());
-            decision.actions.push(action);
-        }
-    }
+    decision.actions.extend(deletions(input.nodes.iter()));
     // Without these the definitions of our kinds could never be deleted.
     for image in &input.images {
         decision.actions.push(Action::remove_image_finalizer(image));
@@ -133,6 +125,14 @@ pub fn decide(input: &Input<'_>) -> Decision {
         decision.actions.push(action);
     }
     decision
+}
+
+/// The deletions of those nodes' objects that are not being deleted yet.
+fn deletions<'n>(
+    nodes: impl Iterator<Item = &'n (&'n AccelerationNodeView, Option<&'n str>)>,
+) -> impl Iterator<Item = Action> {
+    let staying = nodes.filter(|(node, _)| node.meta.deleting.is_none());
+    staying.map(|(node, _)| Action::DeleteAccelerationNode(node.meta.clone()))
 }
 
 /// The Job of this very `disable` that removes the leases of nodes.
