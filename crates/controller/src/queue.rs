@@ -4,7 +4,8 @@
 //! **Guarantees.** A key that is added while it is worked on is given out again afterwards. A key
 //! that fails comes back with a growing pause (0.2 s to 2 minutes), and so does one of which another
 //! wrote the object first, unless that change is seen earlier; one that succeeds starts anew.
-//! The queue is as long as there are keys, and keys are objects.
+//! Of the keys that are due, urgent ones come first: what concerns the whole cluster does not wait
+//! behind a thousand images. The queue is as long as there are keys, and keys are objects.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
@@ -20,9 +21,16 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest.
 const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 
+/// What can wait in a [`Queue`].
+pub trait QueueKey: Clone + Ord + Hash {
+    /// Whether it goes before others that are due too.
+    fn is_urgent(&self) -> bool;
+}
+
 #[derive(Debug)]
 struct State<K> {
-    due: BTreeSet<(Instant, K)>,
+    urgent: BTreeSet<(Instant, K)>,
+    others: BTreeSet<(Instant, K)>,
     when: HashMap<K, Instant>,
     // Being worked on, and whether it is to come back at once and when.
     busy: BTreeMap<K, Option<Instant>>,
@@ -36,11 +44,12 @@ pub struct Queue<K> {
     changed: Notify,
 }
 
-impl<K: Clone + Ord + Hash> Default for Queue<K> {
+impl<K: QueueKey> Default for Queue<K> {
     fn default() -> Self {
         Self {
             state: Mutex::new(State {
-                due: BTreeSet::new(),
+                urgent: BTreeSet::new(),
+                others: BTreeSet::new(),
                 when: HashMap::new(),
                 busy: BTreeMap::new(),
                 failures: HashMap::new(),
@@ -50,7 +59,7 @@ impl<K: Clone + Ord + Hash> Default for Queue<K> {
     }
 }
 
-impl<K: Clone + Ord + Hash> Queue<K> {
+impl<K: QueueKey> Queue<K> {
     fn state(&self) -> MutexGuard<'_, State<K>> {
         self.state.lock()
     }
@@ -74,20 +83,13 @@ impl<K: Clone + Ord + Hash> Queue<K> {
         loop {
             let wait = {
                 let mut state = self.state();
-                let now = Instant::now();
-                match state.due.first().cloned() {
-                    Some((at, key)) if at <= now => {
-                        state.due.remove(&(at, key.clone()));
-                        state.when.remove(&key);
-                        state.busy.insert(key.clone(), None);
-                        if !state.due.is_empty() {
-                            self.changed.notify_one();
-                        }
-                        return key;
+                if let Some(key) = state.pop(Instant::now()) {
+                    if !state.when.is_empty() {
+                        self.changed.notify_one();
                     }
-                    Some((at, _)) => Some(at),
-                    None => None,
+                    return key;
                 }
+                state.first_due()
             };
             match wait {
                 Some(at) => tokio::select! {
@@ -147,7 +149,8 @@ impl<K: Clone + Ord + Hash> Queue<K> {
     /// Forgets everything that waits.
     pub fn clear(&self) {
         let mut state = self.state();
-        state.due.clear();
+        state.urgent.clear();
+        state.others.clear();
         state.when.clear();
         state.busy.clear();
         state.failures.clear();
@@ -158,26 +161,51 @@ impl<K: Clone + Ord + Hash> Queue<K> {
     pub fn due(&self) -> usize {
         let now = Instant::now();
         let state = self.state();
-        state.due.iter().take_while(|(at, _)| *at <= now).count()
+        state.when.values().filter(|at| **at <= now).count()
     }
 
     /// Whether no key waits, not even for its time.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.state().due.is_empty()
+        self.state().when.is_empty()
     }
 }
 
-impl<K: Clone + Ord + Hash> State<K> {
+impl<K: QueueKey> State<K> {
+    fn waiting(&mut self, key: &K) -> &mut BTreeSet<(Instant, K)> {
+        if key.is_urgent() {
+            &mut self.urgent
+        } else {
+            &mut self.others
+        }
+    }
+
     fn push(&mut self, key: K, at: Instant) {
         if let Some(old) = self.when.get(&key).copied() {
             if old <= at {
                 return;
             }
-            self.due.remove(&(old, key.clone()));
+            self.waiting(&key).remove(&(old, key.clone()));
         }
         self.when.insert(key.clone(), at);
-        self.due.insert((at, key));
+        self.waiting(&key).insert((at, key));
+    }
+
+    /// Takes out the key that comes next, if one is due.
+    fn pop(&mut self, now: Instant) -> Option<K> {
+        let firsts = [self.urgent.first(), self.others.first()];
+        let due = firsts.into_iter().flatten().find(|(at, _)| *at <= now)?;
+        let (at, key) = due.clone();
+        self.waiting(&key).remove(&(at, key.clone()));
+        self.when.remove(&key);
+        self.busy.insert(key.clone(), None);
+        Some(key)
+    }
+
+    /// When the next key is due.
+    fn first_due(&self) -> Option<Instant> {
+        let firsts = [self.urgent.first(), self.others.first()];
+        firsts.into_iter().flatten().map(|(at, _)| *at).min()
     }
 }
 
@@ -186,6 +214,33 @@ mod tests {
     use super::*;
 
     const NOW: Duration = Duration::ZERO;
+
+    impl QueueKey for &str {
+        fn is_urgent(&self) -> bool {
+            self.starts_with('!')
+        }
+    }
+
+    impl QueueKey for u32 {
+        fn is_urgent(&self) -> bool {
+            false
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn urgent_keys_that_are_due_come_first() {
+        let queue = Queue::default();
+        queue.add("a", NOW);
+        queue.add("b", NOW);
+        queue.add("!later", Duration::from_secs(1));
+        queue.add("!now", NOW);
+        assert_eq!(queue.next().await, "!now");
+        assert_eq!(queue.next().await, "a");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(queue.next().await, "!later");
+        assert_eq!(queue.next().await, "b");
+        assert!(queue.is_empty());
+    }
 
     #[tokio::test(start_paused = true)]
     async fn keys_come_once_and_in_the_order_of_their_time() {

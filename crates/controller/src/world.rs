@@ -9,6 +9,7 @@ use uimgacc_types::ImageReference;
 
 use super::cache::{Cache, Change};
 use super::decide::cluster::is_store_ready;
+use super::queue::QueueKey;
 use super::view::{
     AccelerationNodeView, ClusterView, ImageView, InstallerView, JobView, MetaView, NodeView,
     OurPod, PodView,
@@ -38,6 +39,12 @@ impl Key {
             Self::Jobs => "jobs",
             Self::Image(_) => "image",
         }
+    }
+}
+
+impl QueueKey for Key {
+    fn is_urgent(&self) -> bool {
+        !matches!(self, Self::Image(_))
     }
 }
 
