@@ -1,5 +1,6 @@
 //! `create` killed at any moment leaves a clean store, and the same `create` then succeeds.
 
+use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -108,6 +109,67 @@ fn killed_at_fifty_points() {
         cut_short >= POINTS / 2,
         "only {cut_short} of {POINTS} runs were cut short"
     );
+}
+
+#[test]
+fn layers_that_were_reported_as_done_survive_a_kill() {
+    if !ready() {
+        return;
+    }
+    let fixture = StoreFixture::new();
+    // Too long to share a pack.
+    let layer = |seed: u64| {
+        let mut state = seed;
+        let content: Vec<u8> = std::iter::repeat_with(|| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            state.to_be_bytes()
+        })
+        .take(5 << 20)
+        .flatten()
+        .collect();
+        TarBuilder::new().file("file", 0o644, content).finish()
+    };
+    (1..=3)
+        .fold(ImageBuilder::new(), |image, seed| {
+            image.layer(layer(seed), Compression::None)
+        })
+        .push(&fixture.registry, "app:1");
+    let (original, target) = (
+        fixture.registry.reference("app:1"),
+        fixture.registry.reference("app:2"),
+    );
+    let store = fixture.store();
+    let create = ["create", &original, &target, "--store", &store];
+    let create = [&create[..], &["--plain-http", "--jobs", "1"]].concat();
+    let mut child = uimgacc_testkit::programs::uimgacc(&create)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let done = |line: &str| {
+        let line = line.split_once(": done (")?.0;
+        Some(line.to_owned())
+    };
+    let first = lines.by_ref().find_map(|line| done(&line.unwrap()));
+    child.kill().unwrap();
+    assert!(!child.wait().unwrap().success());
+    let reported: Vec<String> = lines.filter_map(|line| done(&line.unwrap())).collect();
+    let again = uimgacc(&create);
+    ok(&again);
+    let again = String::from_utf8(again.stderr).unwrap();
+    for layer in first.iter().chain(&reported) {
+        assert!(
+            again.contains(&format!("{layer}: was in the store")),
+            "{layer}: {again}"
+        );
+    }
+    assert!(first.is_some() && again.contains(": done ("), "{again}");
+    fixture.assert_clean();
+    let stat = fixture.json(&["store", "stat"]);
+    assert_eq!(stat["packs"], 3, "{stat}");
 }
 
 /// Copies a store, so that each point starts from the same one.

@@ -17,15 +17,21 @@ use uimgacc_registry::{Client, Descriptor, ResolvedImage};
 use uimgacc_store::{
     ChainLayer, ChainRecord, ImageRecord, IndexRecord, Session, StoreReader, logical_bytes,
 };
-use uimgacc_types::{ChainId, DiffId, Digest, chain_ids};
+use uimgacc_types::{ChainId, DiffId, Digest, MAX_PACKS_PER_IMAGE, chain_ids};
 
-use crate::error::{CreateError, LayerFailure};
-use crate::fetch::{Fetch, LayerJob};
-use crate::layers::{Layers, take_layer};
+use crate::error::CreateError;
+use crate::fetch::{FailedLayer, Fetch, LayerJob};
+use crate::groups::group;
+use crate::layers::{Layers, take_group};
 use crate::predecessor::carry_profile_over;
 use crate::progress::Progress;
 use crate::request::CreateRequest;
 use crate::target::{Annotations, MANIFEST_TYPE, manifest};
+
+/// So many of an image's packs are left for contents that other images have as well.
+const SHARED_PACKS: usize = 4;
+/// At least so many packs take new layers, so that some are converted at once.
+const MIN_GROUPS: usize = 4;
 
 /// What was created.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,7 +186,10 @@ async fn verified_layers(
     known.extend(unproven.iter().map(|job| job.diff_id));
     in_parallel(request.jobs, image, unproven, |job| {
         let (fetch, session) = (fetch.clone(), Arc::clone(session));
-        async move { fetch.prove(job, session).await }
+        async move {
+            let proven = fetch.prove(job.clone(), session).await;
+            proven.map_err(|source| job.failed(source))
+        }
     })
     .await?;
     Ok(known)
@@ -219,34 +228,37 @@ fn layer_jobs(request: &CreateRequest, image: &ResolvedImage) -> Vec<LayerJob> {
     layers.enumerate().map(job).collect()
 }
 
-/// Runs `work` for each layer, so many at once; the first failure ends the others.
-async fn in_parallel<F>(
+/// Runs `work` for each item, so many at once; the first failure ends the others.
+async fn in_parallel<T, F>(
     at_once: usize,
     image: &ResolvedImage,
-    jobs: Vec<LayerJob>,
-    work: impl Fn(LayerJob) -> F,
+    items: Vec<T>,
+    work: impl Fn(T) -> F,
 ) -> Result<(), CreateError>
 where
-    F: Future<Output = Result<(), LayerFailure>> + Send + 'static,
+    F: Future<Output = Result<(), FailedLayer>> + Send + 'static,
 {
     let permits = Arc::new(Semaphore::new(at_once.max(1)));
     let mut running = JoinSet::new();
-    for job in jobs {
-        let (number, digest) = (job.number, job.descriptor.digest);
+    for item in items {
         let permits = Arc::clone(&permits);
-        let work = work(job);
+        let work = work(item);
         running.spawn(async move {
             // The semaphore is never closed: no permit means no limit.
             let _permit = permits.acquire().await;
-            work.await.map_err(|source| (number, digest, source))
+            work.await
         });
     }
     while let Some(done) = running.join_next().await {
-        if let Err((number, digest, source)) = done? {
+        if let Err(failed) = done? {
             // The other layers end with the set.
             running.shutdown().await;
-            let count = image.manifest.layers.len();
-            return Err(layer_error(number, count, digest, source));
+            return Err(CreateError::Layer {
+                number: failed.number + 1,
+                count: image.manifest.layers.len(),
+                digest: failed.digest,
+                source: Box::new(failed.source),
+            });
         }
     }
     Ok(())
@@ -261,28 +273,38 @@ async fn convert(
     verified: HashSet<DiffId>,
 ) -> Result<Converted, CreateError> {
     let progress = &fetch.progress;
-    let layers = Arc::new(Layers::new(Arc::clone(session), request.jobs));
-    let known = add_known_layers(session, &layers, verified).await?;
-    let mut seen = HashSet::new();
-    let (new, reused): (Vec<_>, Vec<_>) = layer_jobs(request, image)
-        .into_iter()
-        .partition(|job| !known.contains(&job.diff_id) && seen.insert(job.diff_id));
-    for job in &reused {
-        progress.layer_done(job.number, true);
+    let known = sound_layers(session, verified).await?;
+    let mut new: Vec<LayerJob> = Vec::new();
+    let mut positions: HashMap<DiffId, Vec<usize>> = HashMap::new();
+    for job in layer_jobs(request, image) {
+        if known.iter().any(|(_, layer)| layer.diff_id == job.diff_id) {
+            progress.layer_done(job.number, true);
+            continue;
+        }
+        let at = positions.entry(job.diff_id).or_default();
+        at.push(job.number);
+        if at.len() == 1 {
+            new.push(job);
+        }
+    }
+    let layers_reused = image.config.diff_ids.len() - new.len();
+    let groups = groups(new, &known);
+    let (session, jobs) = (Arc::clone(session), request.jobs);
+    let layers = Arc::new(Layers::new(
+        session.clone(),
+        jobs,
+        progress.clone(),
+        positions,
+    ));
+    for (tree, layer) in known {
+        layers.add_known(tree, layer)?;
     }
     progress.stage("converting layers");
-    in_parallel(request.jobs, image, new, |job| {
-        let (fetch, layers) = (fetch.clone(), Arc::clone(&layers));
-        async move {
-            let number = job.number;
-            take_layer(&fetch, job, layers).await?;
-            fetch.progress.layer_done(number, false);
-            Ok(())
-        }
+    in_parallel(request.jobs, image, groups, |group| {
+        take_group(fetch.clone(), group, Arc::clone(&layers))
     })
     .await?;
     progress.stage("writing the indexes");
-    let session = Arc::clone(session);
     let diff_ids = image.config.diff_ids.clone();
     let (tree, index) =
         tokio::task::spawn_blocking(move || publish_indexes(&session, &layers, &diff_ids))
@@ -290,33 +312,36 @@ async fn convert(
     Ok(Converted {
         tree,
         index,
-        layers_reused: reused.len(),
+        layers_reused,
     })
 }
 
-fn layer_error(number: usize, count: usize, digest: Digest, source: LayerFailure) -> CreateError {
-    CreateError::Layer {
-        number: number + 1,
-        count,
-        digest,
-        source: Box::new(source),
-    }
+/// Splits new layers by the packs that they go to. Some of an image's packs are left for contents that the
+/// store has already: those of the known layers, and of other images.
+fn groups(new: Vec<LayerJob>, known: &[(Tree, ChainLayer)]) -> Vec<Vec<LayerJob>> {
+    let devices = known.iter().flat_map(|(tree, _)| &tree.devices);
+    let shared: HashSet<_> = devices.map(|device| device.tag).collect();
+    let free = MAX_PACKS_PER_IMAGE.saturating_sub(shared.len());
+    let most = free.saturating_sub(SHARED_PACKS).max(MIN_GROUPS);
+    let sizes: Vec<u64> = new.iter().map(|job| job.descriptor.size).collect();
+    let mut jobs: Vec<Option<LayerJob>> = new.into_iter().map(Some).collect();
+    let mut take = |at: usize| jobs.get_mut(at).and_then(Option::take);
+    group(&sizes, most)
+        .into_iter()
+        .map(|members| members.into_iter().filter_map(&mut take).collect())
+        .collect()
 }
 
-/// Takes those of the verified layers that the store has whole.
-async fn add_known_layers(
+/// Those of the verified layers that the store has whole.
+async fn sound_layers(
     session: &Arc<Session>,
-    layers: &Arc<Layers>,
     verified: HashSet<DiffId>,
-) -> Result<HashSet<DiffId>, CreateError> {
-    let (session, layers) = (Arc::clone(session), Arc::clone(layers));
+) -> Result<Vec<(Tree, ChainLayer)>, CreateError> {
+    let session = Arc::clone(session);
     let task = tokio::task::spawn_blocking(move || -> Result<_, CreateError> {
-        let mut known = HashSet::new();
+        let mut known = Vec::new();
         for diff_id in verified {
-            if let Some((tree, layer)) = session.layer(diff_id)? {
-                layers.add_known(tree, layer)?;
-                known.insert(diff_id);
-            }
+            known.extend(session.layer(diff_id)?);
         }
         Ok(known)
     });

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use uimgacc_registry::{Client, Descriptor};
 use uimgacc_store::Session;
-use uimgacc_types::{DiffId, ImageReference};
+use uimgacc_types::{DiffId, Digest, ImageReference};
 
 use crate::decompress::decompress;
 use crate::error::LayerFailure;
@@ -27,7 +27,23 @@ pub(crate) struct LayerJob {
     pub(crate) max_expansion: u64,
 }
 
+/// What failed with which layer.
+#[derive(Debug)]
+pub(crate) struct FailedLayer {
+    pub(crate) number: usize,
+    pub(crate) digest: Digest,
+    pub(crate) source: LayerFailure,
+}
+
 impl LayerJob {
+    pub(crate) fn failed(&self, source: LayerFailure) -> FailedLayer {
+        FailedLayer {
+            number: self.number,
+            digest: self.descriptor.digest,
+            source,
+        }
+    }
+
     /// How much the layer may unpack to.
     pub(crate) fn max_bytes(&self) -> u64 {
         self.descriptor
@@ -79,12 +95,12 @@ pub(crate) struct Fetch {
 }
 
 impl Fetch {
-    /// Streams a blob to `read`, which runs on a thread of its own.
-    pub(crate) async fn stream(
+    /// Streams a blob to `read`, which runs on a thread of its own; gives what that gives.
+    pub(crate) async fn stream<T: Send + 'static>(
         &self,
         job: LayerJob,
-        read: impl FnOnce(&LayerJob, BlobReader) -> Result<(), LayerFailure> + Send + 'static,
-    ) -> Result<(), LayerFailure> {
+        read: impl FnOnce(&LayerJob, BlobReader) -> Result<T, LayerFailure> + Send + 'static,
+    ) -> Result<T, LayerFailure> {
         let (sender, receiver) = mpsc::channel::<Chunk>(CHUNKS_IN_FLIGHT);
         let worker = tokio::task::spawn_blocking({
             let job = job.clone();

@@ -2,32 +2,29 @@
 //!
 //! Each layer streams: network → digest → decompression → diff ID → tar → pack. Memory: about
 //! 4 MiB of blob and 2 MiB of buffers a layer in flight, and the metadata of all layers.
-//! Contents of at most as many packs as layers are in flight are being written at a time; a
-//! large pack is sealed as soon as a layer is through, so that a later run finds its contents.
+//! The layers of one group ([`crate::groups`]) go into one pack, one after the other; groups run side
+//! by side. At the end of a group its pack is sealed and its layers are published: only then are they
+//! reported as done, and a later run finds them.
 
 use std::collections::HashMap;
 use std::io::{BufReader, Read};
 use std::sync::Arc;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use uimgacc_erofs::Tree;
 use uimgacc_store::{ChainLayer, PackWriter, PutError, Session};
 use uimgacc_types::DiffId;
 
 use crate::decompress::decompress;
 use crate::error::LayerFailure;
-use crate::fetch::{Fetch, LayerJob};
+use crate::fetch::{FailedLayer, Fetch, LayerJob};
 use crate::layer::{
     ContentSink, LayerError, LayerLimits, MetadataBudget, Placed, read_layer, tree_bytes,
 };
 use crate::memory;
+use crate::progress::Progress;
 use crate::stream::{BlobReader, DiffReader};
 use crate::tar::TarReader;
-
-/// A pack this long is sealed once the layer that is being written to it is through.
-const SEAL_BYTES: u64 = 1 << 30;
-/// So many packs are sealed early; the rest of an image's 16 is for those it shares.
-const MAX_SEALED_EARLY: usize = 6;
 
 /// A layer that is through.
 #[derive(Debug)]
@@ -36,34 +33,32 @@ struct Done {
     published: Option<ChainLayer>,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    idle: Vec<PackWriter>,
-    sealed_early: usize,
-    done: HashMap<DiffId, Done>,
-}
-
-/// Packs being written and layers that are through.
-#[derive(Debug)]
+/// The layers that are through.
 pub(crate) struct Layers {
     session: Arc<Session>,
     metadata: MetadataBudget,
-    state: Mutex<State>,
+    progress: Arc<dyn Progress>,
+    /// Where in the image each new layer stands.
+    positions: HashMap<DiffId, Vec<usize>>,
+    done: Mutex<HashMap<DiffId, Done>>,
 }
 
 impl Layers {
-    /// The session has read its tables, so what they need is in use.
-    pub(crate) fn new(session: Arc<Session>, jobs: usize) -> Self {
+    /// The session has read its tables, so what they need is in use. `positions` are those of the new
+    /// layers, for `progress`.
+    pub(crate) fn new(
+        session: Arc<Session>,
+        jobs: usize,
+        progress: Arc<dyn Progress>,
+        positions: HashMap<DiffId, Vec<usize>>,
+    ) -> Self {
         Self {
             session,
             metadata: MetadataBudget::of(memory::allowance(jobs)),
-            state: Mutex::default(),
+            progress,
+            positions,
+            done: Mutex::default(),
         }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        // Under this lock only whole steps are taken.
-        self.state.lock()
     }
 
     /// Takes a layer that the store has.
@@ -72,51 +67,30 @@ impl Layers {
         self.metadata
             .take(tree_bytes(&tree))
             .map_err(|limit| LayerError::TooMuchMetadata { limit, path })?;
-        self.state().done.insert(
-            layer.diff_id,
-            Done {
-                tree,
-                published: Some(layer),
-            },
-        );
+        let diff_id = layer.diff_id;
+        let published = Some(layer);
+        let done = Done { tree, published };
+        self.done.lock().insert(diff_id, done);
         Ok(())
     }
 
-    fn writer(&self) -> Result<PackWriter, LayerFailure> {
-        match self.state().idle.pop() {
-            Some(writer) => Ok(writer),
-            None => Ok(self.session.pack_writer()?),
-        }
-    }
-
-    /// Takes a layer in; its pack goes back to the idle ones or is sealed.
-    fn finish(&self, job: &LayerJob, tree: Tree, writer: PackWriter) -> Result<(), LayerFailure> {
-        let mut state = self.state();
-        state.done.insert(
-            job.diff_id,
-            Done {
-                tree,
-                published: None,
-            },
-        );
-        if writer.len_bytes() < SEAL_BYTES || state.sealed_early >= MAX_SEALED_EARLY {
-            state.idle.push(writer);
-            return Ok(());
-        }
-        state.sealed_early += 1;
-        drop(state);
+    /// Seals the pack of a group and publishes the layers whose packs all have their names. One of many
+    /// packs waits for [`Self::stack`], which makes them few.
+    pub(crate) fn finish_group(&self, writer: PackWriter) -> Result<(), LayerFailure> {
         self.session.seal(writer)?;
-        // One of many packs waits for `stack`, which makes them few.
         Ok(self.publish_settled(uimgacc_types::MAX_PACKS_PER_IMAGE)?)
     }
 
     /// Publishes the layers of at most `max_packs` packs, all of which have their names.
     fn publish_settled(&self, max_packs: usize) -> Result<(), uimgacc_store::SessionError> {
-        for (diff_id, done) in &mut self.state().done {
+        for (diff_id, done) in self.done.lock().iter_mut() {
             let is_few = done.tree.devices.len() <= max_packs;
             if done.published.is_none() && is_few && self.session.is_settled(&done.tree) {
                 self.session.settle(&mut done.tree);
                 done.published = Some(self.session.publish_layer(*diff_id, &done.tree)?);
+                for position in self.positions.get(diff_id).into_iter().flatten() {
+                    self.progress.layer_done(*position, false);
+                }
             }
         }
         Ok(())
@@ -129,43 +103,33 @@ impl Layers {
         diff_ids: &[DiffId],
     ) -> Result<(Tree, Vec<ChainLayer>), crate::CreateError> {
         let mut tree = {
-            let mut state = self.state();
-            for done in state.done.values_mut() {
+            let mut done = self.done.lock();
+            for done in done.values_mut() {
                 self.session.settle(&mut done.tree);
             }
             let trees: Vec<&Tree> = diff_ids
                 .iter()
-                .filter_map(|id| state.done.get(id).map(|done| &done.tree))
+                .filter_map(|id| done.get(id).map(|done| &done.tree))
                 .collect();
             uimgacc_store::flatten::flatten(&trees)?
         };
-        let idle = std::mem::take(&mut self.state().idle);
-        let mut writers = idle.into_iter();
-        let mut first = match writers.next() {
-            Some(writer) => writer,
-            None => self.session.pack_writer()?,
-        };
+        let mut writer = self.session.pack_writer()?;
         {
             // The new layers as well, so that a node that has only a prefix of them needs few.
-            let mut state = self.state();
-            let new = state
-                .done
-                .values_mut()
-                .filter(|done| done.published.is_none());
+            let mut done = self.done.lock();
+            let new = done.values_mut().filter(|done| done.published.is_none());
             let mut trees: Vec<&mut Tree> = new.map(|done| &mut done.tree).collect();
             trees.push(&mut tree);
             self.session
-                .repack(&mut trees, &mut first, uimgacc_types::MAX_PACKS_PER_IMAGE)?;
+                .repack(&mut trees, &mut writer, uimgacc_types::MAX_PACKS_PER_IMAGE)?;
         }
-        for writer in [first].into_iter().chain(writers) {
-            self.session.seal(writer)?;
-        }
+        self.session.seal(writer)?;
         self.session.settle(&mut tree);
         self.publish_settled(usize::MAX)?;
-        let state = self.state();
+        let done = self.done.lock();
         let layers = diff_ids
             .iter()
-            .filter_map(|id| state.done.get(id)?.published.clone())
+            .filter_map(|id| done.get(id)?.published.clone())
             .collect();
         Ok((tree, layers))
     }
@@ -187,20 +151,44 @@ impl ContentSink for PackSink<'_> {
     }
 }
 
-/// Fetches a layer and takes it in.
-pub(crate) async fn take_layer(
-    fetch: &Fetch,
-    job: LayerJob,
+/// Fetches the layers of a group, one after the other, and takes them in. The error names the layer.
+pub(crate) async fn take_group(
+    fetch: Fetch,
+    group: Vec<LayerJob>,
     layers: Arc<Layers>,
-) -> Result<(), LayerFailure> {
-    fetch
-        .stream(job, move |job, blob| read_blob(job, blob, &layers))
+) -> Result<(), FailedLayer> {
+    let mut last = None;
+    let mut writer = None;
+    for job in group {
+        let failed = |source| job.failed(source);
+        let into = match writer.take() {
+            Some(writer) => writer,
+            None => layers
+                .session
+                .pack_writer()
+                .map_err(|error| failed(error.into()))?,
+        };
+        let layers = Arc::clone(&layers);
+        let read = move |job: &LayerJob, blob| read_blob(job, blob, &layers, into);
+        writer = Some(fetch.stream(job.clone(), read).await.map_err(failed)?);
+        last = Some(job);
+    }
+    let (Some(job), Some(writer)) = (last, writer) else {
+        return Ok(());
+    };
+    tokio::task::spawn_blocking(move || layers.finish_group(writer))
         .await
+        .unwrap_or_else(|error| Err(LayerFailure::Decompress(std::io::Error::other(error))))
+        .map_err(|source| job.failed(source))
 }
 
-/// Unpacks a blob while it comes in; then checks both digests.
-fn read_blob(job: &LayerJob, mut blob: BlobReader, layers: &Layers) -> Result<(), LayerFailure> {
-    let mut writer = layers.writer()?;
+/// Unpacks a blob into the pack while it comes in; then checks both digests.
+fn read_blob(
+    job: &LayerJob,
+    mut blob: BlobReader,
+    layers: &Layers,
+    mut writer: PackWriter,
+) -> Result<PackWriter, LayerFailure> {
     let mut sink = PackSink {
         session: &layers.session,
         writer: &mut writer,
@@ -233,7 +221,10 @@ fn read_blob(job: &LayerJob, mut blob: BlobReader, layers: &Layers) -> Result<()
     layers
         .session
         .record_verified(job.descriptor.digest, job.diff_id)?;
-    layers.finish(job, tree, writer)
+    let published = None;
+    let done = Done { tree, published };
+    layers.done.lock().insert(job.diff_id, done);
+    Ok(writer)
 }
 
 fn unpack(

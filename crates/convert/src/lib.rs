@@ -9,6 +9,7 @@ mod create;
 mod decompress;
 mod error;
 mod fetch;
+mod groups;
 pub mod layer;
 mod layers;
 mod memory;
