@@ -92,7 +92,7 @@ impl Delete {
             printer.data(&format!("{} is deleted", deleted.target))?;
             return Ok(());
         }
-        let swept = match uimgacc_store::sweep(&reader, Duration::ZERO, false) {
+        let swept = match uimgacc_store::sweep(&reader, &SweepOptions::older_than(Duration::ZERO)) {
             // The image is gone, as was asked; what the lease holds is not known and stays.
             Err(SessionError::Read(error @ ReadError::BrokenLease { .. })) => {
                 printer.data(&format!("{} is deleted", deleted.target))?;

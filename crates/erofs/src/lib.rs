@@ -25,6 +25,6 @@ mod xattr;
 pub use check::check;
 pub use error::{ReadError, WriteError, Wrong};
 pub use limits::{Limits, MAX_INLINE_BYTES};
-pub use reader::read;
+pub use reader::{read, read_devices};
 pub use tree::Tree;
 pub use writer::{Summary, write};

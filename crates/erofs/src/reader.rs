@@ -17,7 +17,7 @@ use std::collections::HashMap;
 
 use crate::error::{ReadError, Wrong};
 use crate::limits::Limits;
-use crate::tree::{InodeId, Tree};
+use crate::tree::{Device, InodeId, Tree};
 use crate::writer::kind_numbers;
 
 use directory::Entry;
@@ -38,6 +38,14 @@ pub fn read(bytes: &[u8], limits: &Limits) -> Result<Tree, ReadError> {
     };
     reading.run()?;
     Ok(reading.tree)
+}
+
+/// The devices of an image, from its first bytes alone.
+///
+/// # Errors
+/// As for [`read`]; [`ReadError::OutOfBounds`] where the device table ends behind these bytes.
+pub fn read_devices(bytes: &[u8]) -> Result<Vec<Device>, ReadError> {
+    Ok(Image::new(bytes)?.devices)
 }
 
 /// What may still be kept.

@@ -21,9 +21,12 @@ pub enum PutError {
         /// How many bytes were still to come.
         missing: u64,
     },
-    /// The store failed.
+    /// The store could not be written.
     #[error(transparent)]
     Store(#[from] CommitError),
+    /// The store could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
 }
 
 /// Why a session failed.

@@ -8,39 +8,74 @@
 //! 2. After a moment, leases are read (again). What a retired chain that is leased names stays,
 //!    with its retired record, until the lease is gone.
 //! 3. The rest goes: retired records, flattened indexes, layer indexes, tables, packs.
+//! 4. Contents that no index names any more give their space back ([`crate::free`]).
 //!
-//! What is young stays, with all that it names.
+//! What is young stays, with all that it names. gc works in slices, between which sessions get their turn.
 //!
 //! Each file goes through gc's own directory, see [`crate::workspace`]: one that was taken for dead
 //! after a standstill removes nothing more.
 
+use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use uimgacc_types::{ChainId, DiffId, PackId};
+use uimgacc_types::{ChainId, DiffId, PackId, with_causes};
 
 use crate::clock::server_now;
 use crate::error::SessionError;
 use crate::exclusive::{Attempt, Exclusive};
-use crate::format::MAX_INDEX_BYTES;
+use crate::filters::merge_filters;
+use crate::free::{DeadSpace, Scope, free, note, read_freeing};
+use crate::index_file::packs_of;
 use crate::layout::PROFILE_SUFFIX;
 use crate::marks::{IndexPacks, Marks, id_of, mark};
 use crate::path::StorePath;
 use crate::reader::{Images, ReadError, list, list_fanned, read_json, unreadable};
+use crate::record::ForcedRecord;
 use crate::workspace::Workspace;
-use crate::{BlobRecord, ChainRecord, ImageRecord, StoreReader};
+use crate::{BlobRecord, ChainRecord, ImageRecord, Layout, StoreReader};
 
 /// Between retiring a chain and reading the leases once more: for nodes that tell a lease only
 /// after they looked.
 const SETTLE: Duration = Duration::from_secs(1);
+
+/// So long gc works before sessions that wait for it get their turn.
+const SLICE: Duration = Duration::from_secs(60);
+/// So long they have to say that they live.
+const TURN: Duration = Duration::from_millis(500);
+
+/// What to sweep.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SweepOptions {
+    /// What is younger stays.
+    pub grace: Duration,
+    /// Nothing changes, and the answer says what would go.
+    pub dry_run: bool,
+    /// Looks at every pack for contents that no index names, and gives back the space of each of them. Else only
+    /// at packs of which an image went, and not for little.
+    pub all: bool,
+}
+
+impl SweepOptions {
+    /// What is older than `grace`.
+    #[must_use]
+    pub fn older_than(grace: Duration) -> Self {
+        Self {
+            grace,
+            ..Self::default()
+        }
+    }
+}
 
 /// What a sweep did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Swept {
     /// Files that went (or would go).
     pub files: u64,
-    /// Their bytes.
+    /// Their bytes, and those of ranges of packs that were (or would be) given back.
     pub bytes: u64,
+    /// Packs of which contents died, and what came of that.
+    pub dead: Vec<DeadSpace>,
     /// Sessions (or another gc) that live: nothing was swept.
     pub waiting_for: Vec<String>,
     /// Who holds chains that no image needs any more: what they need stays.
@@ -86,43 +121,52 @@ fn garbage(path: StorePath) -> Garbage {
     }
 }
 
-/// Sweeps files that nothing refers to and that are older than `grace`.
-///
-/// With `dry_run` nothing changes and the answer says what would go.
+/// Sweeps files that nothing refers to, and gives back the space of contents that nothing refers to.
 ///
 /// # Errors
 /// The file system's error, or damage in what must be read to know what is in use.
-pub fn sweep(reader: &StoreReader, grace: Duration, dry_run: bool) -> Result<Swept, SessionError> {
-    if dry_run {
-        return sweep_in(reader, None, grace);
+pub fn sweep(reader: &StoreReader, options: &SweepOptions) -> Result<Swept, SessionError> {
+    reader.check_writable()?;
+    let mut swept = Swept::default();
+    if options.dry_run {
+        sweep_in(reader, None, options, &mut swept)?;
+        return Ok(swept);
     }
-    match Exclusive::acquire(reader.layout())? {
-        Attempt::Alone(Exclusive(intent)) => {
-            let workspace = intent.workspace();
-            sweep_in(reader, Some(workspace), grace).map_err(|error| workspace.explain(error))
+    loop {
+        match Exclusive::acquire(reader.layout())? {
+            Attempt::Alone(Exclusive(intent)) => {
+                let workspace = intent.workspace();
+                let is_done = sweep_in(reader, Some(workspace), options, &mut swept)
+                    .map_err(|error| workspace.explain(error))?;
+                if is_done {
+                    return Ok(swept);
+                }
+            }
+            Attempt::Busy { who, .. } => {
+                swept.waiting_for = who;
+                return Ok(swept);
+            }
         }
-        Attempt::Busy { who, .. } => Ok(Swept {
-            waiting_for: who,
-            ..Swept::default()
-        }),
+        std::thread::sleep(TURN);
     }
 }
 
-/// Sweeps through the own directory, or only says what would go.
+/// A slice of a sweep through the own directory, or (without one) only what would go. Says whether all of it is
+/// done.
 fn sweep_in(
     reader: &StoreReader,
     workspace: Option<&Workspace>,
-    grace: Duration,
-) -> Result<Swept, SessionError> {
+    options: &SweepOptions,
+    swept: &mut Swept,
+) -> Result<bool, SessionError> {
+    let deadline = workspace.map(|_| Instant::now() + SLICE);
+    let is_late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
     let layout = reader.layout();
-    let mut swept = Swept::default();
-    if let Some(workspace) = workspace {
-        put_back(reader, workspace)?;
-    }
     let now = server_now(layout).unwrap_or_else(SystemTime::now);
     let is_old = |file: &Garbage| {
-        file.modified
-            .is_none_or(|modified| now.duration_since(modified).unwrap_or_default() >= grace)
+        file.modified.is_none_or(|modified| {
+            now.duration_since(modified).unwrap_or_default() >= options.grace
+        })
     };
     let mut cache = IndexPacks::default();
     let mut marks = mark(reader, &mut cache)?;
@@ -148,24 +192,113 @@ fn sweep_in(
             marks.add_record(reader, &mut cache, &record, true)?;
         }
     }
-    for file in sweepable(reader, &mut marks, is_old)? {
-        if !swept.may_go(&file) {
-            continue;
+    let mut files = sweepable(reader, &mut marks, is_old)?;
+    files.retain(|file| swept.may_go(file));
+    let noted = packs_that_stay(layout, &files)?;
+    if let Some(workspace) = workspace {
+        note(layout, workspace, &noted)?;
+    }
+    for file in &files {
+        if is_late() {
+            return Ok(false);
         }
         if let Some(workspace) = workspace
             && !remove(workspace, &file.path)?
         {
             continue;
         }
-        swept.count(&file);
+        swept.count(file);
     }
     swept.held_by = holders_of_retired(reader)?;
     if let Some(workspace) = workspace {
-        sweep_temporaries(reader, workspace, now, grace, &mut swept)?;
+        sweep_temporaries(reader, workspace, now, options.grace, swept)?;
+    }
+    let going: HashSet<PathBuf> = files.iter().map(|file| file.path.on_host()).collect();
+    let is_done = free_space(reader, workspace, options, deadline, (&going, noted), swept)?;
+    if let Some(workspace) = workspace {
         // What it counted is no answer where others worked on the store meanwhile.
         workspace.check()?;
     }
-    Ok(swept)
+    Ok(is_done)
+}
+
+/// The packs that indexes name which go, as far as the packs stay.
+fn packs_that_stay(layout: &Layout, files: &[Garbage]) -> Result<BTreeSet<PackId>, SessionError> {
+    let mut packs = BTreeSet::new();
+    for file in files.iter().filter(|file| file.path.has_suffix("erofs")) {
+        match packs_of(&file.path) {
+            Ok(named) => packs.extend(named),
+            // What it named is found by `gc --all`.
+            Err(error) => tracing::warn!("{}", with_causes(&error)),
+        }
+    }
+    for file in files.iter().filter(|file| file.path.has_suffix("pack")) {
+        packs.remove(&id_of(&file.path, |id| PackId::from_hex(id).ok())?);
+    }
+    packs.retain(|id| layout.pack(*id).exists().unwrap_or(true));
+    Ok(packs)
+}
+
+/// Gives back the space of contents that no index names. `going` are files that are gone, or would be; `noted` are
+/// packs that their indexes named.
+fn free_space(
+    reader: &StoreReader,
+    workspace: Option<&Workspace>,
+    options: &SweepOptions,
+    deadline: Option<Instant>,
+    (going, noted): (&HashSet<PathBuf>, BTreeSet<PackId>),
+    swept: &mut Swept,
+) -> Result<bool, SessionError> {
+    let layout = reader.layout();
+    let stays = |path: &StorePath| !going.contains(&path.on_host());
+    let mut packs = read_freeing(layout)?.noted;
+    packs.extend(noted);
+    if options.all {
+        for path in list_fanned(&layout.directory("packs"), "toc")? {
+            packs.insert(id_of(&path, |id| PackId::from_hex(id).ok())?);
+        }
+    }
+    packs.retain(|id| stays(&layout.pack(*id)));
+    let mut indexes = list_fanned(&layout.directory("layers"), "erofs")?;
+    indexes.extend(list_fanned(&layout.directory("indexes"), "erofs")?);
+    indexes.retain(stays);
+    let pinned = pinned_packs(reader, workspace)?;
+    let scope = Scope {
+        indexes: &indexes,
+        pinned: &pinned,
+        all: options.all,
+        deadline,
+    };
+    let (dead, is_done) = free(layout, workspace, &packs, &scope)?;
+    let freed = dead.iter().filter(|space| space.freed);
+    swept.bytes += freed.map(|space| space.bytes).sum::<u64>();
+    swept.dead.extend(dead);
+    Ok(is_done)
+}
+
+/// Packs that a node may read although no index in the store names them: those of chains that were deleted by
+/// force while somebody held them, as long as a lease names the chain.
+fn pinned_packs(
+    reader: &StoreReader,
+    workspace: Option<&Workspace>,
+) -> Result<HashSet<PackId>, SessionError> {
+    let layout = reader.layout();
+    let leased: HashSet<ChainId> = crate::leases(layout)?
+        .into_iter()
+        .filter(crate::Lease::holds)
+        .flat_map(|lease| lease.chains)
+        .collect();
+    let mut pinned = HashSet::new();
+    for path in list_fanned(&layout.directory("chains"), "forced")? {
+        let chain_id = id_of(&path, |id| ChainId::from_hex(id).ok())?;
+        if leased.contains(&chain_id) {
+            let forced = read_json::<ForcedRecord>(&path)?;
+            pinned.extend(forced.into_iter().flat_map(|forced| forced.packs));
+        } else if let Some(workspace) = workspace {
+            workspace.remove(&path)?;
+        }
+    }
+    Ok(pinned)
 }
 
 /// Chains outside the marks with their records' files.
@@ -351,23 +484,9 @@ fn sweepable(
 fn remove(workspace: &Workspace, path: &StorePath) -> Result<bool, SessionError> {
     if path.has_suffix("pack") {
         workspace.remove(&path.with_suffix("toc"))?;
+        workspace.remove(&path.with_suffix("dead"))?;
     }
     Ok(workspace.remove(path)?)
-}
-
-/// Puts back tables that a gc of version 0.1 took away and did not come to sweep.
-fn put_back(reader: &StoreReader, workspace: &Workspace) -> Result<(), SessionError> {
-    for doomed in list_fanned(&reader.layout().directory("packs"), "doomed")? {
-        if has_pack(&doomed)? {
-            // A copy goes out of the own directory before the table goes into it: cut short in
-            // between, none is lost.
-            let bytes = doomed.read(MAX_INDEX_BYTES).map_err(unreadable(&doomed))?;
-            let table = doomed.with_suffix("toc");
-            workspace.replace(&workspace.stage(&bytes, &table)?, &table)?;
-        }
-        workspace.remove(&doomed)?;
-    }
-    Ok(())
 }
 
 /// Whether the pack of a table is there.
@@ -380,7 +499,7 @@ fn is_file(path: &StorePath) -> bool {
     path.facts().is_ok_and(|facts| facts.is_file)
 }
 
-/// Loose files in `tmp/` (records that were never renamed) and orphaned tables.
+/// Loose files in `tmp/` (records that were never renamed), what is left of packs, and filters.
 fn sweep_temporaries(
     reader: &StoreReader,
     workspace: &Workspace,
@@ -398,13 +517,19 @@ fn sweep_temporaries(
             swept.count(&file);
         }
     }
-    for toc in list_fanned(&reader.layout().directory("packs"), "toc")? {
-        let file = garbage(toc);
-        if !has_pack(&file.path)? && swept.may_go(&file) && workspace.remove(&file.path)? {
-            swept.files += 1;
+    for suffix in ["toc", "dead"] {
+        for path in list_fanned(&reader.layout().directory("packs"), suffix)? {
+            let file = garbage(path);
+            if !has_pack(&file.path)? && swept.may_go(&file) && workspace.remove(&file.path)? {
+                swept.files += 1;
+            }
         }
     }
-    Ok(())
+    let packs = list_fanned(&reader.layout().directory("packs"), "toc")?
+        .iter()
+        .map(|path| id_of(path, |id| PackId::from_hex(id).ok()))
+        .collect::<Result<_, _>>()?;
+    merge_filters(reader.layout(), workspace, &packs)
 }
 
 /// Bytes in packs that the image has for itself alone among `images`, which are all of the store.

@@ -1,26 +1,26 @@
-//! Reading tables of contents and indexes of the store, each whole.
+//! Reading tables of contents, records of dead ranges and indexes of the store.
+
+use std::io::Read as _;
 
 use uimgacc_erofs::tree::Tree;
 use uimgacc_types::{Digest, PackId};
 
+use crate::dead::{self, Dead};
 use crate::error::SessionError;
-use crate::format::MAX_INDEX_BYTES;
+use crate::format::{MAX_INDEX_BYTES, PAGE_BYTES};
+use crate::marks::id_of;
 use crate::path::StorePath;
 use crate::reader::{OnError, ReadError, scan_fanned, there, unreadable};
+use crate::session::pack_of;
+use crate::tables::sound;
 use crate::toc::{self, Toc};
 use crate::{Layout, StoreReader};
 
-/// A table that gc takes away gets this suffix (up to 0.1; newer ones leave it).
-const DOOMED: &str = "doomed";
+/// Few indexes have a device table that reaches further.
+const DEVICES_BYTES: u64 = 64 << 10;
 
-/// Every table of contents whose pack is there as a whole, with the pack's id.
-///
-/// A damaged table is told and passed over: what is in its pack is then simply written again.
-pub(crate) fn read_tocs(reader: &StoreReader) -> Result<Vec<(PackId, Toc)>, ReadError> {
-    scan_tocs(reader, &mut Err)
-}
-
-/// The same of the directories that can be read.
+/// Every table of contents whose pack is there as a whole, with the pack's id. A damaged table is logged and
+/// passed over: what is in its pack is then simply written again.
 pub(crate) fn scan_tocs(
     reader: &StoreReader,
     on_error: OnError<'_>,
@@ -51,35 +51,47 @@ fn has_pack(layout: &Layout, id: PackId, toc: &Toc) -> bool {
 
 /// The table of one pack, where table and pack are there and whole.
 pub(crate) fn toc_of(layout: &Layout, id: PackId) -> Result<Option<Toc>, ReadError> {
-    let path = layout.toc(id);
-    for path in [path.with_suffix(DOOMED), path] {
-        match read_toc(&path) {
-            Ok(Some((_, toc))) if has_pack(layout, id, &toc) => return Ok(Some(toc)),
-            Ok(_) => {}
-            Err(error @ ReadError::Damaged { .. }) => {
-                tracing::warn!("{error} (run `store verify`)");
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(None)
+    let found = sound(read_toc(&layout.toc(id)))?.flatten();
+    Ok(found
+        .map(|(_, toc)| toc)
+        .filter(|toc| has_pack(layout, id, toc)))
 }
 
 /// One table of contents; `None` where it is gone.
 pub(crate) fn read_toc(path: &StorePath) -> Result<Option<(PackId, Toc)>, ReadError> {
-    let damaged = |reason: String| ReadError::Damaged {
-        path: path.on_host(),
-        reason,
-    };
-    let id = path
-        .stem()
-        .and_then(|stem| PackId::from_hex(stem).ok())
-        .ok_or_else(|| damaged("its name is no pack id".to_owned()))?;
+    let id = id_of(path, |id| PackId::from_hex(id).ok())?;
     let Some(bytes) = read_whole(path)? else {
         return Ok(None);
     };
-    let toc = toc::parse(&bytes, id).map_err(damaged)?;
+    let toc = toc::parse(&bytes, id).map_err(damaged(path))?;
     Ok(Some((id, toc)))
+}
+
+/// The first page of a table; `None` where the table is gone.
+pub(crate) fn read_toc_head(path: &StorePath) -> Result<Option<toc::Head>, ReadError> {
+    let id = id_of(path, |id| PackId::from_hex(id).ok())?;
+    let mut page = Vec::with_capacity(PAGE_BYTES);
+    let read = path
+        .open()
+        .and_then(|file| file.take(PAGE_BYTES as u64).read_to_end(&mut page));
+    let Some(_) = there(read).map_err(unreadable(path))? else {
+        return Ok(None);
+    };
+    toc::parse_head(&page, id).map(Some).map_err(damaged(path))
+}
+
+/// What is given up of a pack; `None` where there is no record of it.
+pub(crate) fn read_dead(path: &StorePath) -> Result<Option<Dead>, ReadError> {
+    let id = id_of(path, |id| PackId::from_hex(id).ok())?;
+    let Some(bytes) = read_whole(path)? else {
+        return Ok(None);
+    };
+    dead::parse(&bytes, id).map(Some).map_err(damaged(path))
+}
+
+fn damaged(path: &StorePath) -> impl FnOnce(String) -> ReadError {
+    let path = path.on_host();
+    move |reason| ReadError::Damaged { path, reason }
 }
 
 /// An index of the store: its tree, digest and length; `None` where there is none.
@@ -95,6 +107,27 @@ pub(crate) fn read_index(path: &StorePath) -> Result<Option<(Tree, Digest, u64)>
             }
         })?;
     Ok(Some((tree, Digest::of(&bytes), bytes.len() as u64)))
+}
+
+/// The packs that an index file refers to; none where it is gone. Reads no more of it than its device table.
+pub(crate) fn packs_of(path: &StorePath) -> Result<Vec<PackId>, SessionError> {
+    let mut bytes = Vec::new();
+    let read = path
+        .open()
+        .and_then(|file| file.take(DEVICES_BYTES).read_to_end(&mut bytes));
+    if there(read).map_err(unreadable(path))?.is_none() {
+        return Ok(Vec::new());
+    }
+    let mut devices = uimgacc_erofs::read_devices(&bytes);
+    if matches!(devices, Err(uimgacc_erofs::ReadError::OutOfBounds { .. })) {
+        let whole = read_whole(path)?.unwrap_or_default();
+        devices = uimgacc_erofs::read_devices(&whole);
+    }
+    let devices = devices.map_err(|source| SessionError::DamagedIndex {
+        path: path.on_host(),
+        source,
+    })?;
+    Ok(devices.iter().filter_map(pack_of).collect())
 }
 
 /// Like [`read_index`], but a damaged one is told and counts as not there.

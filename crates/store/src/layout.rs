@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use uimgacc_types::{ChainId, DiffId, Digest, PackId};
+use uimgacc_types::{ChainId, ContentHash, DiffId, Digest, PackId};
 
 use crate::path::{Observer, Root, StorePath};
 
@@ -85,6 +85,24 @@ impl Layout {
         self.fanned("packs", &id.hex(), "toc")
     }
 
+    /// What is given up of a pack.
+    #[must_use]
+    pub fn dead(&self, id: PackId) -> StorePath {
+        self.fanned("packs", &id.hex(), "dead")
+    }
+
+    /// Packs of which contents may have died.
+    #[must_use]
+    pub fn freeing(&self) -> StorePath {
+        self.at("freeing.json")
+    }
+
+    /// Which packs a content may be in; the name is a hash of the file.
+    #[must_use]
+    pub fn filters(&self, hash: ContentHash) -> StorePath {
+        self.fanned("filters", &hash.hex(), "filter")
+    }
+
     /// One layer's metadata.
     #[must_use]
     pub fn layer(&self, id: DiffId) -> StorePath {
@@ -107,6 +125,12 @@ impl Layout {
     #[must_use]
     pub fn retired_chain(&self, id: ChainId) -> StorePath {
         self.fanned("chains", &id.hex(), "retired")
+    }
+
+    /// The packs of a chain that was deleted although it was in use.
+    #[must_use]
+    pub fn forced_chain(&self, id: ChainId) -> StorePath {
+        self.fanned("chains", &id.hex(), "forced")
     }
 
     /// The flattened index of a chain.

@@ -6,10 +6,9 @@ use std::collections::{HashMap, HashSet};
 use uimgacc_types::{ChainId, DiffId, PackId, chain_ids};
 
 use crate::error::SessionError;
-use crate::index_file::read_index;
+use crate::index_file::packs_of;
 use crate::path::StorePath;
 use crate::reader::ReadError;
-use crate::session::pack_of;
 use crate::{ChainRecord, ImageRecord, Lease, StoreReader};
 
 /// Everything that images (and leases) keep alive.
@@ -36,13 +35,6 @@ impl IndexPacks {
             Entry::Vacant(slot) => slot.insert(packs_of(&reader.layout().layer(id))?),
         })
     }
-}
-
-/// The packs that an index file refers to; none where it is gone.
-fn packs_of(path: &StorePath) -> Result<Vec<PackId>, SessionError> {
-    let packs =
-        read_index(path)?.map(|(tree, _, _)| tree.devices.iter().filter_map(pack_of).collect());
-    Ok(packs.unwrap_or_default())
 }
 
 impl Marks {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use uimgacc_types::{ContentHash, Extent};
 
 use crate::commit::{CommitError, failed};
-use crate::dedup::{PackRef, Placement};
+use crate::dedup::{Dedup, PackRef, Placement};
 use crate::error::PutError;
 use crate::format::BLOCK_BYTES;
 use crate::path::StorePath;
@@ -28,6 +28,7 @@ const MAX_PACK_BYTES: u64 = 8 << 40;
 #[derive(Debug)]
 pub struct PackWriter {
     shared: Arc<Shared>,
+    known: Arc<Dedup>,
     pub(crate) slot: u32,
     pub(crate) path: StorePath,
     pub(crate) file: File,
@@ -40,10 +41,15 @@ pub struct PackWriter {
 }
 
 impl PackWriter {
-    pub(crate) fn create(shared: Arc<Shared>, slot: u32) -> Result<Self, CommitError> {
+    pub(crate) fn create(
+        shared: Arc<Shared>,
+        known: Arc<Dedup>,
+        slot: u32,
+    ) -> Result<Self, CommitError> {
         let (path, file) = shared.workspace.create(&format!("pack-{slot}"))?;
         Ok(Self {
             shared,
+            known,
             slot,
             path,
             file,
@@ -69,7 +75,7 @@ impl PackWriter {
         if len_bytes <= SMALL_BYTES {
             self.fill(source, len_bytes)?;
             let hash = ContentHash::from_bytes(*blake3::hash(&self.buffer).as_bytes());
-            if let Some(known) = self.find(&hash) {
+            if let Some(known) = self.find(&hash)? {
                 return Ok(known);
             }
             self.check_room(len_bytes)?;
@@ -82,7 +88,7 @@ impl PackWriter {
             // Cut back what was begun; if even that fails, sealing sets the length again.
             let _ = self.file.set_len(self.end);
         })?;
-        if let Some(known) = self.find(&hash) {
+        if let Some(known) = self.find(&hash)? {
             self.cut_back()?;
             return Ok(known);
         }
@@ -108,11 +114,12 @@ impl PackWriter {
     }
 
     /// Where the content lies, if the store, the session or this pack has it.
-    fn find(&self, hash: &ContentHash) -> Option<Placement> {
-        self.shared.find(hash).or_else(|| {
-            let extent = self.by_hash.as_ref()?.get(hash)?;
-            Some(self.placed(*extent))
-        })
+    fn find(&self, hash: &ContentHash) -> Result<Option<Placement>, PutError> {
+        let own = self.by_hash.as_ref().and_then(|own| own.get(hash).copied());
+        match own {
+            Some(extent) => Ok(Some(self.placed(extent))),
+            None => Ok(self.shared.find(&self.known, hash)?),
+        }
     }
 
     fn placed(&self, extent: Extent) -> Placement {

@@ -14,12 +14,15 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FallocateFlags, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags,
+};
 use rustix::io::Errno;
 
 /// How often an open is tried again that met a file being replaced (NFS: `ESTALE`) or a rename.
@@ -317,6 +320,31 @@ impl StorePath {
         };
         let parent = parent.open_beneath(OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
         Ok((parent, name))
+    }
+
+    /// Opens a regular file to give back space of it.
+    pub(crate) fn open_to_free(&self) -> io::Result<File> {
+        let fd = self.open_beneath(OFlags::RDWR, Mode::empty())?;
+        let facts = facts_of(&fd)?;
+        if !facts.is_file {
+            return Err(foreign(facts.what));
+        }
+        Ok(File::from(fd))
+    }
+
+    /// Gives these ranges of the open file back to the file system: they read as zeros from then on. For what
+    /// stands at this path, or stood there when it was opened.
+    pub(crate) fn deallocate(
+        &self,
+        file: &File,
+        ranges: impl IntoIterator<Item = Range<u64>>,
+    ) -> io::Result<()> {
+        self.about_to("give back space of");
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        for range in ranges {
+            rustix::fs::fallocate(file, flags, range.start, range.end - range.start)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn create_directory(&self) -> io::Result<()> {

@@ -249,6 +249,7 @@ impl Session {
             }
         }
         self.complete_chains(record)?;
+        self.publish_filters()?;
         let path = layout.image(&record.target);
         Ok(self.workspace().replace_json(&path, record)?)
     }

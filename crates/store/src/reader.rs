@@ -39,6 +39,27 @@ pub enum ReadError {
         /// [`FORMAT_VERSION`].
         newest: u32,
     },
+    /// The store was made by a preview of this program.
+    #[error(
+        "the store {root} has format {found} of a preview version, which this program no longer reads: make a new store in another directory and create the images again"
+    )]
+    TooOld {
+        /// The folder.
+        root: PathBuf,
+        /// What `store.json` says.
+        found: u32,
+    },
+    /// The store has something that this program does not know.
+    #[error(
+        "the store {root} has features that this program does not know ({}): upgrade it",
+        unknown.join(", ")
+    )]
+    UnknownFeatures {
+        /// The folder.
+        root: PathBuf,
+        /// Their names.
+        unknown: Vec<String>,
+    },
     /// The file system failed.
     #[error("cannot read {path}")]
     Io {
@@ -111,7 +132,22 @@ impl StoreReader {
                 newest: FORMAT_VERSION,
             });
         }
+        if record.format_version < FORMAT_VERSION {
+            return Err(ReadError::TooOld {
+                root: layout.root().to_owned(),
+                found: record.format_version,
+            });
+        }
+        check_features(&layout, &record.features.incompatible)?;
         Ok(Self { layout, record })
+    }
+
+    /// Whether this program knows all that it must know to change the store.
+    ///
+    /// # Errors
+    /// It does not.
+    pub(crate) fn check_writable(&self) -> Result<(), ReadError> {
+        check_features(&self.layout, &self.record.features.read_only_compatible)
     }
 
     /// The same for somebody of that name: see [`Layout::acting_as`].
@@ -199,6 +235,17 @@ impl StoreReader {
         images.sort_by(|a, b| a.target.cmp(&b.target));
         Ok(images)
     }
+}
+
+/// This program knows no feature yet.
+fn check_features(layout: &Layout, unknown: &[String]) -> Result<(), ReadError> {
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    Err(ReadError::UnknownFeatures {
+        root: layout.root().to_owned(),
+        unknown: unknown.to_vec(),
+    })
 }
 
 fn read_image(path: &StorePath) -> Result<Option<ImageRecord>, ReadError> {

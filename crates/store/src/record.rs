@@ -3,14 +3,32 @@
 use serde::{Deserialize, Serialize};
 use uimgacc_types::{ChainId, DiffId, Digest, PackId};
 
-/// The newest format that this code reads and writes.
-pub const FORMAT_VERSION: u32 = 1;
+/// The format that this code reads and writes.
+pub const FORMAT_VERSION: u32 = 2;
+
+/// What a store may have beyond its format version, by name. This program knows none yet; reserved are
+/// `hot-packs` and `compressed-packs` (incompatible).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Features {
+    /// A program that does not know them may read and write the store.
+    #[serde(default)]
+    pub compatible: Vec<String>,
+    /// A program that does not know them may read the store.
+    #[serde(default)]
+    pub read_only_compatible: Vec<String>,
+    /// A program that does not know them may do nothing with the store.
+    #[serde(default)]
+    pub incompatible: Vec<String>,
+}
 
 /// `store.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreRecord {
     /// [`FORMAT_VERSION`] at the time of `store init`.
     pub format_version: u32,
+    /// What it has beyond that.
+    #[serde(default)]
+    pub features: Features,
     /// 32 hex digits, random.
     pub store_id: String,
     /// RFC 3339.
@@ -36,6 +54,14 @@ pub struct ChainRecord {
     /// The flattened index, where the whole image was flattened (`None` for a mere prefix).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<IndexRecord>,
+}
+
+/// `chains/<aa>/<chain-id>.forced`: the chain was deleted although it was in use. Who has it mounted reads packs that
+/// no index names, so nothing of them is given back as long as a lease names the chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ForcedRecord {
+    /// Those of its layers and of its flattened index.
+    pub(crate) packs: Vec<PackId>,
 }
 
 /// What is known of a flattened index.

@@ -22,7 +22,7 @@ use crate::session::{Session, pack_of};
 type Tag = [u8; 64];
 
 /// The chunks of a file that are no holes, each with its length in bytes.
-fn pieces(contents: &ChunkedContents) -> impl Iterator<Item = (ChunkAddress, u64)> + '_ {
+pub(crate) fn pieces(contents: &ChunkedContents) -> impl Iterator<Item = (ChunkAddress, u64)> + '_ {
     let chunk_bytes = 1u64 << contents.chunk_log2;
     (0u64..)
         .zip(&contents.chunks)

@@ -8,27 +8,28 @@
 //! have counted on (see [`crate::intent`]). One that was taken for dead publishes nothing more: all
 //! that it publishes comes out of its own directory (see [`crate::workspace`]).
 
-use std::collections::HashMap;
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use uimgacc_erofs::Limits;
 use uimgacc_erofs::tree::{Device, Tree};
 use uimgacc_types::PackId;
 
-use crate::commit::CommitError;
-use crate::dedup::{Dedup, PackRef};
+use crate::dead::{self, Dead};
+use crate::dedup::PackRef;
 use crate::error::SessionError;
 use crate::exclusive::wait_for_gc;
+use crate::filter::PackFilter;
+use crate::filters::publish_filters;
 use crate::format::BLOCK_BYTES;
-use crate::index_file::{read_toc, read_tocs, toc_of};
+use crate::index_file::{read_dead, read_toc};
 use crate::intent::{Intent, Role};
 use crate::pack::PackWriter;
 use crate::path::StorePath;
-use crate::reader::ReadError;
+use crate::reader::{ReadError, unreadable};
 use crate::shared::{Shared, Slot};
+use crate::tables::sound;
 use crate::toc::{self, Toc};
 use crate::workspace::Workspace;
 use crate::{StoreReader, machine};
@@ -45,30 +46,17 @@ pub struct Session {
 }
 
 impl Session {
-    /// Starts a session: says so in `tmp/`, waits for a gc that is at work, then reads every table
-    /// of contents. Damaged tables are told and passed over.
+    /// Starts a session: says so in `tmp/`, and waits for a gc that is at work.
     ///
     /// # Errors
-    /// The store is not writable, or a gc does not end within a quarter of an hour.
+    /// The store is not writable, by this program or at all, or a gc does not end within a quarter of an hour.
     pub fn begin(reader: StoreReader) -> Result<Self, SessionError> {
+        reader.check_writable()?;
         let intent = Intent::declare(reader.layout(), Role::Create)?;
         wait_for_gc(reader.layout())?;
-        let mut dedup = Dedup::default();
-        let mut blocks = HashMap::new();
-        for (id, toc) in read_tocs(&reader)? {
-            if let Some(count) = blocks_of(&toc) {
-                dedup.add_pack(id, &toc.entries);
-                blocks.insert(id, count);
-            }
-        }
-        dedup.finish();
+        let shared = Shared::new(reader.layout(), intent.workspace().clone());
         Ok(Self {
-            shared: Arc::new(Shared {
-                workspace: intent.workspace().clone(),
-                dedup: Mutex::new(dedup),
-                slots: Mutex::new(Vec::new()),
-                blocks: Mutex::new(blocks),
-            }),
+            shared: Arc::new(shared),
             reader,
             _intent: intent,
             limits: Limits::default(),
@@ -86,18 +74,19 @@ impl Session {
         &self.shared.workspace
     }
 
-    /// Starts another pack.
+    /// Starts another pack. The first one reads which contents the store has.
     ///
     /// # Errors
-    /// The store cannot be written.
-    pub fn pack_writer(&self) -> Result<PackWriter, CommitError> {
+    /// The store cannot be read or written.
+    pub fn pack_writer(&self) -> Result<PackWriter, SessionError> {
+        let known = self.shared.known(self.reader.layout())?;
         let slot = {
             let mut slots = self.shared.slots.lock();
             let slot = u32::try_from(slots.len()).unwrap_or(u32::MAX);
             slots.push(Slot::Open);
             slot
         };
-        PackWriter::create(Arc::clone(&self.shared), slot)
+        Ok(PackWriter::create(Arc::clone(&self.shared), known, slot)?)
     }
 
     /// The device for a tree whose files lie in `pack`. Devices of open packs get their id when
@@ -107,13 +96,7 @@ impl Session {
         match pack {
             PackRef::Sealed(id) => Device {
                 tag: tag(&id.hex()),
-                blocks: self
-                    .shared
-                    .blocks
-                    .lock()
-                    .get(&id)
-                    .copied()
-                    .unwrap_or_default(),
+                blocks: self.shared.blocks(pack),
             },
             PackRef::Open(slot) => Device {
                 tag: tag(&format!("open-{slot}")),
@@ -122,20 +105,9 @@ impl Session {
         }
     }
 
-    /// Whether a pack is in the store, its table too. One that came after the start of this
-    /// session is looked for and counted on from then on.
+    /// Whether a pack is in the store, its table too.
     pub(crate) fn knows_pack(&self, id: PackId) -> Result<bool, ReadError> {
-        if self.shared.blocks.lock().contains_key(&id) {
-            return Ok(true);
-        }
-        let Some(count) = toc_of(self.reader.layout(), id)?
-            .as_ref()
-            .and_then(blocks_of)
-        else {
-            return Ok(false);
-        };
-        self.shared.blocks.lock().insert(id, count);
-        Ok(true)
+        Ok(self.shared.tables.get(id)?.is_some())
     }
 
     /// Whether every device of the tree is a pack that has its final name.
@@ -167,7 +139,7 @@ impl Session {
     ///
     /// # Errors
     /// The store cannot be written.
-    pub fn seal(&self, writer: PackWriter) -> Result<(), CommitError> {
+    pub fn seal(&self, writer: PackWriter) -> Result<(), SessionError> {
         let workspace = self.workspace();
         let slot = writer.slot as usize;
         let sealed = if writer.entries.is_empty() {
@@ -179,28 +151,14 @@ impl Session {
                 .set_len(writer.end)
                 .and_then(|()| writer.file.sync_all())
                 .map_err(workspace.failed("sync", &writer.path))?;
-            let (bytes, id) = toc::encode(Toc {
+            let toc = Toc {
                 pack_bytes: writer.end,
+                salt: 0,
                 entries: writer.entries,
-            });
-            let pack = self.reader.layout().pack(id);
-            // Tables of equal packs are equal; what is left of a damaged one makes room.
-            match pack.facts() {
-                Ok(there) if there.len_bytes != writer.end || !there.is_file => {
-                    workspace.replace(&writer.path, &pack)?;
-                }
-                _ => {
-                    workspace.publish(&writer.path, &pack)?;
-                }
-            }
-            let toc = self.reader.layout().toc(id);
-            let staged = workspace.stage(&bytes, &toc)?;
-            match read_toc(&toc) {
-                Err(ReadError::Damaged { .. }) => workspace.replace(&staged, &toc)?,
-                _ => {
-                    workspace.publish(&staged, &toc)?;
-                }
-            }
+            };
+            let id = self.publish_pack(&writer.path, &toc)?;
+            let filter = PackFilter::of(id, toc.entries.iter().map(|(hash, _)| hash));
+            self.shared.filters.lock().extend(filter);
             Slot::Sealed {
                 id,
                 // Held below 8 TiB by the writer.
@@ -210,6 +168,55 @@ impl Session {
         if let Some(slot) = self.shared.slots.lock().get_mut(slot) {
             *slot = sealed;
         }
+        Ok(())
+    }
+
+    /// Gives a pack its name, with its record of dead ranges and its table; the table comes last. Where an equal
+    /// pack is there of which something is given up, the new one gets another name.
+    fn publish_pack(&self, file: &StorePath, toc: &Toc) -> Result<PackId, SessionError> {
+        let (layout, workspace) = (self.reader.layout(), self.workspace());
+        let mut toc = toc.clone();
+        loop {
+            let (bytes, id) = toc::encode(toc.clone());
+            let (pack, dead, table) = (layout.pack(id), layout.dead(id), layout.toc(id));
+            let has_table = table.exists().map_err(unreadable(&table))?;
+            let is_whole = || {
+                sound(read_dead(&dead))
+                    .map(|dead| dead.flatten().is_some_and(|dead| dead.is_empty()))
+            };
+            if has_table && !is_whole()? {
+                toc.salt += 1;
+                continue;
+            }
+            // Tables of equal packs are equal; what is left of a damaged one makes room.
+            match pack.facts() {
+                Ok(there) if there.len_bytes != toc.pack_bytes || !there.is_file => {
+                    workspace.replace(file, &pack)?;
+                }
+                _ => {
+                    workspace.publish(file, &pack)?;
+                }
+            }
+            if !has_table {
+                // What an unfinished session left says nothing of this pack.
+                let record = dead::encode(&Dead::default(), id);
+                workspace.replace(&workspace.stage(&record, &dead)?, &dead)?;
+            }
+            let staged = workspace.stage(&bytes, &table)?;
+            match read_toc(&table) {
+                Err(ReadError::Damaged { .. }) => workspace.replace(&staged, &table)?,
+                _ => {
+                    workspace.publish(&staged, &table)?;
+                }
+            }
+            return Ok(id);
+        }
+    }
+
+    /// Writes the filters that the store lacks, so that the next session need not read tables for them.
+    pub(crate) fn publish_filters(&self) -> Result<(), SessionError> {
+        let filters = std::mem::take(&mut *self.shared.filters.lock());
+        publish_filters(self.reader.layout(), self.workspace(), &filters)?;
         Ok(())
     }
 
@@ -226,11 +233,6 @@ impl Session {
     pub fn now(&self) -> String {
         machine::rfc3339_now()
     }
-}
-
-/// A pack's length in blocks. Lengths beyond 32 bits are never written; such a pack is not used.
-fn blocks_of(toc: &Toc) -> Option<u32> {
-    u32::try_from(toc.pack_bytes / BLOCK_BYTES).ok()
 }
 
 /// Counts and hashes what passes.

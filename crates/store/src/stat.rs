@@ -30,7 +30,7 @@ pub struct Stat {
     pub content_bytes: u64,
     /// Length of the packs.
     pub pack_bytes: u64,
-    /// Length of tables, layer indexes, flattened indexes and profiles.
+    /// Length of tables, records of dead ranges, filters, indexes and profiles.
     pub metadata_bytes: u64,
     /// Length of all files of all images, as if each image were unpacked by itself.
     pub logical_bytes: u64,
@@ -76,6 +76,7 @@ pub fn stat(reader: &StoreReader) -> Result<Stat, SessionError> {
         PROFILE_SUFFIX,
         &mut pass_over,
     )?;
+    let filters = scan_fanned(&layout.directory("filters"), "filter", &mut pass_over)?;
     let mut cache = IndexPacks::default();
     let marks = mark_from(reader, &mut cache, &images, &leases, &mut |error| {
         unreadable.push(with_causes(&error));
@@ -85,7 +86,7 @@ pub fn stat(reader: &StoreReader) -> Result<Stat, SessionError> {
     for (id, toc) in tocs {
         stat.packs += 1;
         stat.pack_bytes += toc.pack_bytes;
-        stat.metadata_bytes += length(&layout.toc(id));
+        stat.metadata_bytes += length(&layout.toc(id)) + length(&layout.dead(id));
         if !marks.packs.contains(&id) {
             stat.unreferenced_pack_bytes += toc.pack_bytes;
         }
@@ -97,7 +98,7 @@ pub fn stat(reader: &StoreReader) -> Result<Stat, SessionError> {
         }
     }
     stat.layers = layers.len() as u64;
-    for path in layers.iter().chain(&indexes).chain(&profiles) {
+    for path in [layers, indexes, profiles, filters].iter().flatten() {
         stat.metadata_bytes += length(path);
     }
     for image in images {

@@ -11,11 +11,12 @@ use crate::path::StorePath;
 use crate::reader::{has_own_name, is_fan, is_left_by_nfs};
 
 /// The directories of files `<aa>/<id>.<suffix>`, with their suffixes.
-const FANNED: [(&str, &[&str]); 7] = [
-    ("packs", &["pack", "toc", "doomed"]),
+const FANNED: [(&str, &[&str]); 8] = [
+    ("packs", &["pack", "dead", "toc"]),
+    ("filters", &["filter"]),
     ("layers", &["erofs"]),
     ("blobs", &["json"]),
-    ("chains", &["json", "retired"]),
+    ("chains", &["json", "retired", "forced"]),
     ("indexes", &["erofs"]),
     ("images", &["json"]),
     ("profiles", &[PROFILE_SUFFIX]),
@@ -31,7 +32,7 @@ const UNFINISHED: [&str; 4] = ["create-", "gc-", "new-", "over-"];
 pub(crate) fn report(layout: &Layout, found: &mut dyn FnMut(&StorePath, String)) {
     for path in listed(&layout.directory(""), found) {
         let name = path.name().unwrap_or_default().to_owned();
-        if name == "store.json" {
+        if ["store.json", "freeing.json"].contains(&name.as_str()) {
             is_file(&path, found);
         } else if let Some((_, suffixes)) = FANNED.iter().find(|(known, _)| *known == name) {
             for fan in listed(&path, found) {

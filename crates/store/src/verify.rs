@@ -12,16 +12,21 @@ use std::path::PathBuf;
 use uimgacc_erofs::tree::{Contents, Kind, Tree};
 use uimgacc_types::{ChainId, DiffId, Digest, PackId, with_causes};
 
+use crate::dead::Dead;
+use crate::filters::read_filter_file;
 use crate::format::BLOCK_BYTES;
-use crate::index_file::{read_index, read_toc};
+use crate::index_file::{read_dead, read_index, read_toc};
 use crate::layout::PROFILE_SUFFIX;
 use crate::lease::lease_files;
 use crate::marks::id_of;
 use crate::path::StorePath;
 use crate::reader::{ReadError, read_json, scan_fanned};
 use crate::session::pack_of;
-use crate::toc::Toc;
+use crate::toc::{Toc, key_of};
 use crate::{ChainRecord, ImageRecord, StoreReader, strays};
+
+/// The contents of a pack that are not given up: where each starts, how long it is, and its key in filters.
+type LiveContents = BTreeMap<u64, (u64, u64)>;
 
 /// Something wrong.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -61,6 +66,8 @@ impl Report {
         let what = with_causes(&error);
         let (ReadError::NoStore { root: path }
         | ReadError::TooNew { root: path, .. }
+        | ReadError::TooOld { root: path, .. }
+        | ReadError::UnknownFeatures { root: path, .. }
         | ReadError::Io { path, .. }
         | ReadError::Damaged { path, .. }
         | ReadError::BrokenImage { path, .. }
@@ -104,6 +111,7 @@ pub fn verify(
             indexes.insert(id, digest);
         }
     }
+    check_filters(reader, &tocs, &mut report)?;
     check_blobs(reader, &mut report)?;
     check_profiles(reader, &mut report)?;
     let chains = check_chains(reader, &layers, &indexes, &mut report)?;
@@ -148,7 +156,7 @@ fn check_packs(
     metadata_only: bool,
     progress: &mut dyn FnMut(u64),
     report: &mut Report,
-) -> Result<HashMap<PackId, BTreeMap<u64, u64>>, ReadError> {
+) -> Result<HashMap<PackId, LiveContents>, ReadError> {
     let mut tocs = HashMap::new();
     for path in files(&reader.layout().directory("packs"), "toc", report)? {
         let (id, toc) = match read_toc(&path) {
@@ -160,15 +168,32 @@ fn check_packs(
             }
         };
         report.packs += 1;
-        let pack = reader.layout().pack(id);
-        if let Err(what) = check_pack(&pack, &toc, metadata_only, progress, report) {
+        let layout = reader.layout();
+        let (pack, record) = (layout.pack(id), layout.dead(id));
+        let dead = match read_dead(&record) {
+            Ok(Some(dead)) => dead,
+            Ok(None) => {
+                report.add(
+                    &record,
+                    "is missing, so what is given up of its pack is not known",
+                );
+                Dead::default()
+            }
+            Err(error) => {
+                report.add(&record, with_causes(&error));
+                Dead::default()
+            }
+        };
+        if let Err(what) = check_pack(&pack, &toc, &dead, metadata_only, progress, report) {
             report.add(&pack, what);
         }
-        let extents = toc
+        let live = toc
             .entries
             .iter()
-            .map(|(_, extent)| (extent.offset_bytes, extent.len_bytes));
-        tocs.insert(id, extents.collect());
+            .filter(|(_, extent)| !dead.touches(*extent));
+        let contents =
+            live.map(|(hash, extent)| (extent.offset_bytes, (extent.len_bytes, key_of(hash))));
+        tocs.insert(id, contents.collect());
     }
     Ok(tocs)
 }
@@ -176,6 +201,7 @@ fn check_packs(
 fn check_pack(
     path: &StorePath,
     toc: &Toc,
+    dead: &Dead,
     metadata_only: bool,
     progress: &mut dyn FnMut(u64),
     report: &mut Report,
@@ -194,7 +220,11 @@ fn check_pack(
         return Ok(());
     }
     // In the order of the file, not of the hashes: one sweep over the disk.
-    let mut entries: Vec<_> = toc.entries.iter().collect();
+    let live = toc
+        .entries
+        .iter()
+        .filter(|(_, extent)| !dead.touches(*extent));
+    let mut entries: Vec<_> = live.collect();
     entries.sort_by_key(|(_, extent)| extent.offset_bytes);
     let mut buffer = vec![0; 1 << 20];
     for (hash, extent) in entries {
@@ -230,7 +260,7 @@ fn check_pack(
 
 fn check_index(
     path: &StorePath,
-    tocs: &HashMap<PackId, BTreeMap<u64, u64>>,
+    tocs: &HashMap<PackId, LiveContents>,
     report: &mut Report,
 ) -> Option<Digest> {
     report.indexes += 1;
@@ -250,8 +280,8 @@ fn check_index(
 }
 
 /// Every chunk must lie inside one content of its pack.
-fn check_chunks(tree: &Tree, tocs: &HashMap<PackId, BTreeMap<u64, u64>>) -> Result<(), String> {
-    let packs: Vec<(PackId, Option<&BTreeMap<u64, u64>>)> = tree
+fn check_chunks(tree: &Tree, tocs: &HashMap<PackId, LiveContents>) -> Result<(), String> {
+    let packs: Vec<(PackId, Option<&LiveContents>)> = tree
         .devices
         .iter()
         .map(|device| {
@@ -278,11 +308,39 @@ fn check_chunks(tree: &Tree, tocs: &HashMap<PackId, BTreeMap<u64, u64>>) -> Resu
             let inside = extents
                 .range(..=start)
                 .next_back()
-                .is_some_and(|(offset, length)| start + len <= offset + length);
+                .is_some_and(|(offset, (length, _))| start + len <= offset + length);
             if !inside {
                 return Err(format!(
-                    "a file of it lies outside of the contents of pack {id} (at {start})"
+                    "a file of it lies outside of the contents of pack {id}, or in one that is given up (at {start})"
                 ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Files of filters are advice, but one that denies what its pack has makes contents be written twice.
+fn check_filters(
+    reader: &StoreReader,
+    tocs: &HashMap<PackId, LiveContents>,
+    report: &mut Report,
+) -> Result<(), ReadError> {
+    for path in files(&reader.layout().directory("filters"), "filter", report)? {
+        let filters = match read_filter_file(&path) {
+            Ok(filters) => filters.unwrap_or_default(),
+            Err(error) => {
+                report.add(&path, with_causes(&error));
+                continue;
+            }
+        };
+        for filter in filters {
+            let contents = tocs.get(&filter.pack).into_iter().flatten();
+            let denied = contents
+                .filter(|(_, (_, key))| !filter.may_have(*key))
+                .count();
+            if denied > 0 {
+                let pack = filter.pack;
+                report.add(&path, format!("denies {denied} contents of pack {pack}"));
             }
         }
     }

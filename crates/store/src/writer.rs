@@ -6,11 +6,13 @@ use crate::commit::{CommitError, failed, make_directory, replace_json, write_syn
 use crate::error::SessionError;
 use crate::path::StorePath;
 use crate::reader::{ReadError, StoreReader, list};
+use crate::record::Features;
 use crate::{FORMAT_VERSION, Layout, StoreRecord, machine};
 
 /// The folders of a store.
-const FOLDERS: [&str; 9] = [
-    "packs", "layers", "blobs", "chains", "indexes", "images", "profiles", "leases", "tmp",
+const FOLDERS: [&str; 10] = [
+    "packs", "filters", "layers", "blobs", "chains", "indexes", "images", "profiles", "leases",
+    "tmp",
 ];
 
 /// Why a store could not be made.
@@ -63,6 +65,7 @@ pub fn init(root: &Path) -> Result<(StoreReader, bool), InitError> {
     }
     let record = StoreRecord {
         format_version: FORMAT_VERSION,
+        features: Features::default(),
         store_id: machine::random_id().map_err(failed("name the store", &top))?,
         created: machine::rfc3339_now(),
     };

@@ -9,18 +9,25 @@ use crate::{ContentHash, ParseDigestError};
 /// How many packs one flattened index may refer to. Each is a device of the mount.
 pub const MAX_PACKS_PER_IMAGE: usize = 16;
 
-/// Names a pack: BLAKE3-256 of its table of contents, written as 64 lower-case hex digits.
+/// Names a pack: BLAKE3-256 of the first page of its table of contents, written as 64 lower-case hex digits.
 ///
-/// The table holds the hash of every content, so the name covers the whole pack.
+/// That page holds a hash of the whole table, which holds the hash of every content, so the name covers the
+/// whole pack.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PackId(ContentHash);
 
 impl PackId {
-    /// Takes the hash of a table of contents.
+    /// Takes the hash of the first page of a table of contents.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(ContentHash::from_bytes(bytes))
+    }
+
+    /// The hash.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        self.0.as_bytes()
     }
 
     /// The 64 lower-case hex digits.

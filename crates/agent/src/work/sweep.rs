@@ -42,9 +42,11 @@ pub(super) async fn run_alone(store: &StoreReader, grace: Duration) -> Result<Sw
     let deadline = Instant::now() + PATIENCE;
     loop {
         let reader = store.clone();
-        let swept =
-            blocking(move || uimgacc_store::sweep(&reader, grace, false).map_err(Failure::retried))
-                .await?;
+        let swept = blocking(move || {
+            uimgacc_store::sweep(&reader, &SweepOptions::older_than(grace))
+                .map_err(Failure::retried)
+        })
+        .await?;
         if swept.waiting_for.is_empty() || Instant::now() >= deadline {
             return Ok(swept);
         }

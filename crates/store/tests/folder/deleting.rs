@@ -1,8 +1,6 @@
 //! `delete` against sessions and leases.
 
-use std::time::Duration;
-
-use uimgacc_store::{Lease, Session, delete, sweep, write_lease};
+use uimgacc_store::{Lease, Session, SweepOptions, delete, sweep, write_lease};
 
 use crate::support::{add_image, assert_clean, convert, new_store};
 
@@ -19,12 +17,12 @@ fn chains_that_a_session_counts_on_stay() {
     for chain in uimgacc_types::chain_ids(&first.diff_ids) {
         assert!(store.chain(chain).unwrap().is_some());
     }
-    let swept = sweep(&store, Duration::ZERO, false).unwrap();
+    let swept = sweep(&store, &SweepOptions::default()).unwrap();
     assert_eq!(swept.waiting_for.len(), 1);
     session.publish_image(&second).unwrap();
     drop(session);
     assert_clean(&store);
-    sweep(&store, Duration::ZERO, false).unwrap();
+    sweep(&store, &SweepOptions::default()).unwrap();
     assert_clean(&store);
     assert!(store.chain(second.chain_id).unwrap().is_some());
 }
@@ -73,7 +71,7 @@ fn force_goes_over_leases() {
     delete(&store, &image.target, false).unwrap_err();
     assert!(store.chain(image.chain_id).unwrap().is_some());
     delete(&store, &image.target, true).unwrap();
-    sweep(&store, Duration::ZERO, false).unwrap();
+    sweep(&store, &SweepOptions::default()).unwrap();
     assert!(!store.layout().pack(image.index.packs[0]).on_host().exists());
     assert_clean(&store);
 }

@@ -14,14 +14,15 @@ use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 use uimgacc_store::{
-    DeleteError, Lease, Observer, Session, StoreReader, delete, init, sweep, write_lease,
+    DeleteError, Lease, Observer, Session, StoreReader, SweepOptions, delete, init, sweep,
+    write_lease,
 };
 use uimgacc_testkit::Need;
 use uimgacc_testkit::nfs_server::{self, NfsServer};
 use uimgacc_testkit::uml::{self, Kernel};
 use uimgacc_types::chain_ids;
 
-use crate::support::{add_image, age, assert_clean, diff_id, new_store, try_convert};
+use crate::support::{add_image, add_layers, age, assert_clean, diff_id, new_store, try_convert};
 
 type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
 
@@ -261,7 +262,7 @@ fn work_of_others(store: &StoreReader) {
     add_image(store, "example.com/others:1", &[LAYERS[1], &[3; 9000]]);
     add_image(store, "example.com/others:2", &LAYERS);
     delete(store, "example.com/others:1", false).unwrap();
-    let swept = sweep(store, Duration::ZERO, false).unwrap();
+    let swept = sweep(&store, &SweepOptions::default()).unwrap();
     assert_eq!(swept.waiting_for, Vec::<String>::new());
 }
 
@@ -278,11 +279,11 @@ fn session() -> Case<Of<()>, Of<Outcome>, Meanwhile, Of<()>> {
         },
         meanwhile: nothing,
         others: |store| {
-            sweep(store, Duration::ZERO, false).unwrap();
+            sweep(&store, &SweepOptions::default()).unwrap();
             work_of_others(store);
             // Also what these made is gone again: all that the session ever found.
             delete(store, "example.com/others:2", false).unwrap();
-            sweep(store, Duration::ZERO, false).unwrap();
+            sweep(&store, &SweepOptions::default()).unwrap();
         },
     }
 }
@@ -291,23 +292,38 @@ fn gc() -> Case<Of<()>, Of<Outcome>, Meanwhile, Of<()>> {
     Case {
         begin: |store| {
             add_image(store, "example.com/kept:1", &[LAYERS[0]]);
-            // Chains to retire, files that nothing names, and what an older gc took away.
+            // Chains to retire, and files that nothing names.
             let image = add_image(store, IMAGE, &LAYERS);
             let layout = store.layout();
             std::fs::remove_file(layout.image(&image.target).on_host()).unwrap();
-            let table = layout.toc(image.index.packs[0]).on_host();
-            std::fs::rename(&table, table.with_extension("doomed")).unwrap();
             let loose = layout.tmp().join("record-0").on_host();
             std::fs::write(&loose, "x").unwrap();
             age(&loose, Duration::from_secs(7200));
         },
         work: |store| {
-            sweep(store, Duration::ZERO, false)?;
+            sweep(&store, &SweepOptions::default())?;
             Ok(())
         },
         meanwhile: nothing,
         others: work_of_others,
     }
+}
+
+/// Half of what it finds in a pack is dead.
+fn freeing() -> Case<Of<()>, Of<Outcome>, Meanwhile, Of<()>> {
+    Case {
+        begin: |store| {
+            let image = add_layers(store, IMAGE, &[vec![&LAYERS[0], &LAYERS[1]]]);
+            add_image(store, "example.com/kept:1", &[LAYERS[0]]);
+            std::fs::remove_file(store.layout().image(&image.target).on_host()).unwrap();
+        },
+        ..gc()
+    }
+}
+
+#[test]
+fn a_gc_that_gives_back_space_and_stood_still() {
+    freeing().stops_everywhere();
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 mod deleting;
 mod fencing;
+mod freeing;
 mod sessions;
 mod strays;
 mod support;

@@ -23,18 +23,6 @@ fn what_came_after_the_start_of_a_session_is_used_and_stays() {
 }
 
 #[test]
-fn a_layer_whose_table_an_older_gc_took_away_stays() {
-    let (_folder, store) = new_store();
-    let image = add_image(&store, "example.com/a:1", &[&[1; 9000]]);
-    let toc = store.layout().toc(image.index.packs[0]).on_host();
-    std::fs::rename(&toc, toc.with_extension("doomed")).unwrap();
-    let session = Session::begin(store.clone()).unwrap();
-    assert!(session.layer(image.diff_ids[0]).unwrap().is_some());
-    assert!(session.index(image.chain_id).unwrap().is_some());
-    assert!(store.layout().layer(image.diff_ids[0]).on_host().exists());
-}
-
-#[test]
 fn a_record_without_an_index_takes_no_ones_place() {
     let (_folder, store) = new_store();
     let image = add_image(&store, "example.com/a:1", &[&[1; 9000]]);

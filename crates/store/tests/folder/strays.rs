@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use uimgacc_store::{
-    DropLeaseError, Lease, ReadError, StoreReader, delete, drop_lease, lease_files, stat, sweep,
-    verify, write_lease,
+    DropLeaseError, Lease, ReadError, StoreReader, SweepOptions, delete, drop_lease, lease_files,
+    stat, sweep, verify, write_lease,
 };
 
-use crate::support::{add_image, age, new_store};
+use crate::support::{add_image, age, dry_run, new_store};
 
 const KEPT: &str = "example.com/kept:1";
 const GOING: &str = "example.com/going:1";
@@ -76,7 +76,7 @@ fn a_lease_that_cannot_be_read_keeps_everything_and_is_named() {
         put(kind, &path);
         let refusals = [
             explain(&soon("gc", || {
-                sweep(&store, Duration::ZERO, false).unwrap_err()
+                sweep(&store, &SweepOptions::default()).unwrap_err()
             })),
             explain(&soon("delete", || {
                 delete(&store, GOING, false).unwrap_err()
@@ -115,7 +115,7 @@ fn a_lease_that_cannot_be_read_keeps_everything_and_is_named() {
         }
         drop_lease(store.layout(), "node-7", true).unwrap();
         assert!(problems(&store).is_empty());
-        let swept = sweep(&store, Duration::ZERO, false).unwrap();
+        let swept = sweep(&store, &SweepOptions::default()).unwrap();
         assert!(swept.files > 0 && swept.left_alone.is_empty());
     }
 }
@@ -150,7 +150,7 @@ fn other_files_among_the_leases_stop_nobody() {
     }
     std::fs::write(leases.join(".nfs0000000000000001"), "").unwrap();
     delete(&store, GOING, false).unwrap();
-    sweep(&store, Duration::ZERO, false).unwrap();
+    sweep(&store, &SweepOptions::default()).unwrap();
     let mut found = problems(&store);
     let mut expected: Vec<PathBuf> = others.iter().map(|name| leases.join(name)).collect();
     found.sort();
@@ -167,7 +167,7 @@ fn what_has_no_name_of_the_stores_is_reported_and_stays() {
     for directory in ["packs", "layers", "chains", "indexes", "images"] {
         let fan = root.join(directory).join("aa");
         std::fs::create_dir_all(&fan).unwrap();
-        for suffix in ["toc", "pack", "erofs", "json", "retired", "doomed"] {
+        for suffix in ["toc", "pack", "dead", "erofs", "json", "retired", "filter"] {
             let path = fan.join(format!("notes.{suffix}"));
             std::fs::write(&path, "notes").unwrap();
             expected.push(path);
@@ -193,7 +193,7 @@ fn what_has_no_name_of_the_stores_is_reported_and_stays() {
         expected.push(root.join(name));
     }
     soon("delete", || delete(&store, GOING, false).unwrap());
-    let swept = soon("gc", || sweep(&store, Duration::ZERO, false).unwrap());
+    let swept = soon("gc", || sweep(&store, &SweepOptions::default()).unwrap());
     assert!(swept.files > 0);
     assert_eq!(soon("stat", || stat(&store).unwrap()).packs, 1);
     let mut found = problems(&store);
@@ -218,8 +218,8 @@ fn what_stands_in_place_of_a_file_is_reported_and_stays() {
             std::fs::remove_file(path).unwrap();
             put(kind, path);
         }
-        let would = soon("a dry run", || sweep(&store, Duration::ZERO, true).unwrap());
-        let swept = soon("gc", || sweep(&store, Duration::ZERO, false).unwrap());
+        let would = soon("a dry run", || sweep(&store, &dry_run()).unwrap());
+        let swept = soon("gc", || sweep(&store, &SweepOptions::default()).unwrap());
         for path in &places {
             assert!(path.symlink_metadata().is_ok(), "{kind}");
             assert!(would.left_alone.contains(path), "{kind}: {would:?}");
@@ -251,7 +251,7 @@ fn a_linked_directory_stops_gc_by_its_name_and_nothing_is_behind_it() {
         let _ = std::fs::remove_dir(&fan);
         symlink(outside.path(), &fan).unwrap();
         let refused = explain(&soon("gc", || {
-            sweep(&store, Duration::ZERO, false).unwrap_err()
+            sweep(&store, &SweepOptions::default()).unwrap_err()
         }));
         assert!(refused.contains(&fan.display().to_string()), "{refused}");
         assert!(refused.contains("move it away"), "{refused}");
@@ -262,7 +262,7 @@ fn a_linked_directory_stops_gc_by_its_name_and_nothing_is_behind_it() {
         let is_named = stat.unreadable.iter().any(|text| text.contains(directory));
         assert!(is_named || directory == "chains", "{directory}: {stat:?}");
         std::fs::remove_file(&fan).unwrap();
-        sweep(&store, Duration::ZERO, false).unwrap();
+        sweep(&store, &SweepOptions::default()).unwrap();
     }
 }
 
@@ -277,7 +277,7 @@ fn a_broken_image_record_is_named_with_what_to_do() {
             explain(&soon("get", || store.images().unwrap_err())),
             explain(&soon("get", || store.image(GOING).unwrap_err())),
             explain(&soon("gc", || {
-                sweep(&store, Duration::ZERO, false).unwrap_err()
+                sweep(&store, &SweepOptions::default()).unwrap_err()
             })),
             explain(&soon("delete", || delete(&store, KEPT, false).unwrap_err())),
         ];

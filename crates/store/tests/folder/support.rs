@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 use uimgacc_erofs::tree::{ChunkAddress, ChunkedContents, Contents, Inode, Kind, Tree};
 use uimgacc_store::{
-    ChainLayer, ChainRecord, ImageRecord, PackWriter, Session, StoreReader, flatten, init, verify,
+    ChainLayer, ChainRecord, ImageRecord, PackWriter, Session, StoreReader, SweepOptions, flatten,
+    init, verify,
 };
 use uimgacc_types::{DiffId, Digest, chain_ids};
 
@@ -26,43 +27,62 @@ pub(crate) fn diff_id(content: &[u8]) -> DiffId {
 
 /// A tree of one file, named and filled with `content`.
 pub(crate) fn tree_of(session: &Session, writer: &mut PackWriter, content: &[u8]) -> Tree {
-    try_tree_of(session, writer, content).unwrap()
+    try_tree_of(session, writer, &[content]).unwrap()
 }
 
+/// A tree of a file for each content, named after it.
 fn try_tree_of(
     session: &Session,
     writer: &mut PackWriter,
-    content: &[u8],
+    contents: &[&[u8]],
 ) -> Result<Tree, uimgacc_store::PutError> {
-    let placement = writer.put(&mut Cursor::new(content), content.len() as u64)?;
     let mut tree = Tree::new();
-    tree.devices.push(session.device(placement.pack));
-    let file = tree
-        .add(Inode {
-            kind: Kind::Regular(Contents::Chunks(ChunkedContents {
-                size_bytes: content.len() as u64,
-                chunk_log2: 20,
-                chunks: vec![Some(ChunkAddress {
-                    device: 0,
-                    start_block: u32::try_from(placement.extent.offset_bytes / 4096).unwrap(),
-                })],
-            })),
-            ..Inode::empty_directory()
-        })
-        .unwrap();
-    let name = Digest::of(content).hex().into_bytes().into_boxed_slice();
-    let entries = tree.inode_mut(Tree::ROOT).entries_mut().unwrap();
-    entries.insert(name, file);
+    for content in contents {
+        let placement = writer.put(&mut Cursor::new(content), content.len() as u64)?;
+        let device = session.device(placement.pack);
+        let known = tree.devices.iter().position(|known| *known == device);
+        let number = known.unwrap_or_else(|| {
+            tree.devices.push(device);
+            tree.devices.len() - 1
+        });
+        let file = tree
+            .add(Inode {
+                kind: Kind::Regular(Contents::Chunks(ChunkedContents {
+                    size_bytes: content.len() as u64,
+                    chunk_log2: 24,
+                    chunks: vec![Some(ChunkAddress {
+                        device: u16::try_from(number).unwrap(),
+                        start_block: u32::try_from(placement.extent.offset_bytes / 4096).unwrap(),
+                    })],
+                })),
+                ..Inode::empty_directory()
+            })
+            .unwrap();
+        let name = Digest::of(content).hex().into_bytes().into_boxed_slice();
+        let entries = tree.inode_mut(Tree::ROOT).entries_mut().unwrap();
+        entries.insert(name, file);
+    }
     Ok(tree)
 }
 
-/// What `create` does for an image of these layers, but for the image's record.
+/// What `create` does for an image of layers of one file each, but for the image's record.
 pub(crate) fn try_convert(
     session: &Session,
     target: &str,
     layers: &[&[u8]],
 ) -> Result<ImageRecord, Box<dyn std::error::Error + Send + Sync>> {
-    let diff_ids: Vec<DiffId> = layers.iter().map(|content| diff_id(content)).collect();
+    let layers: Vec<Vec<&[u8]>> = layers.iter().map(|content| vec![*content]).collect();
+    try_convert_layers(session, target, &layers)
+}
+
+/// The same of layers of several files.
+pub(crate) fn try_convert_layers(
+    session: &Session,
+    target: &str,
+    layers: &[Vec<&[u8]>],
+) -> Result<ImageRecord, Box<dyn std::error::Error + Send + Sync>> {
+    let ids = layers.iter().map(|contents| diff_id(&contents.concat()));
+    let diff_ids: Vec<DiffId> = ids.collect();
     let chains = chain_ids(&diff_ids);
     let chain_id = *chains.last().unwrap();
     let index = match session.index(chain_id)? {
@@ -70,17 +90,17 @@ pub(crate) fn try_convert(
         None => {
             let mut trees = Vec::new();
             let mut published: Vec<ChainLayer> = Vec::new();
-            for content in layers {
-                if let Some((tree, layer)) = session.layer(diff_id(content))? {
+            for (contents, diff_id) in layers.iter().zip(&diff_ids) {
+                if let Some((tree, layer)) = session.layer(*diff_id)? {
                     trees.push(tree);
                     published.push(layer);
                     continue;
                 }
                 let mut writer = session.pack_writer()?;
-                let mut tree = try_tree_of(session, &mut writer, content)?;
+                let mut tree = try_tree_of(session, &mut writer, contents)?;
                 session.seal(writer)?;
                 session.settle(&mut tree);
-                published.push(session.publish_layer(diff_id(content), &tree)?);
+                published.push(session.publish_layer(*diff_id, &tree)?);
                 trees.push(tree);
             }
             let tree = flatten::flatten(&trees).unwrap();
@@ -127,6 +147,14 @@ pub(crate) fn add_image(store: &StoreReader, target: &str, layers: &[&[u8]]) -> 
     record
 }
 
+/// An image of layers of several files.
+pub(crate) fn add_layers(store: &StoreReader, target: &str, layers: &[Vec<&[u8]>]) -> ImageRecord {
+    let session = Session::begin(store.clone()).unwrap();
+    let record = try_convert_layers(&session, target, layers).unwrap();
+    session.publish_image(&record).unwrap();
+    record
+}
+
 /// `verify` finds nothing.
 pub(crate) fn assert_clean(store: &StoreReader) {
     let report = verify(store, false, &mut |_| {}).unwrap();
@@ -137,4 +165,12 @@ pub(crate) fn assert_clean(store: &StoreReader) {
 pub(crate) fn age(path: &Path, by: Duration) {
     let file = std::fs::File::options().append(true).open(path).unwrap();
     file.set_modified(SystemTime::now() - by).unwrap();
+}
+
+/// Only what would go.
+pub(crate) fn dry_run() -> SweepOptions {
+    SweepOptions {
+        dry_run: true,
+        ..SweepOptions::default()
+    }
 }

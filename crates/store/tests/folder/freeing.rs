@@ -1,0 +1,221 @@
+//! Contents that no image needs any more give their space back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt as _;
+
+use proptest::prelude::*;
+use uimgacc_store::{
+    Lease, StoreReader, SweepOptions, Swept, delete, remove_lease, sweep, verify, write_lease,
+};
+
+use crate::support::{add_layers, assert_clean, dry_run, new_store};
+
+const MIB: usize = 1 << 20;
+
+fn content(seed: u8, len_bytes: usize) -> Vec<u8> {
+    (0..len_bytes)
+        .map(|at| seed ^ at.to_le_bytes()[at % 3])
+        .collect()
+}
+
+/// What the packs take on the disk.
+fn allocated(store: &StoreReader) -> u64 {
+    let mut bytes = 0;
+    for fan in std::fs::read_dir(store.layout().root().join("packs")).unwrap() {
+        for file in std::fs::read_dir(fan.unwrap().path()).unwrap() {
+            let file = file.unwrap();
+            if file
+                .path()
+                .extension()
+                .is_some_and(|suffix| suffix == "pack")
+            {
+                bytes += file.metadata().unwrap().blocks() * 512;
+            }
+        }
+    }
+    bytes
+}
+
+fn gc(store: &StoreReader) -> Swept {
+    sweep(store, &SweepOptions::default()).unwrap()
+}
+
+fn gc_all(store: &StoreReader) -> Swept {
+    let all = SweepOptions {
+        all: true,
+        ..SweepOptions::default()
+    };
+    sweep(store, &all).unwrap()
+}
+
+#[test]
+fn the_space_of_a_large_image_comes_back_though_a_small_one_shares_with_it() {
+    let (_folder, store) = new_store();
+    let (base, large, small) = (content(1, MIB), content(2, 9 * MIB), content(3, 9000));
+    let images = [
+        ("example.com/large:1", vec![base.as_slice(), &large]),
+        ("example.com/small:1", vec![base.as_slice(), &small]),
+    ];
+    for (target, contents) in &images {
+        add_layers(&store, target, &[contents.clone()]);
+    }
+    let before = allocated(&store);
+    delete(&store, images[0].0, false).unwrap();
+    let would = sweep(&store, &dry_run()).unwrap();
+    assert_eq!(allocated(&store), before);
+    let swept = gc(&store);
+    assert_eq!(
+        (&would.dead, would.bytes),
+        (&swept.dead, swept.bytes),
+        "a dry run says what comes"
+    );
+    assert_eq!(swept.dead.len(), 1, "{swept:?}");
+    assert!(
+        swept.dead[0].freed && swept.dead[0].bytes == 9 * MIB as u64,
+        "{swept:?}"
+    );
+    assert!(allocated(&store) <= before - 9 * MIB as u64);
+    assert_clean(&store);
+    assert!(gc(&store).dead.is_empty(), "nothing is left to do");
+    // What is given up is not shared: it is written once more.
+    add_layers(&store, images[0].0, &[images[0].1.clone()]);
+    assert_clean(&store);
+    assert!(allocated(&store) >= before);
+    delete(&store, images[0].0, false).unwrap();
+    delete(&store, images[1].0, false).unwrap();
+    gc(&store);
+    assert_eq!(allocated(&store), 0);
+    assert_clean(&store);
+}
+
+#[test]
+fn little_space_comes_back_only_when_all_is_asked_for() {
+    let (_folder, store) = new_store();
+    let (base, little) = (content(1, 9 * MIB), content(2, MIB));
+    add_layers(&store, "example.com/a:1", &[vec![&base, &little]]);
+    add_layers(&store, "example.com/b:1", &[vec![&base]]);
+    delete(&store, "example.com/a:1", false).unwrap();
+    let before = allocated(&store);
+    let swept = gc(&store);
+    assert!(swept.dead.len() == 1 && !swept.dead[0].freed, "{swept:?}");
+    assert_eq!(allocated(&store), before);
+    assert!(gc(&store).dead.is_empty(), "it is not looked at again");
+    let swept = gc_all(&store);
+    assert!(swept.dead.len() == 1 && swept.dead[0].freed, "{swept:?}");
+    assert_eq!(allocated(&store), before - MIB as u64);
+    assert_clean(&store);
+}
+
+#[test]
+fn what_is_leased_stays_and_so_does_what_was_deleted_by_force_while_it_is_leased() {
+    let (_folder, store) = new_store();
+    let (base, large) = (content(1, MIB), content(2, 9 * MIB));
+    let image = add_layers(&store, "example.com/a:1", &[vec![&base, &large]]);
+    add_layers(&store, "example.com/b:1", &[vec![&base]]);
+    let lease = Lease::of_this_machine("node one".to_owned(), vec![image.chain_id]);
+    write_lease(store.layout(), "one", &lease).unwrap();
+    let before = allocated(&store);
+    // Without the record of the image: a chain that is retired while it is leased.
+    std::fs::remove_file(store.layout().image(&image.target).on_host()).unwrap();
+    assert!(gc_all(&store).dead.is_empty());
+    add_layers(&store, "example.com/a:1", &[vec![&base, &large]]);
+    delete(&store, &image.target, true).unwrap();
+    assert!(gc_all(&store).dead.is_empty());
+    assert_eq!(allocated(&store), before);
+    remove_lease(store.layout(), "one").unwrap();
+    let swept = gc_all(&store);
+    assert!(swept.dead.len() == 1 && swept.dead[0].freed, "{swept:?}");
+    assert_eq!(allocated(&store), MIB as u64);
+    assert_clean(&store);
+}
+
+#[test]
+fn a_pack_of_which_nothing_is_known_is_not_shared() {
+    let (_folder, store) = new_store();
+    let (base, large) = (content(1, MIB), content(2, MIB));
+    let image = add_layers(&store, "example.com/a:1", &[vec![&base, &large]]);
+    let record = store.layout().dead(image.index.packs[0]).on_host();
+    std::fs::write(&record, "damaged").unwrap();
+    // The same contents in another layer: an equal pack, under another name.
+    let other = add_layers(&store, "example.com/b:1", &[vec![&large, &base]]);
+    assert_ne!(other.index.packs, image.index.packs);
+    let report = verify(&store, false, &mut |_| {}).unwrap();
+    let problems: Vec<_> = report
+        .problems
+        .iter()
+        .map(|problem| &problem.path)
+        .collect();
+    assert_eq!(problems, [&record]);
+}
+
+/// Contents of these sizes in blocks, each with its number.
+const BLOCKS: [usize; 12] = [1, 2, 3, 5, 8, 13, 21, 34, 40, 1, 7, 11];
+
+#[derive(Debug, Clone)]
+enum Step {
+    Create(u8, Vec<Vec<u8>>),
+    Delete(u8),
+    Gc,
+    All,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let layer = proptest::collection::vec(0..12u8, 1..5);
+    prop_oneof![
+        4 => (0..5u8, proptest::collection::vec(layer, 1..4)).prop_map(|(image, layers)| Step::Create(image, layers)),
+        2 => (0..5u8).prop_map(Step::Delete),
+        1 => Just(Step::Gc),
+        1 => Just(Step::All),
+    ]
+}
+
+fn runs() -> u32 {
+    let runs = std::env::var("UIMGACC_LONG").ok();
+    runs.and_then(|runs| runs.parse().ok()).unwrap_or(12)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: runs(), max_shrink_iters: 50, ..ProptestConfig::default() })]
+
+    /// Against a model: which contents the images have. Right after `gc --all` the packs take their blocks and
+    /// nothing else, and each image is whole all the time.
+    #[test]
+    fn packs_take_what_images_need(steps in proptest::collection::vec(step(), 1..14)) {
+        let (_folder, store) = new_store();
+        let contents: Vec<Vec<u8>> = (0u8..)
+            .zip(BLOCKS)
+            .map(|(number, blocks)| content(number.wrapping_mul(17), blocks * 4096 - usize::from(number)))
+            .collect();
+        let mut images: BTreeMap<u8, BTreeSet<u8>> = BTreeMap::new();
+        let name = |image: u8| format!("example.com/image-{image}:1");
+        for step in steps.iter().chain([&Step::All]) {
+            match step {
+                Step::Create(image, layers) => {
+                    let files = |layer: &Vec<u8>| {
+                        let numbers: BTreeSet<u8> = layer.iter().copied().collect();
+                        numbers.iter().map(|one| contents[usize::from(*one)].as_slice()).collect()
+                    };
+                    let layers_of: Vec<Vec<&[u8]>> = layers.iter().map(files).collect();
+                    add_layers(&store, &name(*image), &layers_of);
+                    images.insert(*image, layers.iter().flatten().copied().collect());
+                }
+                Step::Delete(image) => {
+                    let there = images.remove(image).is_some();
+                    prop_assert_eq!(delete(&store, &name(*image), false).is_ok(), there);
+                }
+                Step::Gc => {
+                    gc(&store);
+                }
+                Step::All => {
+                    gc_all(&store);
+                    let live: BTreeSet<u8> = images.values().flatten().copied().collect();
+                    let live: usize = live.iter().map(|one| BLOCKS[usize::from(*one)]).sum();
+                    prop_assert_eq!(allocated(&store), live as u64 * 4096);
+                }
+            }
+            let report = verify(&store, false, &mut |_| {}).unwrap();
+            prop_assert_eq!(report.problems, Vec::new());
+            prop_assert_eq!(store.images().unwrap().len(), images.len());
+        }
+    }
+}
