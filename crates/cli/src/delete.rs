@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use clap::Args;
 use uimgacc_console::{Printer, bytes};
 use uimgacc_control::{Connect, DeleteRequest};
-use uimgacc_store::{DeleteError, ReadError, SessionError};
+use uimgacc_store::{DeleteError, ReadError, SessionError, SweepOptions};
 
 use crate::arguments::{StoreArgument, WaitArguments};
 use crate::backend::{Backend, BackendArguments};

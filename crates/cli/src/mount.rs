@@ -7,6 +7,7 @@ use clap::Args;
 use uimgacc_console::Printer;
 use uimgacc_mount::{Methods, MountRequest, OverlayRequest, index_cache};
 use uimgacc_store::Lease;
+use uimgacc_types::with_causes;
 
 use crate::arguments::StoreArgument;
 use crate::images::find;
@@ -34,9 +35,6 @@ impl Mount {
     pub(crate) fn run(self, printer: Printer) -> anyhow::Result<()> {
         let reader = self.store.open()?;
         let image = find(&reader, &self.image)?;
-        let chain = reader
-            .chain(image.chain_id)?
-            .with_context(|| format!("the chain of {} is gone from the store", image.target))?;
         std::fs::create_dir_all(&self.dir)
             .with_context(|| format!("cannot make {}", self.dir.display()))?;
         let target = std::fs::canonicalize(&self.dir)
@@ -68,10 +66,19 @@ impl Mount {
         let holder = format!("`uimgacc mount` at {}", target.display());
         let lease = Lease::of_this_machine(holder, vec![image.chain_id]);
         if let Err(error) = uimgacc_store::write_lease(reader.layout(), &record.lease, &lease) {
+            anyhow::ensure!(
+                reader.allows_unleased_readers(),
+                "no lease can be written, so `delete` would not know of this mount: {}; make the store writable here, \
+                 or allow readers without one by `uimgacc store init --unleased-readers` where it is",
+                with_causes(&error)
+            );
             printer.say(&format!(
                 "no lease was written, so `delete` will not know of this mount: {error}"
             ));
         }
+        // Who deletes the image sees the lease, or is seen here.
+        let chain = reader.chain(image.chain_id)?;
+        let chain = chain.with_context(|| format!("{} was deleted just now", image.target))?;
         folder.save(&record)?;
         let mounted = self.mount(&reader, &chain, &folder, &target);
         if mounted.is_err() && matches!(uimgacc_mount::is_mount_point(&target), Ok(false)) {

@@ -1,7 +1,7 @@
 //! The node's own copy of an index.
 //!
-//! Owns a folder per chain: `index.erofs`, the copy, and `record.json`, its digest, size and
-//! packs. The copy of a whole image is a file of the store; that of a mere prefix of images is
+//! Owns a folder per chain: `index.erofs`, the copy, and `record.json`, its digest, size, packs and, where
+//! it was made here, layers. The copy of a whole image is a file of the store; that of a mere prefix of images is
 //! made here, by stacking the layers' own indexes.
 //!
 //! Guarantees: what [`load`] and [`fetch`] return had its SHA-256 computed from the local file in
@@ -21,11 +21,14 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use uimgacc_erofs::{ReadError as TreeReadError, WriteError as TreeWriteError};
 use uimgacc_store::flatten::FlattenError;
-use uimgacc_store::{ChainRecord, IndexRecord, Layout, StoreFile, StoreReader};
-use uimgacc_types::{Digest, PackId};
+use uimgacc_store::{
+    ChainLayer, ChainRecord, IndexRecord, Layout, ReadError, StoreFile, StoreReader,
+};
+use uimgacc_types::{ChainId, Digest, PackId};
 
 pub use checked::Checked;
 
@@ -46,6 +49,17 @@ pub struct CachedIndex {
     pub digest: Digest,
     /// Its packs, in the order of its device table and from there: what the digest covers.
     pub packs: Vec<IndexedPack>,
+    /// The layers that it was made of here; none where it is a file of the store.
+    pub layers: Vec<ChainLayer>,
+}
+
+/// `record.json`.
+#[derive(Debug, Serialize, Deserialize)]
+struct LocalRecord {
+    #[serde(flatten)]
+    index: IndexRecord,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    layers: Vec<ChainLayer>,
 }
 
 /// A pack as an index names it.
@@ -58,6 +72,27 @@ pub struct IndexedPack {
 }
 
 impl CachedIndex {
+    /// Whether the store still keeps all that this index names: the chain's record is there with this index, or it
+    /// is retired and leased. Where it does not, contents may have been given up and read as zeros.
+    ///
+    /// # Errors
+    /// The file system's error, or a damaged record.
+    pub fn is_kept(&self, store: &StoreReader, chain: ChainId) -> Result<bool, ReadError> {
+        if let Some(record) = store.chain(chain)? {
+            return Ok(self.is_of(&record));
+        }
+        let Some(record) = store.retired_chain(chain)? else {
+            return Ok(false);
+        };
+        Ok(self.is_of(&record) && !uimgacc_store::holders(store, &[chain])?.is_empty())
+    }
+
+    fn is_of(&self, record: &ChainRecord) -> bool {
+        let named = record.index.as_ref().map(|index| index.digest);
+        let is_made_of_its_layers = !self.layers.is_empty() && self.layers == record.layers;
+        named == Some(self.digest) || is_made_of_its_layers
+    }
+
     /// The packs in the store, each a regular file of the length that the index names.
     ///
     /// # Errors
@@ -122,7 +157,7 @@ pub enum IndexError {
     #[error("the layers of {chain} cannot be stacked")]
     Flatten {
         /// The chain ID.
-        chain: uimgacc_types::ChainId,
+        chain: ChainId,
         source: FlattenError,
     },
     /// The stacked layers cannot be written.
@@ -135,7 +170,7 @@ pub enum IndexError {
     #[error("chain {chain} needs {count} packs; a mount takes {MAX_PACKS_PER_MOUNT}")]
     TooManyPacks {
         /// The chain ID.
-        chain: uimgacc_types::ChainId,
+        chain: ChainId,
         /// How many it needs.
         count: usize,
     },
@@ -164,7 +199,11 @@ pub fn load(folder: &Path) -> Result<Option<CachedIndex>, IndexError> {
             .read_to_end(&mut text)
             .map_err(failed("read", &record_path))?,
     };
-    let Ok(record) = serde_json::from_slice::<IndexRecord>(&text) else {
+    let Ok(LocalRecord {
+        index: record,
+        layers,
+    }) = serde_json::from_slice(&text)
+    else {
         return Ok(None);
     };
     let path = folder.join("index.erofs");
@@ -173,7 +212,7 @@ pub fn load(folder: &Path) -> Result<Option<CachedIndex>, IndexError> {
         other => other.map_err(failed("open", &path))?,
     };
     match copy_checked(file, &path, &mut io::sink(), &path, &record) {
-        Ok(()) => cached(path, record.digest).map(Some),
+        Ok(()) => cached(path, record.digest, layers).map(Some),
         Err(IndexError::WrongDigest { .. } | IndexError::WrongSize { .. }) => {
             tracing::warn!(path = %path.display(), "the local copy of the index is damaged; it is fetched again");
             Ok(None)
@@ -187,8 +226,9 @@ pub fn load(folder: &Path) -> Result<Option<CachedIndex>, IndexError> {
 #[must_use]
 pub fn recorded(folder: &Path) -> Option<Digest> {
     let text = fs::read(folder.join("record.json")).ok()?;
-    let record: IndexRecord = serde_json::from_slice(&text).ok()?;
-    folder.join("index.erofs").exists().then_some(record.digest)
+    let record: LocalRecord = serde_json::from_slice(&text).ok()?;
+    let is_there = folder.join("index.erofs").exists();
+    is_there.then_some(record.index.digest)
 }
 
 /// Copies (or, for a prefix, makes) the index of `chain` into the folder, checked.
@@ -227,20 +267,33 @@ pub fn fetch(
     };
     file.sync_all().map_err(failed("sync", &new))?;
     fs::rename(&new, &path).map_err(failed("rename", &new))?;
+    let layers = match chain.index {
+        Some(_) => Vec::new(),
+        None => chain.layers.clone(),
+    };
+    let record = LocalRecord {
+        index: record,
+        layers,
+    };
     save_record(folder, &record)?;
-    let cached = cached(path, record.digest)?;
+    let cached = cached(path, record.index.digest, record.layers)?;
     // The record is the store's word; what the digest covers may name more.
     check_count(chain, cached.packs.len())?;
     Ok(cached)
 }
 
 /// A local copy whose digest was checked.
-fn cached(path: PathBuf, digest: Digest) -> Result<CachedIndex, IndexError> {
+fn cached(
+    path: PathBuf,
+    digest: Digest,
+    layers: Vec<ChainLayer>,
+) -> Result<CachedIndex, IndexError> {
     let file = File::open(&path).map_err(failed("open", &path))?;
     Ok(CachedIndex {
         packs: device_table::read(&file, &path)?,
         path,
         digest,
+        layers,
     })
 }
 
@@ -301,7 +354,7 @@ fn check_count(chain: &ChainRecord, count: usize) -> Result<(), IndexError> {
     Ok(())
 }
 
-fn save_record(folder: &Path, record: &IndexRecord) -> Result<(), IndexError> {
+fn save_record(folder: &Path, record: &LocalRecord) -> Result<(), IndexError> {
     let new = folder.join("record.new");
     let path = folder.join("record.json");
     let text = serde_json::to_vec(record).map_err(|error| failed("write", &new)(error.into()))?;

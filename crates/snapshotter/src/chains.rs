@@ -270,6 +270,7 @@ impl Chains {
         let folder = self.folder(chain);
         if let Some(index) = index_cache::load(&folder).map_err(Error::store(chain))?
             && expected.is_none_or(|expected| expected == index.digest)
+            && index.is_kept(store, chain).map_err(Error::store(chain))?
         {
             let packs = index.packs.clone();
             match self.mount_now(chain, index, store, asked) {

@@ -1,8 +1,9 @@
 //! What this node tells the store: which chains it holds, and which it is about to promise.
 //!
 //! `uimgacc delete` reads the lease and refuses to delete what a node still has. So it is written
-//! before containerd is told that a layer is there. Best effort: where the store is read-only no
-//! lease is written, and a store that is away never delays a request longer than its deadline.
+//! before containerd is told that a layer is there. Where the store takes no lease, layers are taken from it
+//! only if it allows readers without one; and a store that is away never delays a request longer than its
+//! deadline.
 //!
 //! Assumptions: the machine ID is this machine's own (`machine-id(5)`).
 
@@ -128,7 +129,7 @@ impl Leases {
         if !self.was_refused.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 error,
-                "the store takes no lease: `uimgacc delete` will not know what this node uses"
+                "the store takes no lease of this node, so images are pulled unless the store allows that: make it writable here, or run `uimgacc store init --unleased-readers` where it is"
             );
         }
         Pledge::Refused

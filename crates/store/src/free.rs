@@ -297,7 +297,7 @@ fn can_deallocate(workspace: &Workspace) -> Result<bool, SessionError> {
     let (path, file) = workspace.create("probe")?;
     let tried = file
         .write_all_at(&[1; 2 * PAGE_BYTES], 0)
-        .and_then(|()| path.deallocate(&file, [0..BLOCK_BYTES]));
+        .and_then(|()| path.deallocate(&file, std::iter::once(0..BLOCK_BYTES)));
     let can = match tried {
         Err(error) if is_unsupported(&error) => false,
         other => other

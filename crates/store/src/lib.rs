@@ -64,9 +64,11 @@ pub use pack::PackWriter;
 pub use path::{FileFacts, Observer, StoreFile, StorePath};
 pub use profiles::is_profile_due;
 pub use reader::{Images, ReadError, StoreReader};
-pub use record::{ChainLayer, ChainRecord, FORMAT_VERSION, ImageRecord, IndexRecord, StoreRecord};
+pub use record::{
+    ChainLayer, ChainRecord, FORMAT_VERSION, Features, ImageRecord, IndexRecord, StoreRecord,
+};
 pub use session::{Session, pack_of};
 pub use stat::{Stat, logical_bytes, stat};
 pub use verify::{Problem, Report, verify};
 pub use workspace::Published;
-pub use writer::{InitError, init, prove_writable};
+pub use writer::{InitError, allow_unleased_readers, init, prove_writable};

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use uimgacc_types::{ChainId, DiffId, chain_ids};
 
 use crate::path::{Observer, StorePath, is_foreign};
+use crate::record::UNLEASED_READERS;
 use crate::{ChainRecord, FORMAT_VERSION, ImageRecord, Layout, StoreRecord};
 
 /// No JSON file of a store is longer.
@@ -140,6 +141,17 @@ impl StoreReader {
         }
         check_features(&layout, &record.features.incompatible)?;
         Ok(Self { layout, record })
+    }
+
+    /// Whether nodes may read the store without a lease; then no space of single contents is given back.
+    #[must_use]
+    pub fn allows_unleased_readers(&self) -> bool {
+        let features = &self.record.features.compatible;
+        features.iter().any(|name| name == UNLEASED_READERS)
+    }
+
+    pub(crate) fn record(&self) -> &StoreRecord {
+        &self.record
     }
 
     /// Whether this program knows all that it must know to change the store.

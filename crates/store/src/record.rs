@@ -6,8 +6,10 @@ use uimgacc_types::{ChainId, DiffId, Digest, PackId};
 /// The format that this code reads and writes.
 pub const FORMAT_VERSION: u32 = 2;
 
-/// What a store may have beyond its format version, by name. This program knows none yet; reserved are
-/// `hot-packs` and `compressed-packs` (incompatible).
+/// A compatible feature: nodes may read the store without a lease, so no space of single contents is given back.
+pub(crate) const UNLEASED_READERS: &str = "unleased-readers";
+
+/// What a store may have beyond its format version, by name. Reserved is `hot-packs` (incompatible).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Features {
     /// A program that does not know them may read and write the store.

@@ -31,12 +31,15 @@ pub(crate) struct Table {
     blocks: u32,
 }
 
+/// The entries of some pages, one page after the other.
+type Stretch = Vec<Entries>;
+
 /// The tables that a session asked for.
 #[derive(Debug)]
 pub(crate) struct Tables {
     layout: Layout,
     known: Mutex<HashMap<PackId, Arc<Table>>>,
-    stretches: Mutex<HashMap<(PackId, u64), Arc<Vec<Entries>>>>,
+    stretches: Mutex<HashMap<(PackId, u64), Arc<Stretch>>>,
 }
 
 impl Tables {
@@ -114,12 +117,7 @@ impl Tables {
         Ok(PageOf { pages, at })
     }
 
-    fn read_stretch(
-        &self,
-        id: PackId,
-        head: &Head,
-        stretch: u64,
-    ) -> Result<Vec<Entries>, ReadError> {
+    fn read_stretch(&self, id: PackId, head: &Head, stretch: u64) -> Result<Stretch, ReadError> {
         let path = self.layout.toc(id);
         let first = stretch.saturating_mul(PAGES_PER_STRETCH);
         let count = head.pages().saturating_sub(first).min(PAGES_PER_STRETCH);
@@ -142,7 +140,7 @@ impl Tables {
 
 /// A page of a stretch.
 struct PageOf {
-    pages: Arc<Vec<Entries>>,
+    pages: Arc<Stretch>,
     at: usize,
 }
 

@@ -6,7 +6,7 @@ use crate::commit::{CommitError, failed, make_directory, replace_json, write_syn
 use crate::error::SessionError;
 use crate::path::StorePath;
 use crate::reader::{ReadError, StoreReader, list};
-use crate::record::Features;
+use crate::record::{Features, UNLEASED_READERS};
 use crate::{FORMAT_VERSION, Layout, StoreRecord, machine};
 
 /// The folders of a store.
@@ -71,6 +71,24 @@ pub fn init(root: &Path) -> Result<(StoreReader, bool), InitError> {
     };
     replace_json(&layout, &layout.store_json(), &record)?;
     Ok((StoreReader::open(root)?, true))
+}
+
+/// Lets nodes read the store without a lease, or no longer: see [`StoreReader::allows_unleased_readers`].
+///
+/// # Errors
+/// The store cannot be written.
+pub fn allow_unleased_readers(reader: &StoreReader, allow: bool) -> Result<(), SessionError> {
+    reader.check_writable()?;
+    let mut record = reader.record().clone();
+    let features = &mut record.features.compatible;
+    features.retain(|name| name != UNLEASED_READERS);
+    if allow {
+        features.push(UNLEASED_READERS.to_owned());
+    }
+    if record != *reader.record() {
+        replace_json(reader.layout(), &reader.layout().store_json(), &record)?;
+    }
+    Ok(())
 }
 
 /// Writes, syncs and removes a file: a store that is there may be read-only or full.

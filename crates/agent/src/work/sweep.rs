@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use kube::Client as Kube;
 use tokio::time::Instant;
-use uimgacc_store::{StoreReader, Swept};
+use uimgacc_store::{StoreReader, SweepOptions, Swept};
 
 use super::failure::Failure;
 use super::{blocking, leases, report};

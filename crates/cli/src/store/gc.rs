@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use clap::Args;
 use uimgacc_console::{Printer, bytes};
+use uimgacc_store::SweepOptions;
 
 use crate::arguments::{StoreArgument, TextOrJson};
 
-/// Remove what no image refers to.
+/// Remove what no image refers to, and give back the space of files that no image has any more.
+///
+/// Files of several images lie together in packs. Those that no image has any more become holes in their
+/// pack, once at least a quarter of it or 256 MiB can be given back.
 #[derive(Debug, Args)]
 pub(crate) struct Gc {
     #[command(flatten)]
@@ -15,7 +19,10 @@ pub(crate) struct Gc {
     /// Leave alone what is younger than so many seconds.
     #[arg(long, default_value_t = 3600, value_name = "SECONDS")]
     grace: u64,
-    /// Only say what would go.
+    /// Look at all packs, and give back whatever can be given back, however little it is.
+    #[arg(long)]
+    all: bool,
+    /// Only show what would be removed and given back, by pack.
     #[arg(long)]
     dry_run: bool,
     /// Output format.
@@ -26,7 +33,12 @@ pub(crate) struct Gc {
 impl Gc {
     pub(crate) fn run(self, printer: Printer) -> anyhow::Result<()> {
         let reader = self.store.open()?;
-        let swept = uimgacc_store::sweep(&reader, Duration::from_secs(self.grace), self.dry_run)?;
+        let options = SweepOptions {
+            grace: Duration::from_secs(self.grace),
+            dry_run: self.dry_run,
+            all: self.all,
+        };
+        let swept = uimgacc_store::sweep(&reader, &options)?;
         if self.output == TextOrJson::Json {
             printer.data(&serde_json::to_string_pretty(&swept)?)?;
             return Ok(());
@@ -50,6 +62,15 @@ impl Gc {
             ));
         }
         let would = if self.dry_run { "would be " } else { "" };
+        for space in &swept.dead {
+            let what = if space.freed { "given back" } else { "left" };
+            let line = format!("pack {}: {} {would}{what}", space.pack, bytes(space.bytes));
+            if self.dry_run {
+                printer.data(&line)?;
+            } else {
+                printer.say(&line);
+            }
+        }
         printer.data(&format!(
             "{} files {would}removed, {} {would}freed",
             swept.files,

@@ -4,7 +4,7 @@ use std::fs;
 
 use tempfile::TempDir;
 use uimgacc_erofs::Tree;
-use uimgacc_store::{ChainLayer, FORMAT_VERSION, Layout, StoreRecord};
+use uimgacc_store::{ChainLayer, FORMAT_VERSION, Features, Layout, StoreRecord};
 use uimgacc_types::{ChainId, DiffId, chain_ids};
 
 use super::*;
@@ -32,6 +32,7 @@ impl Fixture {
         let layout = Layout::new(dir.path().join("store"));
         let record = StoreRecord {
             format_version: FORMAT_VERSION,
+            features: Features::default(),
             store_id: "0".repeat(32),
             created: String::new(),
         };

@@ -69,14 +69,18 @@ impl Node {
             tracing::warn!(%chain, parent, "in the store, but not on this parent; it is pulled");
             return Ok(false);
         }
-        if !was_leased
-            && self.pledge(&found.image).await == Pledge::Written
-            && self.look(chain, claim).await.is_none()
-        {
-            tracing::info!(%chain, "deleted from the store just now; it is pulled");
-            self.leases.release(&found.image);
-            self.chains_changed.notify_one();
-            return Ok(false);
+        if !was_leased {
+            let is_late = match self.pledge(&found.image).await {
+                Pledge::Written => self.look(chain, claim).await.is_none(),
+                // Deleted images give their space back, and nobody would know that this one is in use.
+                Pledge::Refused => !self.allows_unleased_readers().await,
+            };
+            if is_late {
+                tracing::info!(%chain, "it may be deleted from the store just now; it is pulled");
+                self.leases.release(&found.image);
+                self.chains_changed.notify_one();
+                return Ok(false);
+            }
         }
         if row.is_some() {
             self.leases.release(&[chain]);
@@ -104,6 +108,17 @@ impl Node {
             self.mount_ahead(chain, expected);
         }
         Ok(true)
+    }
+
+    /// Whether the store may be used without a lease; not where it gives no answer.
+    async fn allows_unleased_readers(&self) -> bool {
+        // As it is now: an operator may have allowed it since this node began.
+        let look = |store: &StoreReader| {
+            let store = StoreReader::open(store.layout().root())?;
+            Ok(store.allows_unleased_readers())
+        };
+        let found = self.store.run(self.store.deadline(), look).await;
+        found.unwrap_or_default()
     }
 
     /// Mounts an image that was just pulled and whose starts are known: what they read is fetched while

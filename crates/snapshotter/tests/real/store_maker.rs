@@ -7,7 +7,9 @@ use tempfile::TempDir;
 use uimgacc_erofs::tree::{
     ChunkAddress, ChunkedContents, Contents, Device, Inode, InodeId, Kind, Tree,
 };
-use uimgacc_store::{ChainLayer, ChainRecord, FORMAT_VERSION, IndexRecord, Layout, StoreRecord};
+use uimgacc_store::{
+    ChainLayer, ChainRecord, FORMAT_VERSION, Features, IndexRecord, Layout, StoreRecord,
+};
 use uimgacc_types::{Digest, PackId, chain_ids};
 
 const BLOCK: usize = 4096;
@@ -139,6 +141,7 @@ impl StoreMaker {
     pub(crate) fn write_record(&self) {
         let record = StoreRecord {
             format_version: FORMAT_VERSION,
+            features: Features::default(),
             store_id: "0".repeat(32),
             created: "2026-01-01T00:00:00Z".to_owned(),
         };

@@ -262,7 +262,7 @@ fn work_of_others(store: &StoreReader) {
     add_image(store, "example.com/others:1", &[LAYERS[1], &[3; 9000]]);
     add_image(store, "example.com/others:2", &LAYERS);
     delete(store, "example.com/others:1", false).unwrap();
-    let swept = sweep(&store, &SweepOptions::default()).unwrap();
+    let swept = sweep(store, &SweepOptions::default()).unwrap();
     assert_eq!(swept.waiting_for, Vec::<String>::new());
 }
 
@@ -279,11 +279,11 @@ fn session() -> Case<Of<()>, Of<Outcome>, Meanwhile, Of<()>> {
         },
         meanwhile: nothing,
         others: |store| {
-            sweep(&store, &SweepOptions::default()).unwrap();
+            sweep(store, &SweepOptions::default()).unwrap();
             work_of_others(store);
             // Also what these made is gone again: all that the session ever found.
             delete(store, "example.com/others:2", false).unwrap();
-            sweep(&store, &SweepOptions::default()).unwrap();
+            sweep(store, &SweepOptions::default()).unwrap();
         },
     }
 }
@@ -301,7 +301,7 @@ fn gc() -> Case<Of<()>, Of<Outcome>, Meanwhile, Of<()>> {
             age(&loose, Duration::from_secs(7200));
         },
         work: |store| {
-            sweep(&store, &SweepOptions::default())?;
+            sweep(store, &SweepOptions::default())?;
             Ok(())
         },
         meanwhile: nothing,

@@ -57,7 +57,7 @@ fn the_space_of_a_large_image_comes_back_though_a_small_one_shares_with_it() {
         ("example.com/small:1", vec![base.as_slice(), &small]),
     ];
     for (target, contents) in &images {
-        add_layers(&store, target, &[contents.clone()]);
+        add_layers(&store, target, std::slice::from_ref(contents));
     }
     let before = allocated(&store);
     delete(&store, images[0].0, false).unwrap();

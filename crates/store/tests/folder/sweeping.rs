@@ -228,7 +228,7 @@ fn sessions_that_begin_during_gc_count_on_nothing_that_goes() {
         let store = &store;
         scope.spawn(move || {
             for _ in 0..6 {
-                sweep(&store, &SweepOptions::default()).unwrap();
+                sweep(store, &SweepOptions::default()).unwrap();
             }
         });
     });
