@@ -152,7 +152,7 @@ impl Create {
         runtime.shutdown_timeout(Duration::from_secs(5));
         let created = created?;
         self.record(&store, &created, command, printer)?;
-        let view = ImageView::new(&store, &created.record, &store.all_images()?)?;
+        let view = ImageView::new(&store, &created.record);
         print(printer, self.output, &view, || {
             summary(&created, started.elapsed())
         })

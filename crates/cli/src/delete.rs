@@ -35,6 +35,9 @@ pub(crate) struct Delete {
     /// Leave the space to the next `store gc`.
     #[arg(long, help_heading = "On a local store")]
     no_gc: bool,
+    /// Delete nothing; show how much space would be given back.
+    #[arg(long, help_heading = "On a local store", conflicts_with_all = ["force", "no_gc"])]
+    dry_run: bool,
 }
 
 /// How long the agent and the nodes may take to let go of an image.
@@ -53,6 +56,10 @@ impl Delete {
         anyhow::ensure!(
             !self.no_gc,
             "--no-gc is for local stores: the agent frees the space"
+        );
+        anyhow::ensure!(
+            !self.dry_run,
+            "--dry-run is for local stores: `uimgacc get -o json` shows what an image of a cluster has for itself"
         );
         let request = DeleteRequest {
             image: reference(&self.image)?,
@@ -81,7 +88,17 @@ impl Delete {
 
     fn run_local(&self, store: &StoreArgument, printer: Printer) -> anyhow::Result<()> {
         let reader = store.open()?;
-        let target = find(&reader, &self.image)?.target;
+        let image = find(&reader, &self.image)?;
+        let target = image.target.clone();
+        if self.dry_run {
+            let freed = uimgacc_store::freed_by_deleting(&reader, &image)?;
+            printer.data(&format!(
+                "deleting {target} would give back {} of {}; others use the rest",
+                bytes(freed),
+                bytes(image.size)
+            ))?;
+            return Ok(());
+        }
         let deleted = match uimgacc_store::delete(&reader, &target, self.force) {
             Err(error @ DeleteError::InUse { .. }) => {
                 return Err(Refused::InUse(error.to_string()).into());

@@ -62,10 +62,10 @@ impl Get {
             printer.say("no images; `uimgacc create` makes one");
             return Ok(());
         }
-        let views = records
+        let views: Vec<_> = records
             .iter()
-            .map(|record| ImageView::new(&reader, record, &images))
-            .collect::<anyhow::Result<Vec<_>>>()?;
+            .map(|record| ImageView::new(&reader, record))
+            .collect();
         let problems = images.broken.iter();
         let problems: Vec<String> = problems.map(|error| with_causes(error)).collect();
         let mut all = serde_json::json!({ "Images": views });

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 use uimgacc_control::ImageProfile;
 use uimgacc_profile::Profile;
-use uimgacc_store::{ImageRecord, Images, StoreReader};
+use uimgacc_store::{ImageRecord, StoreReader};
 use uimgacc_types::{ImageReference, Meant, meant};
 
 /// A profile in short. Lengths in bytes.
@@ -28,9 +28,6 @@ pub(crate) struct ImageView<'a> {
     size: u64,
     layers: usize,
     compressed_size: u64,
-    /// Not known where the record of another image cannot be read.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    unique_pack_bytes: Option<u64>,
     inodes: u64,
     platform: &'a str,
     created: &'a str,
@@ -48,19 +45,13 @@ pub(crate) struct ImageView<'a> {
 }
 
 impl<'a> ImageView<'a> {
-    /// `images` are all of the store.
-    pub(crate) fn new(
-        reader: &StoreReader,
-        record: &'a ImageRecord,
-        images: &Images,
-    ) -> anyhow::Result<Self> {
-        Ok(Self {
+    pub(crate) fn new(reader: &StoreReader, record: &'a ImageRecord) -> Self {
+        Self {
             original_image: &record.original,
             target_image: &record.target,
             size: record.size,
             layers: record.diff_ids.len(),
             compressed_size: record.compressed_size,
-            unique_pack_bytes: uimgacc_store::unique_pack_bytes(reader, record, images)?,
             inodes: record.inodes,
             platform: &record.platform,
             created: &record.created,
@@ -77,7 +68,7 @@ impl<'a> ImageView<'a> {
                 let profile = reader.profile(record.chain_id).ok().flatten();
                 profile.as_ref().map(summary)
             },
-        })
+        }
     }
 }
 

@@ -64,6 +64,8 @@ impl NodeSettings {
     #[must_use]
     pub fn daemon_keys(&self) -> Vec<(String, String)> {
         let mut keys = self.starts.keys();
+        // The agent's Jobs write the leases.
+        keys.push(("leases", "cluster".to_owned()));
         if self.originals == Originals::TargetsOnly {
             keys.push(("original_images", "unpack".to_owned()));
         }
@@ -115,7 +117,10 @@ mod tests {
     fn keys_of_the_daemon() {
         let store = json!({"hostPath": {"path": "/s"}});
         let plain = settings(json!({"store": store, "starts": {"record": false}}));
-        assert_eq!(plain.daemon_keys(), []);
+        assert_eq!(
+            plain.daemon_keys(),
+            [("leases".to_owned(), "cluster".to_owned())]
+        );
         let all = settings(json!({
             "store": store,
             "fallback": "Fail",
@@ -133,6 +138,7 @@ mod tests {
                 "record_starts=true",
                 "start_read_ahead_kb=8",
                 "fetch_readers=4",
+                "leases=cluster",
                 "original_images=unpack",
                 "fallback=fail",
             ]

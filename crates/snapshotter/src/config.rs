@@ -11,7 +11,7 @@ use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 use uimgacc_mount::Methods;
 use uimgacc_types::StoreSource;
 
-use crate::node::{Fallback, OriginalImages};
+use crate::node::{Fallback, LeaseKeeper, OriginalImages};
 
 /// Where the file is looked for where none is named.
 pub const DEFAULT_PATH: &str = "/etc/uimgacc/snapshotter.toml";
@@ -86,6 +86,8 @@ pub struct Config {
     pub mount_timeout: Option<u64>,
     /// What is done with images pulled by their original name.
     pub original_images: Option<OriginalImages>,
+    /// Who says what this node uses.
+    pub leases: Option<LeaseKeeper>,
     /// What is done with target images while the store cannot be reached.
     pub fallback: Option<Fallback>,
 }
@@ -240,6 +242,7 @@ mod tests {
             store_timeout = 3
             mount_timeout = 30
             original_images = "unpack"
+            leases = "cluster"
             fallback = "fail"
             "#,
         );
@@ -258,6 +261,7 @@ mod tests {
             store_timeout: Some(3),
             mount_timeout: Some(30),
             original_images: Some(OriginalImages::Unpack),
+            leases: Some(LeaseKeeper::Cluster),
             fallback: Some(Fallback::Fail),
         };
         assert_eq!(config, Ok(expected));

@@ -64,8 +64,21 @@ pub struct NodeSettings {
     pub mounts: MountSettings,
     /// Which images are taken from the store.
     pub original_images: OriginalImages,
+    /// Who says what this node uses.
+    pub leases: LeaseKeeper,
     /// What is done with target images while the store cannot be reached.
     pub fallback: Fallback,
+}
+
+/// Who says what a node uses, so that nobody gives back the space of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LeaseKeeper {
+    /// The node itself, by a lease in the store: without one it takes nothing from the store, unless that allows it.
+    #[default]
+    Node,
+    /// The agent of a cluster, which knows what its nodes use; a lease of the node itself comes on top of that.
+    Cluster,
 }
 
 /// What is done with target images while the store cannot be reached.
@@ -121,6 +134,7 @@ pub(crate) struct Node {
     leases: Leases,
     overlay_options: Vec<String>,
     original_images: OriginalImages,
+    lease_keeper: LeaseKeeper,
     fallback: Fallback,
     /// Whether it was logged that a client shows no blobs.
     was_unproven: AtomicBool,
@@ -158,6 +172,7 @@ impl Node {
             leases: Leases::new(&settings.root),
             overlay_options: overlay_options(),
             original_images: settings.original_images,
+            lease_keeper: settings.leases,
             fallback: settings.fallback,
             was_unproven: AtomicBool::new(false),
             trash,

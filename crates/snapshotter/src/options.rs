@@ -181,6 +181,7 @@ impl Options {
                     .original_images
                     .or(config.original_images)
                     .unwrap_or_default(),
+                leases: config.leases.unwrap_or_default(),
                 fallback: config.fallback.unwrap_or_default(),
             },
             status_address: status_address.unwrap_or_else(|| default_address(&address)),

@@ -7,18 +7,15 @@
 //! All of it goes through delete's own directory, also beside a living session: one that was taken
 //! for dead after a standstill changes nothing more (see [`crate::workspace`]).
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
 use uimgacc_types::{ChainId, chain_ids};
 
 use crate::error::SessionError;
 use crate::exclusive::{Attempt, Exclusive};
 use crate::gc::keep_retired;
-use crate::index_file::packs_of;
 use crate::path::StorePath;
 use crate::reader::ReadError;
-use crate::record::ForcedRecord;
-use crate::tables::sound;
 use crate::workspace::Workspace;
 use crate::{ImageRecord, StoreReader, holders};
 
@@ -118,11 +115,6 @@ fn delete_in(
             }
         }
     }
-    if force {
-        for chain in going {
-            pin(reader, workspace, *chain)?;
-        }
-    }
     workspace.remove(&path).map_err(stored)?;
     // The longest first: no chain is without its prefixes.
     for chain in going.iter().rev() {
@@ -150,24 +142,6 @@ fn delete_in(
         target: image.target.clone(),
         holders,
     })
-}
-
-/// Notes the packs of a chain that goes although somebody may hold it.
-fn pin(reader: &StoreReader, workspace: &Workspace, chain: ChainId) -> Result<(), SessionError> {
-    let layout = reader.layout();
-    let mut packs = BTreeSet::new();
-    for record in [reader.chain(chain), reader.retired_chain(chain)] {
-        let Some(record) = sound(record)?.flatten() else {
-            continue;
-        };
-        packs.extend(record.index.into_iter().flat_map(|index| index.packs));
-        for layer in &record.layers {
-            packs.extend(packs_of(&layout.layer(layer.diff_id))?);
-        }
-    }
-    let packs = packs.into_iter().collect();
-    workspace.replace_json(&layout.forced_chain(chain), &ForcedRecord { packs })?;
-    Ok(())
 }
 
 /// The chains that no other image has.

@@ -14,7 +14,7 @@
 //! ranges of a file that was the pack when the record took effect, and nothing else: the record is written by a
 //! rename out of the own directory, which fails after that ([`crate::workspace`]).
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::time::Instant;
@@ -49,8 +49,8 @@ const MAX_BLOCKS_AT_ONCE: u64 = 1 << 29;
 /// `freeing.json`: packs of which contents may have died.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Freeing {
-    /// To be looked at: an index that named them is gone.
-    pub(crate) noted: BTreeSet<PackId>,
+    /// To be looked at: an index that named them is gone, since so many seconds after 1970.
+    pub(crate) noted: BTreeMap<PackId, u64>,
     /// Looked at since, and so many bytes found dead that were not given back.
     pub(crate) kept: BTreeMap<PackId, u64>,
 }
@@ -70,8 +70,6 @@ pub struct DeadSpace {
 pub(crate) struct Scope<'a> {
     /// Every index that stays.
     pub(crate) indexes: &'a [StorePath],
-    /// Packs that may not be touched: a node may read ranges of them without an index in the store.
-    pub(crate) pinned: &'a HashSet<PackId>,
     /// However little it is.
     pub(crate) all: bool,
     /// When to stop.
@@ -86,18 +84,19 @@ pub(crate) fn read_freeing(layout: &Layout) -> Result<Freeing, ReadError> {
         .unwrap_or_default())
 }
 
-/// Notes packs before an index that names them goes.
+/// Notes packs before an index that names them goes, `now` in seconds since 1970.
 pub(crate) fn note(
     layout: &Layout,
     workspace: &Workspace,
     packs: &BTreeSet<PackId>,
+    now: u64,
 ) -> Result<(), SessionError> {
-    let mut freeing = read_freeing(layout)?;
-    if packs.is_subset(&freeing.noted) {
+    if packs.is_empty() {
         return Ok(());
     }
+    let mut freeing = read_freeing(layout)?;
     freeing.kept.retain(|id, _| !packs.contains(id));
-    freeing.noted.extend(packs);
+    freeing.noted.extend(packs.iter().map(|id| (*id, now)));
     Ok(workspace.replace_json(&layout.freeing(), &freeing)?)
 }
 
@@ -116,11 +115,7 @@ pub(crate) fn free(
             .is_some_and(|deadline| Instant::now() >= deadline)
     };
     let users = users_of(scope.indexes, packs)?;
-    let mut rest = packs
-        .iter()
-        .copied()
-        .filter(|id| !scope.pinned.contains(id))
-        .peekable();
+    let mut rest = packs.iter().copied().peekable();
     while rest.peek().is_some() {
         let mut batch = take_batch(layout, &mut rest)?;
         for index in users_of_any(&users, &batch) {

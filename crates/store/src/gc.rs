@@ -30,10 +30,9 @@ use crate::index_file::packs_of;
 use crate::layout::PROFILE_SUFFIX;
 use crate::marks::{IndexPacks, Marks, id_of, mark};
 use crate::path::StorePath;
-use crate::reader::{Images, ReadError, list, list_fanned, read_json, unreadable};
-use crate::record::ForcedRecord;
+use crate::reader::{ReadError, list, list_fanned, read_json, unreadable};
 use crate::workspace::Workspace;
-use crate::{BlobRecord, ChainRecord, ImageRecord, Layout, StoreReader};
+use crate::{BlobRecord, ChainRecord, Layout, StoreReader};
 
 /// Between retiring a chain and reading the leases once more: for nodes that tell a lease only
 /// after they looked.
@@ -54,6 +53,9 @@ pub struct SweepOptions {
     /// Looks at every pack for contents that no index names, and gives back the space of each of them. Else only
     /// at packs of which an image went, and not for little.
     pub all: bool,
+    /// Space of contents is given back so long after the last index that named them went. For who writes leases on
+    /// behalf of others: by then it knows of all who took an image before that, and writes their leases anew.
+    pub settle: Duration,
 }
 
 impl SweepOptions {
@@ -76,6 +78,8 @@ pub struct Swept {
     pub bytes: u64,
     /// Packs of which contents died, and what came of that.
     pub dead: Vec<DeadSpace>,
+    /// When more space can be given back: see [`SweepOptions::settle`].
+    pub settles_in_seconds: Option<u64>,
     /// Sessions (or another gc) that live: nothing was swept.
     pub waiting_for: Vec<String>,
     /// Who holds chains that no image needs any more: what they need stays.
@@ -196,7 +200,7 @@ fn sweep_in(
     files.retain(|file| swept.may_go(file));
     let noted = packs_that_stay(layout, &files)?;
     if let Some(workspace) = workspace {
-        note(layout, workspace, &noted)?;
+        note(layout, workspace, &noted, unix_time(now))?;
     }
     for file in &files {
         if is_late() {
@@ -220,6 +224,11 @@ fn sweep_in(
         workspace.check()?;
     }
     Ok(is_done)
+}
+
+fn unix_time(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
 }
 
 /// The packs that indexes name which go, as far as the packs stay.
@@ -254,8 +263,21 @@ fn free_space(
         return Ok(true);
     }
     let stays = |path: &StorePath| !going.contains(&path.on_host());
-    let mut packs = read_freeing(layout)?.noted;
-    packs.extend(noted);
+    let now = unix_time(server_now(layout).unwrap_or_else(SystemTime::now));
+    let (mut packs, mut waits) = (noted, None);
+    for (pack, since) in read_freeing(layout)?.noted {
+        let wait = options
+            .settle
+            .as_secs()
+            .saturating_sub(now.saturating_sub(since));
+        if wait == 0 {
+            packs.insert(pack);
+        } else {
+            packs.remove(&pack);
+            waits = waits.max(Some(wait));
+        }
+    }
+    swept.settles_in_seconds = waits;
     if options.all {
         for path in list_fanned(&layout.directory("packs"), "toc")? {
             packs.insert(id_of(&path, |id| PackId::from_hex(id).ok())?);
@@ -265,10 +287,13 @@ fn free_space(
     let mut indexes = list_fanned(&layout.directory("layers"), "erofs")?;
     indexes.extend(list_fanned(&layout.directory("indexes"), "erofs")?);
     indexes.retain(stays);
-    let pinned = pinned_packs(reader, workspace)?;
+    let holders = holders_of_the_unknown(reader, options)?;
+    if !holders.is_empty() && !packs.is_empty() {
+        swept.held_by.extend(holders);
+        return Ok(true);
+    }
     let scope = Scope {
         indexes: &indexes,
-        pinned: &pinned,
         all: options.all,
         deadline,
     };
@@ -279,29 +304,28 @@ fn free_space(
     Ok(is_done)
 }
 
-/// Packs that a node may read although no index in the store names them: those of chains that were deleted by
-/// force while somebody held them, as long as a lease names the chain.
-fn pinned_packs(
+/// Who may read contents that no index in the store names, nobody knows which: who holds a chain of which the store has
+/// no record, as it was deleted by force, or before its holder was known. And nodes whose leases somebody else writes,
+/// who alone knows when they are up to date.
+fn holders_of_the_unknown(
     reader: &StoreReader,
-    workspace: Option<&Workspace>,
-) -> Result<HashSet<PackId>, SessionError> {
-    let layout = reader.layout();
-    let leased: HashSet<ChainId> = crate::leases(layout)?
-        .into_iter()
-        .filter(crate::Lease::holds)
-        .flat_map(|lease| lease.chains)
-        .collect();
-    let mut pinned = HashSet::new();
-    for path in list_fanned(&layout.directory("chains"), "forced")? {
-        let chain_id = id_of(&path, |id| ChainId::from_hex(id).ok())?;
-        if leased.contains(&chain_id) {
-            let forced = read_json::<ForcedRecord>(&path)?;
-            pinned.extend(forced.into_iter().flat_map(|forced| forced.packs));
-        } else if let Some(workspace) = workspace {
-            workspace.remove(&path)?;
+    options: &SweepOptions,
+) -> Result<Vec<String>, ReadError> {
+    let mut holders = Vec::new();
+    for lease in crate::leases(reader.layout())? {
+        let is_unknown = |chain: &ChainId| -> Result<bool, ReadError> {
+            Ok(reader.chain(*chain)?.is_none() && reader.retired_chain(*chain)?.is_none())
+        };
+        let is_outdated = lease.is_on_behalf() && options.settle.is_zero();
+        let mut has_unknown = lease.unknown > 0 || is_outdated;
+        for chain in &lease.chains {
+            has_unknown = has_unknown || is_unknown(chain)?;
+        }
+        if lease.holds() && has_unknown {
+            holders.push(lease.holder);
         }
     }
-    Ok(pinned)
+    Ok(holders)
 }
 
 /// Chains outside the marks with their records' files.
@@ -533,32 +557,4 @@ fn sweep_temporaries(
         .map(|path| id_of(path, |id| PackId::from_hex(id).ok()))
         .collect::<Result<_, _>>()?;
     merge_filters(reader.layout(), workspace, &packs)
-}
-
-/// Bytes in packs that the image has for itself alone among `images`, which are all of the store.
-/// `None` where one of them cannot be read, for what that shares is not known.
-///
-/// # Errors
-/// The file system's error, or a damaged file.
-pub fn unique_pack_bytes(
-    reader: &StoreReader,
-    image: &ImageRecord,
-    images: &Images,
-) -> Result<Option<u64>, SessionError> {
-    if !images.broken.is_empty() {
-        return Ok(None);
-    }
-    let mut others = Marks::default();
-    let mut cache = IndexPacks::default();
-    let others_of = images.readable.iter();
-    for other in others_of.filter(|other| other.target != image.target) {
-        others.add_image(reader, &mut cache, other)?;
-    }
-    let mut own = Marks::default();
-    own.add_image(reader, &mut cache, image)?;
-    let unique = own.packs.difference(&others.packs).map(|id| {
-        let pack = reader.layout().pack(*id).facts();
-        pack.map_or(0, |facts| facts.len_bytes)
-    });
-    Ok(Some(unique.sum()))
 }

@@ -127,12 +127,6 @@ impl Layout {
         self.fanned("chains", &id.hex(), "retired")
     }
 
-    /// The packs of a chain that was deleted although it was in use.
-    #[must_use]
-    pub fn forced_chain(&self, id: ChainId) -> StorePath {
-        self.fanned("chains", &id.hex(), "forced")
-    }
-
     /// The flattened index of a chain.
     #[must_use]
     pub fn index(&self, id: ChainId) -> StorePath {

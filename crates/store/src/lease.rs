@@ -38,6 +38,9 @@ pub struct Lease {
     pub pid: Option<u32>,
     /// What it holds.
     pub chains: Vec<ChainId>,
+    /// How many chains it holds besides, of which the store has no record.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unknown: u64,
     /// Seconds since 1970 of the last renewal.
     pub renewed_unix: u64,
 }
@@ -65,6 +68,7 @@ impl Lease {
             boot_id: machine::boot_id(),
             pid: Some(std::process::id()),
             chains,
+            unknown: 0,
             renewed_unix: machine::unix_now(),
         }
     }
@@ -72,7 +76,7 @@ impl Lease {
     /// A lease of a node of a cluster, renewed now, written on its behalf: it holds until it is
     /// taken away.
     #[must_use]
-    pub fn of_a_node(node: &str, chains: Vec<ChainId>) -> Self {
+    pub fn of_a_node(node: &str, chains: Vec<ChainId>, unknown: u64) -> Self {
         Self {
             holder: format!("node {node}"),
             host: String::new(),
@@ -80,8 +84,14 @@ impl Lease {
             boot_id: String::new(),
             pid: None,
             chains,
+            unknown,
             renewed_unix: machine::unix_now(),
         }
+    }
+
+    /// Whether somebody else writes it than its holder.
+    pub(crate) fn is_on_behalf(&self) -> bool {
+        self.pid.is_none() && self.boot_id.is_empty()
     }
 
     /// Whether it still holds: not where this very machine has booted since.
@@ -100,6 +110,11 @@ impl Lease {
         let is_ours = machine.is_some() && self.machine.as_deref() == machine && self.host == host;
         !is_ours || boot_id.is_empty() || self.boot_id == boot_id
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde wants it")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 fn lease_path(layout: &Layout, name: &str) -> StorePath {
@@ -276,6 +291,7 @@ mod tests {
             boot_id: "first".to_owned(),
             pid: None,
             chains: Vec::new(),
+            unknown: 0,
             renewed_unix: 0,
         };
         let holds = |machine, own, host, boot| lease(machine).holds_for(own, host, boot);

@@ -37,6 +37,7 @@ mod repack;
 pub mod rooted;
 mod session;
 mod shared;
+mod space;
 mod stat;
 mod strays;
 mod tables;
@@ -52,7 +53,7 @@ pub use dedup::{PackRef, Placement};
 pub use delete::{DeleteError, delete};
 pub use error::{PutError, SessionError};
 pub use free::DeadSpace;
-pub use gc::{SweepOptions, Swept, sweep, unique_pack_bytes};
+pub use gc::{SweepOptions, Swept, sweep};
 pub use intent::clear_gone;
 pub use layout::Layout;
 pub use lease::{
@@ -68,6 +69,7 @@ pub use record::{
     ChainLayer, ChainRecord, FORMAT_VERSION, Features, ImageRecord, IndexRecord, StoreRecord,
 };
 pub use session::{Session, pack_of};
+pub use space::{ImageSpace, freed_by_deleting};
 pub use stat::{Stat, logical_bytes, stat};
 pub use verify::{Problem, Report, verify};
 pub use workspace::Published;

@@ -88,6 +88,8 @@ pub struct StorePath {
 pub struct FileFacts {
     /// Length in bytes.
     pub len_bytes: u64,
+    /// What it takes on the disk in bytes, as far as the file system says.
+    pub(crate) allocated_bytes: u64,
     /// Whether it is a regular file.
     pub is_file: bool,
     /// Whether it is a directory.
@@ -272,6 +274,12 @@ impl StorePath {
     /// The file system's error, or a link on the way.
     pub fn facts(&self) -> io::Result<FileFacts> {
         facts_of(self.open_beneath(OFlags::PATH, Mode::empty())?)
+    }
+
+    /// The magic number of the file system (statfs(2)).
+    pub(crate) fn file_system(&self) -> io::Result<i64> {
+        let fd = self.open_beneath(OFlags::PATH, Mode::empty())?;
+        Ok(rustix::fs::fstatfs(fd)?.f_type)
     }
 
     /// Whether something has the name.
@@ -481,6 +489,8 @@ fn facts_of(fd: impl AsFd) -> io::Result<FileFacts> {
     let nanoseconds = Duration::from_nanos(found.stx_mtime.tv_nsec.into());
     Ok(FileFacts {
         len_bytes: found.stx_size,
+        // In units of 512 bytes, whatever the block size (statx(2)).
+        allocated_bytes: found.stx_blocks.saturating_mul(512),
         is_file: kind == FileType::RegularFile,
         is_directory: kind == FileType::Directory,
         modified: modified

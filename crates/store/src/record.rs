@@ -58,14 +58,6 @@ pub struct ChainRecord {
     pub index: Option<IndexRecord>,
 }
 
-/// `chains/<aa>/<chain-id>.forced`: the chain was deleted although it was in use. Who has it mounted reads packs that
-/// no index names, so nothing of them is given back as long as a lease names the chain.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct ForcedRecord {
-    /// Those of its layers and of its flattened index.
-    pub(crate) packs: Vec<PackId>,
-}
-
 /// What is known of a flattened index.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IndexRecord {

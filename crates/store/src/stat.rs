@@ -3,15 +3,17 @@
 use uimgacc_erofs::tree::{Contents, Kind};
 use uimgacc_types::with_causes;
 
-use crate::StoreReader;
 use crate::error::SessionError;
 use crate::flatten::reachable;
-use crate::index_file::scan_tocs;
+use crate::index_file::{read_dead, scan_tocs};
 use crate::layout::PROFILE_SUFFIX;
 use crate::lease::lease_files;
 use crate::marks::{IndexPacks, mark_from};
 use crate::path::StorePath;
 use crate::reader::{ReadError, scan_fanned};
+use crate::space::{ImageSpace, Space};
+use crate::tables::sound;
+use crate::{Layout, StoreReader};
 
 /// Counts of a store. All lengths in bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
@@ -24,31 +26,38 @@ pub struct Stat {
     pub layers: u64,
     /// Packs.
     pub packs: u64,
-    /// Distinct contents in all packs.
+    /// Length of all files of all images, as if each image were unpacked by itself.
+    pub logical_bytes: u64,
+    /// Distinct contents that an index names.
     pub contents: u64,
     /// Length of these contents.
     pub content_bytes: u64,
-    /// Length of the packs.
+    /// What contents take that no index names any more, and that was not given back yet.
+    pub dead_bytes: u64,
+    /// What was given back of packs that stay.
+    pub freed_bytes: u64,
+    /// Length of the packs, what was given back included.
     pub pack_bytes: u64,
+    /// What all files of the store take; not known where the file system does not say.
+    pub physical_bytes: Option<u64>,
     /// Length of tables, records of dead ranges, filters, indexes and profiles.
     pub metadata_bytes: u64,
-    /// Length of all files of all images, as if each image were unpacked by itself.
-    pub logical_bytes: u64,
     /// Length of packs that no image or lease refers to.
     pub unreferenced_pack_bytes: u64,
     /// Who holds what mounted, also where the lease cannot be read.
     pub leases: u64,
+    /// What each image has, in the order of the images.
+    pub image_space: Vec<ImageSpace>,
     /// What could not be read and is not counted.
     pub unreadable: Vec<String>,
 }
 
-/// Counts a store. What cannot be read is named and not counted.
+/// Counts a store: reads all tables and indexes. What cannot be read is named and not counted.
 ///
 /// # Errors
 /// None at present: what fails is in the answer.
 pub fn stat(reader: &StoreReader) -> Result<Stat, SessionError> {
     let layout = reader.layout();
-    let length = |path: &StorePath| path.facts().map_or(0, |file| file.len_bytes);
     let mut stat = Stat {
         store_id: reader.store_id().to_owned(),
         ..Stat::default()
@@ -77,36 +86,73 @@ pub fn stat(reader: &StoreReader) -> Result<Stat, SessionError> {
         &mut pass_over,
     )?;
     let filters = scan_fanned(&layout.directory("filters"), "filter", &mut pass_over)?;
-    let mut cache = IndexPacks::default();
-    let marks = mark_from(reader, &mut cache, &images, &leases, &mut |error| {
+    let mut pass_over = |error: SessionError| {
         unreadable.push(with_causes(&error));
         Ok(())
-    })?;
-    let mut distinct = std::collections::HashSet::new();
+    };
+    let mut cache = IndexPacks::default();
+    let marks = mark_from(reader, &mut cache, &images, &leases, &mut pass_over)?;
+    let mut space = Space::default();
+    let mut physical = Physical::of(layout);
     for (id, toc) in tocs {
         stat.packs += 1;
         stat.pack_bytes += toc.pack_bytes;
-        stat.metadata_bytes += length(&layout.toc(id)) + length(&layout.dead(id));
         if !marks.packs.contains(&id) {
             stat.unreferenced_pack_bytes += toc.pack_bytes;
         }
-        for (hash, extent) in &toc.entries {
-            if distinct.insert(*hash) {
-                stat.contents += 1;
-                stat.content_bytes += extent.len_bytes;
-            }
+        physical.add(&layout.pack(id));
+        for path in [layout.toc(id), layout.dead(id)] {
+            stat.metadata_bytes += physical.add(&path);
         }
+        // Without its record everything of a pack counts.
+        let dead = sound(read_dead(&layout.dead(id)));
+        let dead = dead.ok().flatten().flatten().unwrap_or_default();
+        stat.freed_bytes += dead.bytes();
+        space.add_pack(id, &toc, &dead);
     }
     stat.layers = layers.len() as u64;
     for path in [layers, indexes, profiles, filters].iter().flatten() {
-        stat.metadata_bytes += length(path);
+        stat.metadata_bytes += physical.add(path);
     }
+    space.count(layout, &images, &mut pass_over)?;
+    stat.contents = space.live;
+    stat.content_bytes = space.live_bytes;
+    stat.dead_bytes = space.dead_bytes;
+    stat.image_space = space.images;
     for image in images {
         stat.images += 1;
         stat.logical_bytes += image.size;
     }
+    stat.physical_bytes = physical.bytes;
     stat.unreadable = unreadable;
     Ok(stat)
+}
+
+/// What files take on the disk.
+struct Physical {
+    bytes: Option<u64>,
+}
+
+impl Physical {
+    /// CephFS says nothing but the length.
+    fn of(layout: &Layout) -> Self {
+        const CEPH_MAGIC: i64 = 0x00c3_6400;
+        let known = layout.directory("").file_system();
+        Self {
+            bytes: known.ok().filter(|magic| *magic != CEPH_MAGIC).map(|_| 0),
+        }
+    }
+
+    /// Adds a file; gives its length.
+    fn add(&mut self, path: &StorePath) -> u64 {
+        let Ok(facts) = path.facts() else {
+            return 0;
+        };
+        if let Some(bytes) = &mut self.bytes {
+            *bytes += facts.allocated_bytes;
+        }
+        facts.len_bytes
+    }
 }
 
 /// Length of all regular files of an index, each inode once.

@@ -11,7 +11,7 @@ use uimgacc_convert::{CreateError, CreateRequest, LayerFailure};
 use uimgacc_objects::AcceleratedImage;
 use uimgacc_registry::{Client, ClientOptions, PlainHttp, Platform};
 use uimgacc_store::StoreReader;
-use uimgacc_types::ImageReference;
+use uimgacc_types::{ImageReference, with_causes};
 
 use super::failure::Failure;
 use super::progress::Counter;
@@ -65,11 +65,15 @@ pub(super) async fn run(
     let (unique, profile) = {
         let (store, record) = (store.clone(), created.record.clone());
         blocking(move || {
-            let images = store.all_images().map_err(Failure::retried)?;
-            let unique = uimgacc_store::unique_pack_bytes(&store, &record, &images);
+            // The image is there, whatever is wrong with others.
+            let unique = uimgacc_store::freed_by_deleting(&store, &record)
+                .inspect_err(|error| {
+                    tracing::warn!(error = with_causes(error), "its own size is not known")
+                })
+                .ok();
             // One that cannot be read is none: the next first start is recorded.
             let profile = store.profile(record.chain_id).ok().flatten();
-            Ok((unique.map_err(Failure::retried)?, profile))
+            Ok((unique, profile))
         })
         .await?
     };

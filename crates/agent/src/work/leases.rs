@@ -2,7 +2,8 @@
 //! store, a person with `uimgacc store gc`) honours them too.
 //!
 //! Nodes report tokens, leases name chains: the store's own records say which chain a token stands
-//! for. A token that no record of the store has needs no lease, because nothing of it is there.
+//! for. A token that no record of the store has is counted in the lease: as long as somebody reads what nobody knows,
+//! no space of single contents is given back.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -67,23 +68,25 @@ fn replace(
     let layout = store.layout();
     let prefix = format!("cluster-{cluster}-");
     let known = chains(store, &tokens.values().flatten().copied().collect())?;
-    let held: BTreeMap<&str, Vec<ChainId>> = tokens
+    let held: BTreeMap<&str, Lease> = tokens
         .iter()
+        .filter(|(_, tokens)| !tokens.is_empty())
         .map(|(node, tokens)| {
             let chains = tokens.iter().filter_map(|token| known.get(token).copied());
-            (node.as_str(), chains.collect())
+            let chains: Vec<ChainId> = chains.collect();
+            let unknown = tokens.len().saturating_sub(chains.len()) as u64;
+            (node.as_str(), Lease::of_a_node(node, chains, unknown))
         })
         .collect();
-    for (node, chains) in held.iter().filter(|(_, chains)| !chains.is_empty()) {
-        let lease = Lease::of_a_node(node, chains.clone());
-        write_lease(layout, &format!("{prefix}{node}"), &lease).map_err(Failure::retried)?;
+    for (node, lease) in &held {
+        write_lease(layout, &format!("{prefix}{node}"), lease).map_err(Failure::retried)?;
     }
     for lease in layout.leases().list().map_err(Failure::retried)? {
         let node = lease
             .name()
             .and_then(|name| name.strip_prefix(&prefix)?.strip_suffix(".json"));
         if let Some(node) = node
-            && held.get(node).is_none_or(Vec::is_empty)
+            && !held.contains_key(node)
         {
             remove_lease(layout, &format!("{prefix}{node}")).map_err(Failure::retried)?;
         }
@@ -118,16 +121,26 @@ mod tests {
             assert!(leases.iter().all(Lease::holds));
             leases.into_iter().map(|lease| lease.holder).collect()
         };
-        assert_eq!(holders().len(), 4);
+        // One of which nothing is known as well.
+        assert_eq!(holders().len(), 6);
         // A chain that is only retired is held as before.
         std::fs::rename(&record, record.with_extension("retired")).unwrap();
         replace(&store, "one", &held).unwrap();
-        assert_eq!(holders().len(), 4);
+        assert_eq!(holders().len(), 6);
         for lease in uimgacc_store::leases(store.layout()).unwrap() {
-            assert_eq!(lease.chains.len(), 1, "{lease:?}");
-            assert_eq!(ChainToken::of(lease.chains[0]), chain);
+            let chains: Vec<ChainToken> =
+                lease.chains.iter().map(|id| ChainToken::of(*id)).collect();
+            let expected = match lease.holder.as_str() {
+                "node node-1" => (vec![chain], 1),
+                "node node-4" => (vec![], 1),
+                _ => (vec![chain], 0),
+            };
+            assert_eq!((chains, lease.unknown), expected, "{lease:?}");
         }
         replace(&store, "one", &BTreeMap::new()).unwrap();
-        assert_eq!(holders(), ["node node-1", "node node-2.example"]);
+        assert_eq!(
+            holders(),
+            ["node node-1", "node node-2.example", "node node-4"]
+        );
     }
 }

@@ -13,6 +13,9 @@ use super::{blocking, leases, report};
 /// How long a sweep waits for conversions: until what killed ones left is cleared away.
 const PATIENCE: Duration = Duration::from_secs(45);
 const PAUSE: Duration = Duration::from_secs(2);
+/// So long after the last index of a content went nodes that took it before that have said so, and its space is
+/// given back. They say so within seconds.
+const SETTLE: Duration = Duration::from_secs(60);
 
 /// Options.
 #[derive(Debug, Args)]
@@ -27,10 +30,18 @@ pub(super) async fn run(
     store: &StoreReader,
     options: &Options,
 ) -> Result<(), Failure> {
-    leases::write(kube, store).await?;
     let grace = Duration::from_secs(options.grace_minutes.saturating_mul(60));
-    let swept = run_alone(store, grace).await?;
-    tracing::info!(files = swept.files, bytes = swept.bytes, waiting_for = ?swept.waiting_for, "swept");
+    loop {
+        leases::write(kube, store).await?;
+        let swept = run_alone(store, grace).await?;
+        tracing::info!(files = swept.files, bytes = swept.bytes, waiting_for = ?swept.waiting_for, held_by = ?swept.held_by, "swept");
+        match swept.settles_in_seconds {
+            Some(seconds) if swept.waiting_for.is_empty() => {
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+            }
+            _ => break,
+        }
+    }
     report::store(kube, store).await?;
     let now = k8s_openapi::jiff::Timestamp::now();
     report::swept(kube, &now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()).await
@@ -43,8 +54,11 @@ pub(super) async fn run_alone(store: &StoreReader, grace: Duration) -> Result<Sw
     loop {
         let reader = store.clone();
         let swept = blocking(move || {
-            uimgacc_store::sweep(&reader, &SweepOptions::older_than(grace))
-                .map_err(Failure::retried)
+            let options = SweepOptions {
+                settle: SETTLE,
+                ..SweepOptions::older_than(grace)
+            };
+            uimgacc_store::sweep(&reader, &options).map_err(Failure::retried)
         })
         .await?;
         if swept.waiting_for.is_empty() || Instant::now() >= deadline {

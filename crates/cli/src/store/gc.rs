@@ -37,6 +37,7 @@ impl Gc {
             grace: Duration::from_secs(self.grace),
             dry_run: self.dry_run,
             all: self.all,
+            ..SweepOptions::default()
         };
         let swept = uimgacc_store::sweep(&reader, &options)?;
         if self.output == TextOrJson::Json {

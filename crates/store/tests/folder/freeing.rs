@@ -5,7 +5,8 @@ use std::os::unix::fs::MetadataExt as _;
 
 use proptest::prelude::*;
 use uimgacc_store::{
-    Lease, StoreReader, SweepOptions, Swept, delete, remove_lease, sweep, verify, write_lease,
+    Lease, StoreReader, SweepOptions, Swept, allow_unleased_readers, delete, remove_lease, sweep,
+    verify, write_lease,
 };
 
 use crate::support::{add_layers, assert_clean, dry_run, new_store};
@@ -127,6 +128,59 @@ fn what_is_leased_stays_and_so_does_what_was_deleted_by_force_while_it_is_leased
     assert!(swept.dead.len() == 1 && swept.dead[0].freed, "{swept:?}");
     assert_eq!(allocated(&store), MIB as u64);
     assert_clean(&store);
+}
+
+#[test]
+fn whoever_writes_the_leases_of_others_gives_back_space_once_they_are_up_to_date() {
+    let (_folder, store) = new_store();
+    let (base, large) = (content(1, MIB), content(2, 9 * MIB));
+    add_layers(&store, "example.com/a:1", &[vec![&base, &large]]);
+    let kept = add_layers(&store, "example.com/b:1", &[vec![&base]]);
+    let lease = |unknown| Lease::of_a_node("one", vec![kept.chain_id], unknown);
+    write_lease(store.layout(), "cluster-x-one", &lease(0)).unwrap();
+    delete(&store, "example.com/a:1", false).unwrap();
+    let before = allocated(&store);
+    // Somebody else does not know how old that lease is.
+    assert!(gc(&store).dead.is_empty() && allocated(&store) == before);
+    let settling = SweepOptions {
+        settle: std::time::Duration::from_secs(2),
+        ..SweepOptions::default()
+    };
+    let swept = sweep(&store, &settling).unwrap();
+    assert!(
+        swept.dead.is_empty() && swept.settles_in_seconds.is_some(),
+        "{swept:?}"
+    );
+    std::thread::sleep(settling.settle);
+    // A node that took an image before it was deleted has said so by now: nobody knows what it reads.
+    write_lease(store.layout(), "cluster-x-one", &lease(1)).unwrap();
+    let swept = sweep(&store, &settling).unwrap();
+    assert_eq!(
+        (swept.dead.len(), swept.held_by),
+        (0, vec!["node one".to_owned()])
+    );
+    assert_eq!(allocated(&store), before);
+    write_lease(store.layout(), "cluster-x-one", &lease(0)).unwrap();
+    let swept = sweep(&store, &settling).unwrap();
+    assert!(swept.dead.len() == 1 && swept.dead[0].freed, "{swept:?}");
+    assert_eq!(allocated(&store), MIB as u64);
+    assert_clean(&store);
+}
+
+#[test]
+fn nothing_is_given_back_where_readers_need_no_lease() {
+    let (_folder, store) = new_store();
+    let (base, large) = (content(1, MIB), content(2, 9 * MIB));
+    add_layers(&store, "example.com/a:1", &[vec![&base, &large]]);
+    add_layers(&store, "example.com/b:1", &[vec![&base]]);
+    delete(&store, "example.com/a:1", false).unwrap();
+    let before = allocated(&store);
+    allow_unleased_readers(&store, true).unwrap();
+    assert!(gc_all(&store).dead.is_empty() && allocated(&store) == before);
+    let store = StoreReader::open(store.layout().root()).unwrap();
+    allow_unleased_readers(&store, false).unwrap();
+    assert!(gc(&store).dead[0].freed);
+    assert_eq!(allocated(&store), MIB as u64);
 }
 
 #[test]
