@@ -20,5 +20,6 @@ mod profiles;
 mod run;
 mod sharing;
 mod snapshotter;
+mod space;
 mod strays;
 mod support;

@@ -96,7 +96,8 @@ impl NfsFixture {
     fn create(&self, store: &Path) {
         let uimgacc =
             |arguments: &[&str]| run(programs::uimgacc(arguments).env("UIMGACC_STORE", store));
-        uimgacc(&["store", "init"]);
+        // The daemons mount it read-only.
+        uimgacc(&["store", "init", "--unleased-readers"]);
         let reference = |name| self.registry.reference(name);
         uimgacc(&[
             "create",

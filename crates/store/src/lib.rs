@@ -21,6 +21,8 @@ pub mod flatten;
 mod format;
 mod free;
 mod gc;
+#[cfg(test)]
+mod golden;
 mod index_file;
 mod intent;
 mod layout;

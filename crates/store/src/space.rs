@@ -13,9 +13,8 @@ use crate::error::SessionError;
 use crate::format::BLOCK_BYTES;
 use crate::free::{Scope, free};
 use crate::index_file::{packs_of, read_index};
-use crate::layout::Layout;
 use crate::path::StorePath;
-use crate::reader::{ReadError, list_fanned};
+use crate::reader::list_fanned;
 use crate::repack::pieces;
 use crate::session::pack_of;
 use crate::toc::Toc;
@@ -129,10 +128,11 @@ impl Space {
         bytes
     }
 
-    /// Reads every index of the store; `on_error` decides whether one that is damaged is passed over.
+    /// Reads every index, of layers and flattened ones; `on_error` decides whether one that is damaged is passed
+    /// over.
     pub(crate) fn count(
         &mut self,
-        layout: &Layout,
+        (layer_files, index_files): (&[StorePath], &[StorePath]),
         images: &[ImageRecord],
         on_error: &mut dyn FnMut(SessionError) -> Result<(), SessionError>,
     ) -> Result<(), SessionError> {
@@ -154,13 +154,13 @@ impl Space {
             Ok(None) => Ok(0),
             Err(error) => on_error(error).map(|()| 0),
         };
-        for (diff_id, path) in named(layout, "layers", DiffId::from_hex)? {
+        for (diff_id, path) in named(layer_files, DiffId::from_hex) {
             let owner = layers.get(&diff_id).copied().unwrap_or(Owner::Several);
-            read(self, &path, owner)?;
+            read(self, path, owner)?;
         }
-        for (chain, path) in named(layout, "indexes", ChainId::from_hex)? {
+        for (chain, path) in named(index_files, ChainId::from_hex) {
             let owner = chains.get(&chain).copied().unwrap_or(Owner::Several);
-            totals.insert(chain, read(self, &path, owner)?);
+            totals.insert(chain, read(self, path, owner)?);
         }
         self.sum(images, &totals);
         Ok(())
@@ -196,18 +196,14 @@ impl Space {
     }
 }
 
-/// The index files of a directory by their ids.
+/// Files by the ids that are their names.
 fn named<T, E>(
-    layout: &Layout,
-    directory: &str,
+    files: &[StorePath],
     parse: impl Fn(&str) -> Result<T, E>,
-) -> Result<Vec<(T, StorePath)>, ReadError> {
-    let files = list_fanned(&layout.directory(directory), "erofs")?;
-    let ids = files.into_iter().filter_map(|path| {
-        let id = parse(path.stem()?).ok()?;
-        Some((id, path))
-    });
-    Ok(ids.collect())
+) -> impl Iterator<Item = (T, &StorePath)> {
+    files
+        .iter()
+        .filter_map(move |path| Some((parse(path.stem()?).ok()?, path)))
 }
 
 /// How much the packs give back when the image is deleted and `gc --all` has run: what no index names that stays.
@@ -233,18 +229,19 @@ pub fn freed_by_deleting(reader: &StoreReader, image: &ImageRecord) -> Result<u6
         .filter(|chain| !chains.contains(chain))
         .collect();
     let (mut staying, mut packs) = (Vec::new(), BTreeSet::new());
-    let mut sort = |path: StorePath, goes: bool| -> Result<(), SessionError> {
+    let mut sort = |path: &StorePath, goes: bool| -> Result<(), SessionError> {
         if goes {
-            packs.extend(packs_of(&path)?);
+            packs.extend(packs_of(path)?);
         } else {
-            staying.push(path);
+            staying.push(path.clone());
         }
         Ok(())
     };
-    for (id, path) in named(layout, "layers", DiffId::from_hex)? {
+    let files = |directory| list_fanned(&layout.directory(directory), "erofs");
+    for (id, path) in named(&files("layers")?, DiffId::from_hex) {
         sort(path, going_layers.contains(&id))?;
     }
-    for (id, path) in named(layout, "indexes", ChainId::from_hex)? {
+    for (id, path) in named(&files("indexes")?, ChainId::from_hex) {
         sort(path, going_chains.contains(&id))?;
     }
     let scope = Scope {

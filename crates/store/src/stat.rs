@@ -111,10 +111,13 @@ pub fn stat(reader: &StoreReader) -> Result<Stat, SessionError> {
         space.add_pack(id, &toc, &dead);
     }
     stat.layers = layers.len() as u64;
-    for path in [layers, indexes, profiles, filters].iter().flatten() {
+    for path in [&layers, &indexes, &profiles, &filters]
+        .into_iter()
+        .flatten()
+    {
         stat.metadata_bytes += physical.add(path);
     }
-    space.count(layout, &images, &mut pass_over)?;
+    space.count((&layers, &indexes), &images, &mut pass_over)?;
     stat.contents = space.live;
     stat.content_bytes = space.live_bytes;
     stat.dead_bytes = space.dead_bytes;

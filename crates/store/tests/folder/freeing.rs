@@ -2,12 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use uimgacc_store::{
-    Lease, StoreReader, SweepOptions, Swept, allow_unleased_readers, delete, remove_lease, sweep,
-    verify, write_lease,
+    Lease, StoreReader, SweepOptions, Swept, allow_unleased_readers, delete, init, remove_lease,
+    sweep, verify, write_lease,
 };
+use uimgacc_testkit::Need;
+use uimgacc_testkit::nfs_server::{self, NfsServer};
+use uimgacc_testkit::uml::{self, Kernel};
 
 use crate::support::{add_layers, assert_clean, dry_run, new_store};
 
@@ -143,7 +148,7 @@ fn whoever_writes_the_leases_of_others_gives_back_space_once_they_are_up_to_date
     // Somebody else does not know how old that lease is.
     assert!(gc(&store).dead.is_empty() && allocated(&store) == before);
     let settling = SweepOptions {
-        settle: std::time::Duration::from_secs(2),
+        settle: Duration::from_secs(2),
         ..SweepOptions::default()
     };
     let swept = sweep(&store, &settling).unwrap();
@@ -200,6 +205,41 @@ fn a_pack_of_which_nothing_is_known_is_not_shared() {
         .map(|problem| &problem.path)
         .collect();
     assert_eq!(problems, [&record]);
+}
+
+/// A server and its client on Linux 7.2: version 4.2 can deallocate, version 3 cannot and leaves everything as it is.
+#[test]
+fn space_comes_back_on_nfs() {
+    if !uimgacc_testkit::ready(&[Need::Root, Need::Parts, Need::Uml]) {
+        return;
+    }
+    let name = "freeing::space_comes_back_on_nfs";
+    uml::inside(Kernel::V7_2, name, Duration::from_secs(300), || {
+        let server = NfsServer::start();
+        for (version, can_free) in [("4.2", true), ("3", false)] {
+            let mount = Path::new("/tmp").join(version);
+            server.mount(version, &mount);
+            let root = format!("store-{version}");
+            let (store, _) = init(&mount.join(&root)).unwrap();
+            let on_server = StoreReader::open(Path::new(nfs_server::EXPORT).join(&root)).unwrap();
+            let (base, large) = (content(1, MIB), content(2, 9 * MIB));
+            add_layers(&store, "example.com/a:1", &[vec![&base, &large]]);
+            add_layers(&store, "example.com/b:1", &[vec![&base]]);
+            delete(&store, "example.com/a:1", false).unwrap();
+            let before = allocated(&on_server);
+            let swept = gc(&store);
+            assert_eq!(swept.dead.len(), 1, "{version}: {swept:?}");
+            assert_eq!(swept.dead[0].freed, can_free, "{version}: {swept:?}");
+            let freed = if can_free { 9 * MIB as u64 } else { 0 };
+            assert_eq!(allocated(&on_server), before - freed, "{version}");
+            assert_clean(&store);
+            assert_clean(&on_server);
+            // Where it was not given back it is shared again.
+            add_layers(&store, "example.com/a:1", &[vec![&base, &large]]);
+            assert_eq!(allocated(&on_server), before, "{version}");
+            assert_clean(&on_server);
+        }
+    });
 }
 
 /// Contents of these sizes in blocks, each with its number.

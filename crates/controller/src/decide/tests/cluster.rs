@@ -280,7 +280,7 @@ fn space_is_swept_on_schedule() {
             case.now = at(now);
         })
     };
-    assert_eq!(asked(159).again, Some(SignedDuration::from_secs(1)));
+    assert_eq!(asked(159).again, Some(SignedDuration::from_millis(1050)));
     assert!(!sweeps(&asked(159)) && sweeps(&asked(160)));
     let done =
         json!({"status": {"lastSweep": at(161).to_string(), "sweepDue": at(160).to_string()}});
