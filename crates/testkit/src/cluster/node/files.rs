@@ -131,9 +131,17 @@ fn kube_proxy(plan: &Plan<'_>, kubeconfig: &Path) -> String {
     .to_string()
 }
 
+/// A containerd that starts kills the containers whose shims do not answer in time, by its defaults 5 s and 2 s: a
+/// machine with little to give must not take a test's Pods away.
+const PATIENT: &str = r#"
+[timeouts]
+  "io.containerd.timeout.shim.load" = "60s"
+  "io.containerd.timeout.task.state" = "60s"
+"#;
+
 /// As somebody would write it who runs a node: what is not said here has containerd's own default.
 fn containerd(version: ContainerdVersion, pause: &str) -> String {
-    match version {
+    let config = match version {
         ContainerdVersion::V1_6 | ContainerdVersion::V1_7 => format!(
             r#"# containerd of this node.
 version = 2
@@ -172,5 +180,6 @@ version = 3
   disable_apparmor = true
 "#
         ),
-    }
+    };
+    config + PATIENT
 }
