@@ -305,27 +305,40 @@ fn free_space(
 }
 
 /// Who may read contents that no index in the store names, nobody knows which: who holds a chain of which the store has
-/// no record, as it was deleted by force, or before its holder was known. And nodes whose leases somebody else writes,
-/// who alone knows when they are up to date.
+/// no record, as it was deleted by force, or before its holder was known, or of which an index is lost. And nodes whose
+/// leases somebody else writes, who alone knows when they are up to date.
 fn holders_of_the_unknown(
     reader: &StoreReader,
     options: &SweepOptions,
 ) -> Result<Vec<String>, ReadError> {
     let mut holders = Vec::new();
     for lease in crate::leases(reader.layout())? {
-        let is_unknown = |chain: &ChainId| -> Result<bool, ReadError> {
-            Ok(reader.chain(*chain)?.is_none() && reader.retired_chain(*chain)?.is_none())
-        };
         let is_outdated = lease.is_on_behalf() && options.settle.is_zero();
         let mut has_unknown = lease.unknown > 0 || is_outdated;
         for chain in &lease.chains {
-            has_unknown = has_unknown || is_unknown(chain)?;
+            has_unknown = has_unknown || !is_known(reader, *chain)?;
         }
         if lease.holds() && has_unknown {
             holders.push(lease.holder);
         }
     }
     Ok(holders)
+}
+
+/// Whether the store has a record of the chain, and every index that its records name.
+fn is_known(reader: &StoreReader, chain_id: ChainId) -> Result<bool, ReadError> {
+    let layout = reader.layout();
+    let records = [reader.chain(chain_id)?, reader.retired_chain(chain_id)?];
+    for record in records.iter().flatten() {
+        let index = record.index.iter().map(|_| layout.index(chain_id));
+        let layers = record.layers.iter().map(|layer| layout.layer(layer.diff_id));
+        for path in index.chain(layers) {
+            if !path.exists().map_err(unreadable(&path))? {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(records.iter().any(Option::is_some))
 }
 
 /// Chains outside the marks with their records' files.
@@ -395,6 +408,8 @@ fn forget_lost_indexes(
 ) -> Result<(), SessionError> {
     let layout = reader.layout();
     let mut lost = marks.indexes.clone();
+    // Who holds one has it mounted, and reads what only this index named: see `holders_of_the_unknown`.
+    lost.retain(|chain_id| !marks.leased.contains(chain_id));
     for path in list_fanned(&layout.directory("indexes"), "erofs")? {
         lost.remove(&id_of(&path, |id| ChainId::from_hex(id).ok())?);
     }

@@ -172,36 +172,36 @@ impl Session {
     }
 
     /// Gives a pack its name, with its record of dead ranges and its table; the table comes last. Where an equal
-    /// pack is there of which something is given up, the new one gets another name.
+    /// pack is there of which something is given up, or may be, the new one gets another name.
     fn publish_pack(&self, file: &StorePath, toc: &Toc) -> Result<PackId, SessionError> {
         let (layout, workspace) = (self.reader.layout(), self.workspace());
         let mut toc = toc.clone();
         loop {
             let (bytes, id) = toc::encode(toc.clone());
-            let (pack, dead, table) = (layout.pack(id), layout.dead(id), layout.toc(id));
+            let (pack, record, table) = (layout.pack(id), layout.dead(id), layout.toc(id));
             let has_table = table.exists().map_err(unreadable(&table))?;
-            let is_whole = || {
-                sound(read_dead(&dead))
-                    .map(|dead| dead.flatten().is_some_and(|dead| dead.is_empty()))
-            };
-            if has_table && !is_whole()? {
-                toc.salt += 1;
-                continue;
-            }
-            // Tables of equal packs are equal; what is left of a damaged one makes room.
-            match pack.facts() {
-                Ok(there) if there.len_bytes != toc.pack_bytes || !there.is_file => {
+            match sound(read_dead(&record))? {
+                Some(Some(dead)) if dead.is_empty() => match pack.facts() {
+                    // What is left of a damaged one makes room.
+                    Ok(there) if there.len_bytes != toc.pack_bytes || !there.is_file => {
+                        workspace.replace(file, &pack)?;
+                    }
+                    _ => {
+                        workspace.publish(file, &pack)?;
+                    }
+                },
+                // Garbage: a session that was cut short left it, or a gc, after it had given up parts of it.
+                Some(None) if !has_table => {
                     workspace.replace(file, &pack)?;
+                    let bytes = dead::encode(&Dead::default(), id);
+                    workspace.replace(&workspace.stage(&bytes, &record)?, &record)?;
                 }
                 _ => {
-                    workspace.publish(file, &pack)?;
+                    toc.salt += 1;
+                    continue;
                 }
             }
-            if !has_table {
-                // What an unfinished session left says nothing of this pack.
-                let record = dead::encode(&Dead::default(), id);
-                workspace.replace(&workspace.stage(&record, &dead)?, &dead)?;
-            }
+            // Tables of equal packs are equal.
             let staged = workspace.stage(&bytes, &table)?;
             match read_toc(&table) {
                 Err(ReadError::Damaged { .. }) => workspace.replace(&staged, &table)?,

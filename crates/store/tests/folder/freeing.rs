@@ -207,6 +207,49 @@ fn a_pack_of_which_nothing_is_known_is_not_shared() {
     assert_eq!(problems, [&record]);
 }
 
+/// A gc that was cut short removed table and record of a pack of which parts had been given up, and not the pack.
+#[test]
+fn what_is_left_of_a_pack_with_holes_is_not_taken_for_a_whole_one() {
+    let (_folder, store) = new_store();
+    let (base, large) = (content(1, MIB), content(2, 9 * MIB));
+    let layers = [vec![base.as_slice(), &large]];
+    let image = add_layers(&store, "example.com/a:1", &layers);
+    add_layers(&store, "example.com/b:1", &[vec![&base]]);
+    delete(&store, "example.com/a:1", false).unwrap();
+    assert!(gc(&store).dead[0].freed);
+    let pack = image.index.packs[0];
+    let kept = std::fs::read(store.layout().pack(pack).on_host()).unwrap();
+    delete(&store, "example.com/b:1", false).unwrap();
+    gc(&store);
+    std::fs::write(store.layout().pack(pack).on_host(), kept).unwrap();
+    let again = add_layers(&store, "example.com/a:1", &layers);
+    assert_eq!(again.index.packs, [pack]);
+    assert_clean(&store);
+}
+
+/// Its holder reads what only that index named.
+#[test]
+fn nothing_is_given_back_while_somebody_holds_an_image_whose_index_is_lost() {
+    let (_folder, store) = new_store();
+    let (base, large) = (content(1, MIB), content(2, 9 * MIB));
+    let image = add_layers(&store, "example.com/a:1", &[vec![&base, &large]]);
+    add_layers(&store, "example.com/b:1", &[vec![&base]]);
+    let lease = Lease::of_this_machine("node one".to_owned(), vec![image.chain_id]);
+    write_lease(store.layout(), "one", &lease).unwrap();
+    for path in [
+        store.layout().index(image.chain_id),
+        store.layout().layer(image.diff_ids[0]),
+    ] {
+        std::fs::remove_file(path.on_host()).unwrap();
+    }
+    let before = allocated(&store);
+    let swept = gc_all(&store);
+    assert_eq!((swept.dead.len(), swept.held_by), (0, vec!["node one".to_owned()]));
+    assert_eq!(allocated(&store), before);
+    remove_lease(store.layout(), "one").unwrap();
+    assert!(gc_all(&store).dead[0].freed);
+}
+
 /// A server and its client on Linux 7.2: version 4.2 can deallocate, version 3 cannot and leaves everything as it is.
 #[test]
 fn space_comes_back_on_nfs() {
