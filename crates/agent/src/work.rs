@@ -97,7 +97,10 @@ async fn work(options: &Options) -> Result<(), Failure> {
     let root = folder.path();
     if matches!(options.work, JobCommand::Init) {
         let store = blocking(move || init::run(&root)).await?;
-        return report::store(&client().await?, &store).await;
+        let client = client().await?;
+        // Before any node takes something.
+        leases::write(&client, &store).await?;
+        return report::store(&client, &store).await;
     }
     let store = blocking(move || StoreReader::open(&root).map_err(Failure::retried)).await?;
     let client = client().await?;
@@ -112,7 +115,7 @@ async fn work(options: &Options) -> Result<(), Failure> {
             JobCommand::Delete(options) => delete::run(&client, &store, options).await,
             JobCommand::Sweep(options) => sweep::run(&client, &store, options).await,
             JobCommand::Profiles => profiles::run(&client, &store).await,
-            JobCommand::Leases => leases::write(&client, &store).await,
+            JobCommand::Leases => leases::release(&client, &store).await,
             JobCommand::Init => Ok(()),
         }
     };

@@ -15,6 +15,7 @@ use crate::error::SessionError;
 use crate::exclusive::{Attempt, Exclusive};
 use crate::gc::keep_retired;
 use crate::path::StorePath;
+use crate::publish::note_former;
 use crate::reader::ReadError;
 use crate::workspace::Workspace;
 use crate::{ImageRecord, StoreReader, holders};
@@ -118,6 +119,9 @@ fn delete_in(
     workspace.remove(&path).map_err(stored)?;
     // The longest first: no chain is without its prefixes.
     for chain in going.iter().rev() {
+        if force {
+            note_former(layout, workspace, *chain)?;
+        }
         workspace.remove(&layout.chain(*chain)).map_err(stored)?;
         if force {
             // Leases count no more: nothing is kept for them.

@@ -50,7 +50,7 @@ pub enum SessionError {
         source: uimgacc_erofs::WriteError,
     },
     /// An index of the store cannot be parsed.
-    #[error("the index {path} is damaged")]
+    #[error("the index {path} is damaged: run `uimgacc create` for its image again")]
     DamagedIndex {
         path: PathBuf,
         source: uimgacc_erofs::ReadError,

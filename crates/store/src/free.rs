@@ -32,7 +32,7 @@ use crate::format::{BLOCK_BYTES, PAGE_BYTES};
 use crate::index_file::{packs_of, read_dead, read_index, toc_of};
 use crate::layout::Layout;
 use crate::path::StorePath;
-use crate::reader::{ReadError, read_json};
+use crate::reader::{ReadError, there, unreadable};
 use crate::repack::pieces;
 use crate::session::pack_of;
 use crate::tables::sound;
@@ -43,16 +43,32 @@ use crate::workspace::Workspace;
 const MIN_DEAD_PERCENT: u64 = 25;
 /// Or so much.
 const MIN_DEAD_BYTES: u64 = 256 << 20;
-/// Of so many blocks of packs is decided at once: 64 MiB of memory, 2 TiB of packs.
+/// Of so many contents is decided at once: some 200 MB of memory.
+const MAX_CONTENTS_AT_ONCE: usize = 2_000_000;
+/// And of so many blocks of packs: 64 MiB of memory, 2 TiB of packs.
 const MAX_BLOCKS_AT_ONCE: u64 = 1 << 29;
+/// No list of packs is longer: some 750,000 packs.
+const MAX_FREEING_BYTES: u64 = 64 << 20;
 
 /// `freeing.json`: packs of which contents may have died.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Freeing {
     /// To be looked at: an index that named them is gone, since so many seconds after 1970.
     pub(crate) noted: BTreeMap<PackId, u64>,
-    /// Looked at since, and so many bytes found dead that were not given back.
-    pub(crate) kept: BTreeMap<PackId, u64>,
+}
+
+/// What came of contents that died.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Their space was given back, or would be.
+    Freed,
+    /// They are too few to be worth the work.
+    TooLittle,
+    /// The file system cannot take back space from the middle of a file.
+    Unsupported,
+    /// An index names contents that are recorded as given up: the store is damaged, and nothing was done.
+    Damaged,
 }
 
 /// What died of a pack since space of it was given back.
@@ -62,8 +78,16 @@ pub struct DeadSpace {
     pub pack: PackId,
     /// Its blocks, in bytes.
     pub bytes: u64,
-    /// Whether it was (or would be) given back; else it is too little, or the file system cannot do it.
-    pub freed: bool,
+    /// What came of them.
+    pub outcome: Outcome,
+}
+
+impl DeadSpace {
+    /// Whether their space was given back, or would be.
+    #[must_use]
+    pub fn is_freed(&self) -> bool {
+        self.outcome == Outcome::Freed
+    }
 }
 
 /// What to look at.
@@ -72,16 +96,23 @@ pub(crate) struct Scope<'a> {
     pub(crate) indexes: &'a [StorePath],
     /// However little it is.
     pub(crate) all: bool,
-    /// When to stop.
+    /// When to stop; something is done in any case.
     pub(crate) deadline: Option<Instant>,
 }
 
 /// Reads the list of packs of which contents may have died.
 pub(crate) fn read_freeing(layout: &Layout) -> Result<Freeing, ReadError> {
+    let path = layout.freeing();
+    let read = there(path.read(MAX_FREEING_BYTES)).map_err(unreadable(&path));
+    let bytes = sound(read)?.flatten().unwrap_or_default();
+    if bytes.is_empty() {
+        return Ok(Freeing::default());
+    }
     // Damaged, it says nothing: `gc --all` looks at every pack.
-    Ok(sound(read_json(&layout.freeing()))?
-        .flatten()
-        .unwrap_or_default())
+    Ok(serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+        tracing::warn!("{path} is damaged: {error} (run `uimgacc store gc --all`)");
+        Freeing::default()
+    }))
 }
 
 /// Notes packs before an index that names them goes, `now` in seconds since 1970.
@@ -95,45 +126,60 @@ pub(crate) fn note(
         return Ok(());
     }
     let mut freeing = read_freeing(layout)?;
-    freeing.kept.retain(|id, _| !packs.contains(id));
     freeing.noted.extend(packs.iter().map(|id| (*id, now)));
     Ok(workspace.replace_json(&layout.freeing(), &freeing)?)
 }
 
-/// Gives back what is dead of these packs, or (without a workspace) says what would be. Says as well whether all
-/// of them were looked at.
+/// Gives back what is dead of these packs, or (without a workspace) says what would be. Those that it has looked at
+/// are taken out of `packs`; some of them at least.
 pub(crate) fn free(
     layout: &Layout,
     workspace: Option<&Workspace>,
-    packs: &BTreeSet<PackId>,
+    packs: &mut BTreeSet<PackId>,
     scope: &Scope<'_>,
-) -> Result<(Vec<DeadSpace>, bool), SessionError> {
+) -> Result<Vec<DeadSpace>, SessionError> {
     let mut found = Vec::new();
-    let is_late = || {
-        scope
-            .deadline
-            .is_some_and(|deadline| Instant::now() >= deadline)
-    };
     let users = users_of(scope.indexes, packs)?;
-    let mut rest = packs.iter().copied().peekable();
-    while rest.peek().is_some() {
-        let mut batch = take_batch(layout, &mut rest)?;
+    let mut disk = Disk::default();
+    while !packs.is_empty() {
+        let mut batch = take_batch(layout, packs)?;
         for index in users_of_any(&users, &batch) {
-            if is_late() {
-                return Ok((found, false));
-            }
             if let Some((tree, _, _)) = read_index(index)? {
                 mark(&tree, &mut batch);
             }
         }
-        for (id, pack) in batch {
-            if is_late() {
-                return Ok((found, false));
-            }
-            found.extend(free_pack(layout, workspace, id, &pack, scope.all)?);
+        let looked_at: BTreeSet<PackId> = batch.keys().copied().collect();
+        for (id, pack) in &batch {
+            found.extend(free_pack(
+                layout, workspace, *id, pack, scope.all, &mut disk,
+            )?);
+        }
+        if let Some(workspace) = workspace {
+            forget(layout, workspace, &looked_at)?;
+        }
+        if scope
+            .deadline
+            .is_some_and(|deadline| Instant::now() >= deadline)
+        {
+            break;
         }
     }
-    Ok((found, true))
+    Ok(found)
+}
+
+/// Takes packs off the list.
+fn forget(
+    layout: &Layout,
+    workspace: &Workspace,
+    packs: &BTreeSet<PackId>,
+) -> Result<(), SessionError> {
+    let mut freeing = read_freeing(layout)?;
+    let before = freeing.noted.len();
+    freeing.noted.retain(|id, _| !packs.contains(id));
+    if freeing.noted.len() < before {
+        workspace.replace_json(&layout.freeing(), &freeing)?;
+    }
+    Ok(())
 }
 
 /// A pack while it is found out what is live of it.
@@ -145,6 +191,14 @@ struct Candidate {
 }
 
 impl Candidate {
+    /// Whether an index names what is recorded as dead.
+    fn is_damaged(&self) -> bool {
+        self.dead.ranges().any(|range| {
+            let blocks = block(range.start)..block(range.end).min(self.live.len());
+            blocks.start < blocks.end && self.live.contains_any_in_range(blocks)
+        })
+    }
+
     /// Contents that no index names and that are not recorded as dead yet.
     fn newly_dead(&self) -> impl Iterator<Item = Extent> + '_ {
         let extents = self.toc.entries.iter().map(|(_, extent)| *extent);
@@ -190,14 +244,14 @@ fn users_of_any<'a>(
         .collect()
 }
 
-/// As many packs as are decided at once. One that is not whole is left alone: `verify` names it.
+/// Takes out as many packs as are decided at once. One that is not whole is left alone: `verify` names it.
 fn take_batch(
     layout: &Layout,
-    packs: &mut impl Iterator<Item = PackId>,
+    packs: &mut BTreeSet<PackId>,
 ) -> Result<BTreeMap<PackId, Candidate>, SessionError> {
     let mut batch = BTreeMap::new();
-    let mut blocks = 0;
-    for id in packs {
+    let (mut blocks, mut contents) = (0, 0);
+    while let Some(id) = packs.pop_first() {
         let Some(toc) = toc_of(layout, id)? else {
             continue;
         };
@@ -206,8 +260,9 @@ fn take_batch(
         };
         let live = FixedBitSet::with_capacity(block(toc.pack_bytes));
         blocks += toc.pack_bytes / BLOCK_BYTES;
+        contents += toc.entries.len();
         batch.insert(id, Candidate { toc, dead, live });
-        if blocks >= MAX_BLOCKS_AT_ONCE {
+        if blocks >= MAX_BLOCKS_AT_ONCE || contents >= MAX_CONTENTS_AT_ONCE {
             break;
         }
     }
@@ -243,48 +298,77 @@ fn free_pack(
     id: PackId,
     pack: &Candidate,
     all: bool,
+    disk: &mut Disk,
 ) -> Result<Option<DeadSpace>, SessionError> {
-    let dead = pack.dead.with(pack.newly_dead());
-    let bytes = dead.bytes().saturating_sub(pack.dead.bytes());
-    let percent = MIN_DEAD_PERCENT.saturating_mul(pack.toc.pack_bytes) / 100;
-    let is_worth = all || bytes >= percent.min(MIN_DEAD_BYTES);
-    let mut freed = bytes > 0 && is_worth;
-    if let Some(workspace) = workspace {
-        // Of one that was cut short the last time the ranges are recorded already.
-        if freed || (bytes == 0 && !dead.is_empty()) {
-            freed = deallocate(layout, workspace, id, &dead)?;
-        }
-        let mut freeing = read_freeing(layout)?;
-        freeing.noted.remove(&id);
-        freeing.kept.remove(&id);
-        if bytes > 0 && !freed {
-            freeing.kept.insert(id, bytes);
-        }
-        workspace.replace_json(&layout.freeing(), &freeing)?;
+    let all_dead = pack.dead.with(pack.newly_dead());
+    let bytes = all_dead.bytes().saturating_sub(pack.dead.bytes());
+    let space = |outcome| DeadSpace {
+        pack: id,
+        bytes,
+        outcome,
+    };
+    if pack.is_damaged() {
+        tracing::error!(
+            "an index names contents of pack {id} that are given up (run `uimgacc store verify`)"
+        );
+        return Ok(Some(space(Outcome::Damaged)));
     }
-    let pack = id;
-    Ok((bytes > 0).then_some(DeadSpace { pack, bytes, freed }))
+    let percent = MIN_DEAD_PERCENT.saturating_mul(pack.toc.pack_bytes) / 100;
+    let is_worth = bytes > 0 && (all || bytes >= percent.min(MIN_DEAD_BYTES));
+    let mut outcome = if is_worth {
+        Outcome::Freed
+    } else {
+        Outcome::TooLittle
+    };
+    // What was recorded before may not have been deallocated: that was cut short, or it is done already.
+    let dead = if is_worth { &all_dead } else { &pack.dead };
+    if let Some(workspace) = workspace
+        && !dead.is_empty()
+        && !disk.deallocate(layout, workspace, id, dead)?
+    {
+        outcome = Outcome::Unsupported;
+    }
+    Ok((bytes > 0).then(|| space(outcome)))
 }
 
-/// Records what is dead of a pack and deallocates it; says whether the file system can do that.
-fn deallocate(
-    layout: &Layout,
-    workspace: &Workspace,
-    id: PackId,
-    dead: &Dead,
-) -> Result<bool, SessionError> {
-    if !can_deallocate(workspace)? {
-        return Ok(false);
+/// What is known of the file system.
+#[derive(Debug, Default)]
+struct Disk {
+    can_deallocate: Option<bool>,
+}
+
+impl Disk {
+    /// Records what is dead of a pack and deallocates it; says whether the file system can do that.
+    fn deallocate(
+        &mut self,
+        layout: &Layout,
+        workspace: &Workspace,
+        id: PackId,
+        dead: &Dead,
+    ) -> Result<bool, SessionError> {
+        let can = match self.can_deallocate {
+            Some(can) => can,
+            None => {
+                let root = layout.directory("");
+                // After a crash no name that was removed may come back: what it led to has holes by then.
+                root.sync_file_system()
+                    .map_err(failed("sync the file system of", &root))?;
+                *self.can_deallocate.insert(can_deallocate(workspace)?)
+            }
+        };
+        if !can {
+            return Ok(false);
+        }
+        let (path, record) = (layout.pack(id), layout.dead(id));
+        // Before the record: see the head of this module.
+        let file = path.open_to_free().map_err(failed("open", &path))?;
+        let bytes = dead::encode(dead, id);
+        workspace.replace(&workspace.stage(&bytes, &record)?, &record)?;
+        path.deallocate(&file, dead.ranges())
+            .and_then(|()| file.sync_all())
+            .map_err(failed("give back space of", &path))?;
+        Ok(true)
     }
-    let (path, record) = (layout.pack(id), layout.dead(id));
-    // Before the record: see the head of this module.
-    let file = path.open_to_free().map_err(failed("open", &path))?;
-    let bytes = dead::encode(dead, id);
-    workspace.replace(&workspace.stage(&bytes, &record)?, &record)?;
-    path.deallocate(&file, dead.ranges())
-        .and_then(|()| file.sync_all())
-        .map_err(failed("give back space of", &path))?;
-    Ok(true)
 }
 
 /// Whether the file system takes blocks back from the middle of a file: tried, as it depends on the server.

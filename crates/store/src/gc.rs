@@ -21,7 +21,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use uimgacc_types::{ChainId, DiffId, PackId, with_causes};
 
-use crate::clock::server_now;
+use crate::clock::{server_now, server_time};
 use crate::error::SessionError;
 use crate::exclusive::{Attempt, Exclusive};
 use crate::filters::merge_filters;
@@ -30,7 +30,9 @@ use crate::index_file::packs_of;
 use crate::layout::PROFILE_SUFFIX;
 use crate::marks::{IndexPacks, Marks, id_of, mark};
 use crate::path::StorePath;
+use crate::publish::note_former;
 use crate::reader::{ReadError, list, list_fanned, read_json, unreadable};
+use crate::readers::UnknownReaders;
 use crate::workspace::Workspace;
 use crate::{BlobRecord, ChainRecord, Layout, StoreReader};
 
@@ -38,7 +40,7 @@ use crate::{BlobRecord, ChainRecord, Layout, StoreReader};
 /// after they looked.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// So long gc works before sessions that wait for it get their turn.
+/// So long gc works, once it knows what is in use, before sessions that wait for it get their turn.
 const SLICE: Duration = Duration::from_secs(60);
 /// So long they have to say that they live.
 const TURN: Duration = Duration::from_millis(500);
@@ -53,9 +55,6 @@ pub struct SweepOptions {
     /// Looks at every pack for contents that no index names, and gives back the space of each of them. Else only
     /// at packs of which an image went, and not for little.
     pub all: bool,
-    /// Space of contents is given back so long after the last index that named them went. For who writes leases on
-    /// behalf of others: by then it knows of all who took an image before that, and writes their leases anew.
-    pub settle: Duration,
 }
 
 impl SweepOptions {
@@ -78,7 +77,9 @@ pub struct Swept {
     pub bytes: u64,
     /// Packs of which contents died, and what came of that.
     pub dead: Vec<DeadSpace>,
-    /// When more space can be given back: see [`SweepOptions::settle`].
+    /// Who may still read contents that no index names, so that nothing is given back: see `store-format.md`.
+    pub kept_for: Vec<String>,
+    /// When that may be over, where it is only a matter of time.
     pub settles_in_seconds: Option<u64>,
     /// Sessions (or another gc) that live: nothing was swept.
     pub waiting_for: Vec<String>,
@@ -132,15 +133,16 @@ fn garbage(path: StorePath) -> Garbage {
 pub fn sweep(reader: &StoreReader, options: &SweepOptions) -> Result<Swept, SessionError> {
     reader.check_writable()?;
     let mut swept = Swept::default();
+    let mut seen = BTreeSet::new();
     if options.dry_run {
-        sweep_in(reader, None, options, &mut swept)?;
+        sweep_in(reader, None, options, &mut seen, &mut swept)?;
         return Ok(swept);
     }
     loop {
         match Exclusive::acquire(reader.layout())? {
             Attempt::Alone(Exclusive(intent)) => {
                 let workspace = intent.workspace();
-                let is_done = sweep_in(reader, Some(workspace), options, &mut swept)
+                let is_done = sweep_in(reader, Some(workspace), options, &mut seen, &mut swept)
                     .map_err(|error| workspace.explain(error))?;
                 if is_done {
                     return Ok(swept);
@@ -155,16 +157,15 @@ pub fn sweep(reader: &StoreReader, options: &SweepOptions) -> Result<Swept, Sess
     }
 }
 
-/// A slice of a sweep through the own directory, or (without one) only what would go. Says whether all of it is
-/// done.
+/// A slice of a sweep through the own directory, or (without one) only what would go. `seen` are packs that were looked
+/// at in earlier slices. Says whether all of it is done.
 fn sweep_in(
     reader: &StoreReader,
     workspace: Option<&Workspace>,
     options: &SweepOptions,
+    seen: &mut BTreeSet<PackId>,
     swept: &mut Swept,
 ) -> Result<bool, SessionError> {
-    let deadline = workspace.map(|_| Instant::now() + SLICE);
-    let is_late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
     let layout = reader.layout();
     let now = server_now(layout).unwrap_or_else(SystemTime::now);
     let is_old = |file: &Garbage| {
@@ -199,26 +200,37 @@ fn sweep_in(
     let mut files = sweepable(reader, &mut marks, is_old)?;
     files.retain(|file| swept.may_go(file));
     let noted = packs_that_stay(layout, &files)?;
-    if let Some(workspace) = workspace {
-        note(layout, workspace, &noted, unix_time(now))?;
-    }
-    for file in &files {
-        if is_late() {
-            return Ok(false);
+    let deadline = workspace.map(|_| Instant::now() + SLICE);
+    let is_done = match workspace {
+        Some(workspace) => {
+            note(layout, workspace, &noted, server_time(layout))?;
+            let is_done = remove_all(layout, workspace, &files, deadline, swept)?;
+            // Whoever asked for what it named did so before now.
+            note(layout, workspace, &noted, server_time(layout))?;
+            is_done
         }
-        if let Some(workspace) = workspace
-            && !remove(workspace, &file.path)?
-        {
-            continue;
+        None => {
+            files.iter().for_each(|file| swept.count(file));
+            true
         }
-        swept.count(file);
+    };
+    if !is_done {
+        return Ok(false);
     }
     swept.held_by = holders_of_retired(reader)?;
     if let Some(workspace) = workspace {
         sweep_temporaries(reader, workspace, now, options.grace, swept)?;
     }
     let going: HashSet<PathBuf> = files.iter().map(|file| file.path.on_host()).collect();
-    let is_done = free_space(reader, workspace, options, deadline, (&going, noted), swept)?;
+    let is_done = free_space(
+        reader,
+        workspace,
+        options,
+        deadline,
+        (&going, noted),
+        seen,
+        swept,
+    )?;
     if let Some(workspace) = workspace {
         // What it counted is no answer where others worked on the store meanwhile.
         workspace.check()?;
@@ -226,9 +238,28 @@ fn sweep_in(
     Ok(is_done)
 }
 
-fn unix_time(time: SystemTime) -> u64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
+/// Removes files until it is late, one at least. Says whether all of them are gone.
+fn remove_all(
+    layout: &Layout,
+    workspace: &Workspace,
+    files: &[Garbage],
+    deadline: Option<Instant>,
+    swept: &mut Swept,
+) -> Result<bool, SessionError> {
+    for (number, file) in files.iter().enumerate() {
+        if number > 0 && deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Ok(false);
+        }
+        if file.path.has_suffix("retired") {
+            // Who held it without our knowledge may read what its indexes named, also once it is made again.
+            let chain_id = id_of(&file.path, |id| ChainId::from_hex(id).ok())?;
+            note_former(layout, workspace, chain_id)?;
+        }
+        if remove(workspace, &file.path)? {
+            swept.count(file);
+        }
+    }
+    Ok(true)
 }
 
 /// The packs that indexes name which go, as far as the packs stay.
@@ -237,8 +268,13 @@ fn packs_that_stay(layout: &Layout, files: &[Garbage]) -> Result<BTreeSet<PackId
     for file in files.iter().filter(|file| file.path.has_suffix("erofs")) {
         match packs_of(&file.path) {
             Ok(named) => packs.extend(named),
-            // What it named is found by `gc --all`.
-            Err(error) => tracing::warn!("{}", with_causes(&error)),
+            // It may have named any.
+            Err(error) => {
+                tracing::warn!("{}", with_causes(&error));
+                for path in list_fanned(&layout.directory("packs"), "toc")? {
+                    packs.insert(id_of(&path, |id| PackId::from_hex(id).ok())?);
+                }
+            }
         }
     }
     for file in files.iter().filter(|file| file.path.has_suffix("pack")) {
@@ -256,89 +292,49 @@ fn free_space(
     options: &SweepOptions,
     deadline: Option<Instant>,
     (going, noted): (&HashSet<PathBuf>, BTreeSet<PackId>),
+    seen: &mut BTreeSet<PackId>,
     swept: &mut Swept,
 ) -> Result<bool, SessionError> {
     let layout = reader.layout();
-    if StoreReader::open(layout.root())?.allows_unleased_readers() {
-        return Ok(true);
-    }
     let stays = |path: &StorePath| !going.contains(&path.on_host());
-    let now = unix_time(server_now(layout).unwrap_or_else(SystemTime::now));
-    let (mut packs, mut waits) = (noted, None);
-    for (pack, since) in read_freeing(layout)?.noted {
-        let wait = options
-            .settle
-            .as_secs()
-            .saturating_sub(now.saturating_sub(since));
-        if wait == 0 {
-            packs.insert(pack);
-        } else {
-            packs.remove(&pack);
-            waits = waits.max(Some(wait));
-        }
-    }
-    swept.settles_in_seconds = waits;
+    let since = read_freeing(layout)?.noted;
+    let mut packs = noted;
+    packs.extend(since.keys());
     if options.all {
         for path in list_fanned(&layout.directory("packs"), "toc")? {
             packs.insert(id_of(&path, |id| PackId::from_hex(id).ok())?);
         }
     }
-    packs.retain(|id| stays(&layout.pack(*id)));
+    packs.retain(|id| !seen.contains(id) && stays(&layout.pack(*id)));
+    let readers = UnknownReaders::find(reader, workspace)?;
+    let count = packs.len();
+    packs.retain(|id| {
+        // What an index named that went unnoticed nobody reads: it went long ago.
+        let wait = readers.wait(since.get(id).copied().unwrap_or_default());
+        swept.settles_in_seconds = swept.settles_in_seconds.max(wait.filter(|wait| *wait > 0));
+        wait.is_none()
+    });
+    if packs.len() < count {
+        swept.kept_for = readers.names();
+    }
+    if packs.is_empty() {
+        return Ok(true);
+    }
     let mut indexes = list_fanned(&layout.directory("layers"), "erofs")?;
     indexes.extend(list_fanned(&layout.directory("indexes"), "erofs")?);
     indexes.retain(stays);
-    let holders = holders_of_the_unknown(reader, options)?;
-    if !holders.is_empty() && !packs.is_empty() {
-        swept.held_by.extend(holders);
-        return Ok(true);
-    }
     let scope = Scope {
         indexes: &indexes,
         all: options.all,
         deadline,
     };
-    let (dead, is_done) = free(layout, workspace, &packs, &scope)?;
-    let freed = dead.iter().filter(|space| space.freed);
+    let before = packs.clone();
+    let dead = free(layout, workspace, &mut packs, &scope)?;
+    seen.extend(before.difference(&packs));
+    let freed = dead.iter().filter(|space| space.is_freed());
     swept.bytes += freed.map(|space| space.bytes).sum::<u64>();
     swept.dead.extend(dead);
-    Ok(is_done)
-}
-
-/// Who may read contents that no index in the store names, nobody knows which: who holds a chain of which the store has
-/// no record, as it was deleted by force, or before its holder was known, or of which an index is lost. And nodes whose
-/// leases somebody else writes, who alone knows when they are up to date.
-fn holders_of_the_unknown(
-    reader: &StoreReader,
-    options: &SweepOptions,
-) -> Result<Vec<String>, ReadError> {
-    let mut holders = Vec::new();
-    for lease in crate::leases(reader.layout())? {
-        let is_outdated = lease.is_on_behalf() && options.settle.is_zero();
-        let mut has_unknown = lease.unknown > 0 || is_outdated;
-        for chain in &lease.chains {
-            has_unknown = has_unknown || !is_known(reader, *chain)?;
-        }
-        if lease.holds() && has_unknown {
-            holders.push(lease.holder);
-        }
-    }
-    Ok(holders)
-}
-
-/// Whether the store has a record of the chain, and every index that its records name.
-fn is_known(reader: &StoreReader, chain_id: ChainId) -> Result<bool, ReadError> {
-    let layout = reader.layout();
-    let records = [reader.chain(chain_id)?, reader.retired_chain(chain_id)?];
-    for record in records.iter().flatten() {
-        let index = record.index.iter().map(|_| layout.index(chain_id));
-        let layers = record.layers.iter().map(|layer| layout.layer(layer.diff_id));
-        for path in index.chain(layers) {
-            if !path.exists().map_err(unreadable(&path))? {
-                return Ok(false);
-            }
-        }
-    }
-    Ok(records.iter().any(Option::is_some))
+    Ok(packs.is_empty())
 }
 
 /// Chains outside the marks with their records' files.

@@ -12,7 +12,7 @@ use uimgacc_types::{ChainId, ContentHash, DiffId, Digest, Extent, PackId, chain_
 use crate::dead::{self, Dead};
 use crate::filter::{self, PackFilter};
 use crate::free::Freeing;
-use crate::record::Features;
+use crate::record::{Features, FormerRecord};
 use crate::toc::{self, Toc};
 use crate::{BlobRecord, ChainLayer, ChainRecord, ImageRecord, IndexRecord, Lease, StoreRecord};
 
@@ -161,14 +161,16 @@ fn records() {
             created: "2026-11-30T00:00:00Z".to_owned(),
         },
     );
-    let mut lease = Lease::of_a_node("one", vec![chain_id], 2);
-    lease.renewed_unix = 1_796_000_000;
-    json("lease.json", &lease);
+    json(
+        "lease.json",
+        &Lease::of_a_node("one", vec![chain_id], 2, 1_796_000_000),
+    );
+    let since_unix = 1_796_000_000;
+    json("chain.former", &FormerRecord { since_unix });
     json(
         "freeing.json",
         &Freeing {
             noted: [(PackId::from_bytes([3; 32]), 1_796_000_000)].into(),
-            kept: [(PackId::from_bytes([4; 32]), 4096)].into(),
         },
     );
 }

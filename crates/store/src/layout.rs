@@ -127,6 +127,12 @@ impl Layout {
         self.fanned("chains", &id.hex(), "retired")
     }
 
+    /// That the chain had other indexes before, which somebody may still read.
+    #[must_use]
+    pub fn former_chain(&self, id: ChainId) -> StorePath {
+        self.fanned("chains", &id.hex(), "former")
+    }
+
     /// The flattened index of a chain.
     #[must_use]
     pub fn index(&self, id: ChainId) -> StorePath {

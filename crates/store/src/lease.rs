@@ -41,7 +41,8 @@ pub struct Lease {
     /// How many chains it holds besides, of which the store has no record.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unknown: u64,
-    /// Seconds since 1970 of the last renewal.
+    /// Seconds since 1970 of the last renewal. Where somebody else than the holder writes it: since when by the file
+    /// server's clock it may be out of date.
     pub renewed_unix: u64,
 }
 
@@ -73,10 +74,10 @@ impl Lease {
         }
     }
 
-    /// A lease of a node of a cluster, renewed now, written on its behalf: it holds until it is
-    /// taken away.
+    /// A lease of a node of a cluster, written on its behalf: it holds until it is removed. `unknown` chains are those of
+    /// which the store has no record, and `as_of_unix` is when the node was asked, by [`crate::server_time`].
     #[must_use]
-    pub fn of_a_node(node: &str, chains: Vec<ChainId>, unknown: u64) -> Self {
+    pub fn of_a_node(node: &str, chains: Vec<ChainId>, unknown: u64, as_of_unix: u64) -> Self {
         Self {
             holder: format!("node {node}"),
             host: String::new(),
@@ -85,7 +86,17 @@ impl Lease {
             pid: None,
             chains,
             unknown,
-            renewed_unix: machine::unix_now(),
+            renewed_unix: as_of_unix,
+        }
+    }
+
+    /// The lease of a cluster which has nodes that write none: as long as it is there, they may hold more than their
+    /// leases say. See [`Self::of_a_node`].
+    #[must_use]
+    pub fn of_a_cluster(cluster: &str, as_of_unix: u64) -> Self {
+        Self {
+            holder: format!("cluster {cluster}"),
+            ..Self::of_a_node("", Vec::new(), 0, as_of_unix)
         }
     }
 

@@ -276,6 +276,12 @@ impl StorePath {
         facts_of(self.open_beneath(OFlags::PATH, Mode::empty())?)
     }
 
+    /// Makes all changes to the file system last.
+    pub(crate) fn sync_file_system(&self) -> io::Result<()> {
+        let fd = self.open_beneath(OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
+        Ok(rustix::fs::syncfs(fd)?)
+    }
+
     /// The magic number of the file system (statfs(2)).
     pub(crate) fn file_system(&self) -> io::Result<i64> {
         let fd = self.open_beneath(OFlags::PATH, Mode::empty())?;

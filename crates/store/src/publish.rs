@@ -7,17 +7,24 @@
 use std::io::BufWriter;
 
 use sha2::{Digest as _, Sha256};
-use uimgacc_erofs::tree::{Device, Tree};
-use uimgacc_types::{ChainId, DiffId, Digest, chain_ids};
+use uimgacc_erofs::tree::{ChunkAddress, Contents, Device, Kind, Tree};
+use uimgacc_types::{ChainId, DiffId, Digest, Extent, chain_ids};
 
+use crate::clock::server_time;
 use crate::commit::failed;
 use crate::error::SessionError;
-use crate::format::MAX_INDEX_BYTES;
+use crate::format::{BLOCK_BYTES, MAX_INDEX_BYTES};
 use crate::index_file::{digest_of, read_sound_index};
 use crate::path::StorePath;
 use crate::reader::{ReadError, unreadable};
+use crate::record::FormerRecord;
+use crate::repack::pieces;
 use crate::session::{Hashing, Session, pack_of};
-use crate::{ChainLayer, ChainRecord, ImageRecord, IndexRecord, Published, machine};
+use crate::tables::sound;
+use crate::workspace::Workspace;
+use crate::{
+    ChainLayer, ChainRecord, ImageRecord, IndexRecord, Layout, Published, known_chains, machine,
+};
 
 impl Session {
     /// The tree of a layer that is in the store with all of its packs.
@@ -78,12 +85,37 @@ impl Session {
         Ok(Some((tree, record)))
     }
 
-    /// Whether every pack of an index of the store is there.
+    /// Whether every pack of an index of the store is there, and nothing that it names is given up.
     fn is_whole(&self, tree: &Tree) -> Result<bool, ReadError> {
+        let mut tables = Vec::new();
         for device in &tree.devices {
-            match pack_of(device) {
-                Some(id) if self.knows_pack(id)? => {}
-                _ => return Ok(false),
+            let table = match pack_of(device) {
+                Some(id) => self.shared.tables.get(id)?,
+                None => None,
+            };
+            match table {
+                Some(table) => tables.push(table),
+                None => return Ok(false),
+            }
+        }
+        let is_dead = |chunk: ChunkAddress, len_bytes: u64| {
+            let offset_bytes = u64::from(chunk.start_block) * BLOCK_BYTES;
+            let extent = Extent {
+                offset_bytes,
+                len_bytes,
+            };
+            let table = tables.get(usize::from(chunk.device));
+            table.is_none_or(|table| table.is_dead(extent))
+        };
+        for (_, inode) in tree.iter() {
+            let Kind::Regular(Contents::Chunks(contents)) = &inode.kind else {
+                continue;
+            };
+            if pieces(contents).any(|(chunk, len_bytes)| is_dead(chunk, len_bytes)) {
+                tracing::warn!(
+                    "an index names contents that are given up (run `uimgacc store verify`)"
+                );
+                return Ok(false);
             }
         }
         Ok(true)
@@ -106,7 +138,17 @@ impl Session {
     /// The tree cannot be written, or the store cannot.
     pub fn publish_layer(&self, diff_id: DiffId, tree: &Tree) -> Result<ChainLayer, SessionError> {
         let path = self.reader().layout().layer(diff_id);
-        let (_, index_digest, _) = self.publish_index_file(&path, tree)?;
+        let (_, index_digest, _) = self.publish_index_file(&path, tree, &|| {
+            // Nodes stack layers themselves where they have but a prefix of an image.
+            for chain in known_chains(self.reader().layout())? {
+                let record = sound(self.reader().chain(chain))?.flatten();
+                let layers = record.iter().flat_map(|record| &record.layers);
+                if layers.into_iter().any(|layer| layer.diff_id == diff_id) {
+                    note_former(self.reader().layout(), self.workspace(), chain)?;
+                }
+            }
+            Ok(())
+        })?;
         Ok(ChainLayer {
             diff_id,
             index_digest,
@@ -123,7 +165,8 @@ impl Session {
         tree: &Tree,
     ) -> Result<IndexRecord, SessionError> {
         let path = self.reader().layout().index(chain_id);
-        let (devices, digest, size) = self.publish_index_file(&path, tree)?;
+        let note = || note_former(self.reader().layout(), self.workspace(), chain_id);
+        let (devices, digest, size) = self.publish_index_file(&path, tree, &note)?;
         Ok(IndexRecord {
             digest,
             size,
@@ -132,11 +175,12 @@ impl Session {
     }
 
     /// Writes an index unless its name is taken by a whole one; gives the devices, digest and
-    /// length of the one that has the name in the end.
+    /// length of the one that has the name in the end. `before_replacing` is called before another one goes.
     fn publish_index_file(
         &self,
         path: &StorePath,
         tree: &Tree,
+        before_replacing: &dyn Fn() -> Result<(), SessionError>,
     ) -> Result<(Vec<Device>, Digest, u64), SessionError> {
         let unfit = |source| SessionError::Index {
             path: path.on_host(),
@@ -180,6 +224,7 @@ impl Session {
         {
             return Ok((there.devices, digest, size));
         }
+        before_replacing()?;
         let (temporary, digest, written) = write(&format!("index-{id}-again"))?;
         workspace.replace(&temporary, path)?;
         Ok((tree.devices.clone(), digest, written))
@@ -193,30 +238,37 @@ impl Session {
     pub fn publish_chain(&self, record: &ChainRecord) -> Result<(), SessionError> {
         let layout = self.reader().layout();
         let path = layout.chain(record.chain_id);
+        let mut before = None;
         // A second look where somebody else was faster; what stands then is replaced.
         for _ in 0..2 {
             let is_free = !path.exists().map_err(unreadable(&path))?;
-            match self.sound_chain(record.chain_id)? {
+            before = self.sound_chain(record.chain_id)?;
+            match &before {
                 None if is_free => {
                     if self.workspace().publish_json(&path, record)? == Published::New {
                         return Ok(());
                     }
                 }
-                Some(there) if there == *record => return Ok(()),
+                Some(there) if there == record => return Ok(()),
                 Some(there) if record.index.is_none() && there.layers == record.layers => {
                     return Ok(());
-                }
-                Some(there) if record.index.is_none() => {
-                    let record = ChainRecord {
-                        index: there.index,
-                        ..record.clone()
-                    };
-                    return Ok(self.workspace().replace_json(&path, &record)?);
                 }
                 _ => break,
             }
         }
-        Ok(self.workspace().replace_json(&path, record)?)
+        let mut record = record.clone();
+        if let Some(there) = &before {
+            record.index = record.index.or_else(|| there.index.clone());
+        }
+        let is_more = before.is_some_and(|there| {
+            let index_stays = there.index.is_none() || there.index == record.index;
+            there.layers == record.layers && index_stays
+        });
+        if !is_more {
+            // Others may have mounted what it named before.
+            note_former(layout, self.workspace(), record.chain_id)?;
+        }
+        Ok(self.workspace().replace_json(&path, &record)?)
     }
 
     /// Writes the image record: the commit point. What it leads to must be there; chain records
@@ -284,6 +336,17 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// Notes that a chain gets other indexes than it had: who holds it may read those. See [`crate::gc`].
+pub(crate) fn note_former(
+    layout: &Layout,
+    workspace: &Workspace,
+    chain_id: ChainId,
+) -> Result<(), SessionError> {
+    let since_unix = server_time(layout);
+    let path = layout.former_chain(chain_id);
+    Ok(workspace.replace_json(&path, &FormerRecord { since_unix })?)
 }
 
 fn vanished(path: &StorePath) -> SessionError {

@@ -58,6 +58,13 @@ pub struct ChainRecord {
     pub index: Option<IndexRecord>,
 }
 
+/// `chains/<aa>/<chain-id>.former`: the chain had other indexes before, and who holds it may have mounted those.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FormerRecord {
+    /// Seconds since 1970, by the file server's clock.
+    pub(crate) since_unix: u64,
+}
+
 /// What is known of a flattened index.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IndexRecord {

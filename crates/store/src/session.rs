@@ -105,11 +105,6 @@ impl Session {
         }
     }
 
-    /// Whether a pack is in the store, its table too.
-    pub(crate) fn knows_pack(&self, id: PackId) -> Result<bool, ReadError> {
-        Ok(self.shared.tables.get(id)?.is_some())
-    }
-
     /// Whether every device of the tree is a pack that has its final name.
     #[must_use]
     pub fn is_settled(&self, tree: &Tree) -> bool {

@@ -249,6 +249,6 @@ pub fn freed_by_deleting(reader: &StoreReader, image: &ImageRecord) -> Result<u6
         all: true,
         deadline: None,
     };
-    let (dead, _) = free(layout, None, &packs, &scope)?;
+    let dead = free(layout, None, &mut packs, &scope)?;
     Ok(dead.iter().map(|space| space.bytes).sum())
 }

@@ -16,7 +16,7 @@ const FANNED: [(&str, &[&str]); 8] = [
     ("filters", &["filter"]),
     ("layers", &["erofs"]),
     ("blobs", &["json"]),
-    ("chains", &["json", "retired"]),
+    ("chains", &["json", "retired", "former"]),
     ("indexes", &["erofs"]),
     ("images", &["json"]),
     ("profiles", &[PROFILE_SUFFIX]),

@@ -2,7 +2,7 @@
 //!
 //! Memory: 50 KB for each stretch of a table that is kept, [`MAX_STRETCHES`] at most.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
@@ -34,11 +34,20 @@ pub(crate) struct Table {
 /// The entries of some pages, one page after the other.
 type Stretch = Vec<Entries>;
 
+impl Table {
+    /// Whether any of these bytes is given up.
+    pub(crate) fn is_dead(&self, extent: Extent) -> bool {
+        self.dead.touches(extent)
+    }
+}
+
 /// The tables that a session asked for.
 #[derive(Debug)]
 pub(crate) struct Tables {
     layout: Layout,
     known: Mutex<HashMap<PackId, Arc<Table>>>,
+    /// Packs that contents are not shared with: they are missing, or something of them is damaged.
+    unfit: Mutex<HashSet<PackId>>,
     stretches: Mutex<HashMap<(PackId, u64), Arc<Stretch>>>,
 }
 
@@ -47,6 +56,7 @@ impl Tables {
         Self {
             layout,
             known: Mutex::default(),
+            unfit: Mutex::default(),
             stretches: Mutex::default(),
         }
     }
@@ -92,12 +102,18 @@ impl Tables {
 
     /// Where the content lies in that pack, if the pack has it and it is not given up.
     pub(crate) fn find(&self, id: PackId, hash: &ContentHash) -> Result<Option<Extent>, ReadError> {
-        let Some(table) = self.get(id)? else {
+        // Else it would be opened again, and logged, for each content.
+        if self.unfit.lock().contains(&id) {
             return Ok(None);
-        };
-        let read = |page: u64| self.page(id, &table.head, page);
-        let found = sound(toc::find(&table.head, hash, read))?.flatten();
-        Ok(found.filter(|extent| !table.dead.touches(*extent)))
+        }
+        if let Some(table) = self.get(id)? {
+            let read = |page: u64| self.page(id, &table.head, page);
+            if let Some(found) = sound(toc::find(&table.head, hash, read))? {
+                return Ok(found.filter(|extent| !table.is_dead(*extent)));
+            }
+        }
+        self.unfit.lock().insert(id);
+        Ok(None)
     }
 
     fn page(&self, id: PackId, head: &Head, page: u64) -> Result<PageOf, ReadError> {

@@ -184,6 +184,15 @@ pub(crate) fn parse_head(page: &[u8], id: PackId) -> Result<Head, String> {
     if !is_known {
         return Err("it is of a kind that this program does not know".to_owned());
     }
+    let (pack_bytes, entries) = (head.pack_bytes.get(), head.entries.get());
+    let is_possible = pack_bytes.is_multiple_of(BLOCK_BYTES)
+        && pack_bytes / BLOCK_BYTES <= u64::from(u32::MAX)
+        && entries <= pack_bytes / BLOCK_BYTES;
+    if !is_possible {
+        return Err(format!(
+            "a pack of {pack_bytes} bytes with {entries} contents is impossible"
+        ));
+    }
     Ok(Head {
         pack_bytes: head.pack_bytes.get(),
         salt: head.salt.get(),

@@ -18,25 +18,39 @@ use super::cluster_id::cluster_id;
 use super::failure::Failure;
 use super::retry::retrying;
 
-/// Writes the leases of this cluster's nodes, and removes those of nodes that are gone.
+/// Writes the leases of this cluster and of its nodes, and removes those of nodes that are gone.
 pub(super) async fn write(kube: &Kube, store: &StoreReader) -> Result<(), Failure> {
+    update(kube, store, true).await
+}
+
+/// Removes them: this cluster leaves the store. What nodes still hold stays, with the lease of the cluster.
+pub(super) async fn release(kube: &Kube, store: &StoreReader) -> Result<(), Failure> {
+    update(kube, store, false).await
+}
+
+async fn update(kube: &Kube, store: &StoreReader, stays: bool) -> Result<(), Failure> {
     let cluster = cluster_id(kube).await?;
+    // Before the nodes are asked: what they take afterwards is not in the leases.
+    let as_of = {
+        let layout = store.layout().clone();
+        blocking(move || Ok(uimgacc_store::server_time(&layout))).await?
+    };
     let nodes: Api<AccelerationNode> = Api::all(kube.clone());
     let all = ListParams::default();
     let nodes = retrying(|| nodes.list(&all))
         .await
         .map_err(Failure::retried)?;
-    let held: BTreeMap<String, Vec<ChainToken>> = nodes
+    let held: BTreeMap<String, Vec<Option<ChainToken>>> = nodes
         .into_iter()
         .filter_map(|node| {
             let chains = node.status.unwrap_or_default().chains;
-            // A node that says nonsense holds what of it makes sense.
-            let chains = chains.iter().filter_map(|held| held.token.parse().ok());
+            // What a node says that makes no sense counts as something that nobody knows.
+            let chains = chains.iter().map(|held| held.token.parse().ok());
             Some((node.metadata.name?, chains.collect()))
         })
         .collect();
     let store = store.clone();
-    blocking(move || replace(&store, &cluster, &held)).await
+    blocking(move || replace(&store, &cluster, &held, (as_of, stays))).await
 }
 
 /// The chains of the store that these tokens stand for.
@@ -63,21 +77,37 @@ pub(super) fn chains(
 fn replace(
     store: &StoreReader,
     cluster: &str,
-    tokens: &BTreeMap<String, Vec<ChainToken>>,
+    tokens: &BTreeMap<String, Vec<Option<ChainToken>>>,
+    (as_of, stays): (u64, bool),
 ) -> Result<(), Failure> {
     let layout = store.layout();
-    let prefix = format!("cluster-{cluster}-");
-    let known = chains(store, &tokens.values().flatten().copied().collect())?;
+    let own = format!("cluster-{cluster}");
+    let prefix = format!("{own}-");
+    let known = chains(
+        store,
+        &tokens.values().flatten().flatten().copied().collect(),
+    )?;
     let held: BTreeMap<&str, Lease> = tokens
         .iter()
         .filter(|(_, tokens)| !tokens.is_empty())
         .map(|(node, tokens)| {
-            let chains = tokens.iter().filter_map(|token| known.get(token).copied());
+            let chains = tokens
+                .iter()
+                .flatten()
+                .filter_map(|token| known.get(token).copied());
             let chains: Vec<ChainId> = chains.collect();
             let unknown = tokens.len().saturating_sub(chains.len()) as u64;
-            (node.as_str(), Lease::of_a_node(node, chains, unknown))
+            (
+                node.as_str(),
+                Lease::of_a_node(node, chains, unknown, as_of),
+            )
         })
         .collect();
+    let needs_own = stays || !held.is_empty();
+    if needs_own {
+        let lease = Lease::of_a_cluster(cluster, as_of);
+        write_lease(layout, &own, &lease).map_err(Failure::retried)?;
+    }
     for (node, lease) in &held {
         write_lease(layout, &format!("{prefix}{node}"), lease).map_err(Failure::retried)?;
     }
@@ -90,6 +120,10 @@ fn replace(
         {
             remove_lease(layout, &format!("{prefix}{node}")).map_err(Failure::retried)?;
         }
+    }
+    // Last: as long as one of a node is there, it is too.
+    if !needs_own {
+        remove_lease(layout, &own).map_err(Failure::retried)?;
     }
     Ok(())
 }
@@ -109,38 +143,44 @@ mod tests {
         std::fs::write(&record, "{}").unwrap();
         let (chain, gone) = (ChainToken::of(chain), ChainToken::of(gone));
         let held = BTreeMap::from([
-            ("node-1".to_owned(), vec![chain, gone]),
-            ("node-2.example".to_owned(), vec![chain]),
+            ("node-1".to_owned(), vec![Some(chain), Some(gone)]),
+            ("node-2.example".to_owned(), vec![Some(chain)]),
             ("node-3".to_owned(), Vec::new()),
-            ("node-4".to_owned(), vec![gone]),
+            ("node-4".to_owned(), vec![None]),
         ]);
-        replace(&store, "one", &held).unwrap();
-        replace(&store, "other", &held).unwrap();
+        replace(&store, "one", &held, (7, true)).unwrap();
+        replace(&store, "other", &held, (8, true)).unwrap();
         let holders = || -> Vec<String> {
             let leases = uimgacc_store::leases(store.layout()).unwrap();
             assert!(leases.iter().all(Lease::holds));
             leases.into_iter().map(|lease| lease.holder).collect()
         };
-        // One of which nothing is known as well.
-        assert_eq!(holders().len(), 6);
+        // One of which nothing is known as well; and of each cluster.
+        assert_eq!(holders().len(), 8);
         // A chain that is only retired is held as before.
         std::fs::rename(&record, record.with_extension("retired")).unwrap();
-        replace(&store, "one", &held).unwrap();
-        assert_eq!(holders().len(), 6);
+        replace(&store, "one", &held, (7, true)).unwrap();
+        assert_eq!(holders().len(), 8);
         for lease in uimgacc_store::leases(store.layout()).unwrap() {
             let chains: Vec<ChainToken> =
                 lease.chains.iter().map(|id| ChainToken::of(*id)).collect();
             let expected = match lease.holder.as_str() {
+                "cluster one" | "cluster other" => (vec![], 0),
                 "node node-1" => (vec![chain], 1),
                 "node node-4" => (vec![], 1),
                 _ => (vec![chain], 0),
             };
             assert_eq!((chains, lease.unknown), expected, "{lease:?}");
         }
-        replace(&store, "one", &BTreeMap::new()).unwrap();
+        replace(&store, "one", &BTreeMap::new(), (9, false)).unwrap();
         assert_eq!(
             holders(),
-            ["node node-1", "node node-2.example", "node node-4"]
+            [
+                "cluster other",
+                "node node-1",
+                "node node-2.example",
+                "node node-4"
+            ]
         );
     }
 }

@@ -13,10 +13,6 @@ use super::{blocking, leases, report};
 /// How long a sweep waits for conversions: until what killed ones left is cleared away.
 const PATIENCE: Duration = Duration::from_secs(45);
 const PAUSE: Duration = Duration::from_secs(2);
-/// So long after the last index of a content went nodes that took it before that have said so, and its space is
-/// given back. They say so within seconds.
-const SETTLE: Duration = Duration::from_secs(60);
-
 /// Options.
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -34,7 +30,7 @@ pub(super) async fn run(
     loop {
         leases::write(kube, store).await?;
         let swept = run_alone(store, grace).await?;
-        tracing::info!(files = swept.files, bytes = swept.bytes, waiting_for = ?swept.waiting_for, held_by = ?swept.held_by, "swept");
+        tracing::info!(files = swept.files, bytes = swept.bytes, waiting_for = ?swept.waiting_for, kept_for = ?swept.kept_for, "swept");
         match swept.settles_in_seconds {
             Some(seconds) if swept.waiting_for.is_empty() => {
                 tokio::time::sleep(Duration::from_secs(seconds)).await;
@@ -54,10 +50,7 @@ pub(super) async fn run_alone(store: &StoreReader, grace: Duration) -> Result<Sw
     loop {
         let reader = store.clone();
         let swept = blocking(move || {
-            let options = SweepOptions {
-                settle: SETTLE,
-                ..SweepOptions::older_than(grace)
-            };
+            let options = SweepOptions::older_than(grace);
             uimgacc_store::sweep(&reader, &options).map_err(Failure::retried)
         })
         .await?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use uimgacc_console::{Printer, bytes};
-use uimgacc_store::SweepOptions;
+use uimgacc_store::{Outcome, SweepOptions};
 
 use crate::arguments::{StoreArgument, TextOrJson};
 
@@ -37,7 +37,6 @@ impl Gc {
             grace: Duration::from_secs(self.grace),
             dry_run: self.dry_run,
             all: self.all,
-            ..SweepOptions::default()
         };
         let swept = uimgacc_store::sweep(&reader, &options)?;
         if self.output == TextOrJson::Json {
@@ -46,8 +45,14 @@ impl Gc {
         }
         if !swept.waiting_for.is_empty() {
             printer.say(&format!(
-                "nothing was removed: {} is at work on the store; run gc again after it",
+                "not all was looked at: {} is at work on the store; run gc again after it",
                 swept.waiting_for.join(", ")
+            ));
+        }
+        if !swept.kept_for.is_empty() {
+            printer.say(&format!(
+                "no space of single files was given back: they may still be read by {}",
+                swept.kept_for.join("; ")
             ));
         }
         if !swept.held_by.is_empty() {
@@ -64,8 +69,16 @@ impl Gc {
         }
         let would = if self.dry_run { "would be " } else { "" };
         for space in &swept.dead {
-            let what = if space.freed { "given back" } else { "left" };
-            let line = format!("pack {}: {} {would}{what}", space.pack, bytes(space.bytes));
+            let what = match space.outcome {
+                Outcome::Freed => format!("{would}given back"),
+                Outcome::TooLittle => "left, as it is too little (--all gives it back)".to_owned(),
+                Outcome::Unsupported => "left, as the file system cannot give it back".to_owned(),
+                Outcome::Damaged => {
+                    "left, as an index names what is given up: run `uimgacc store verify`"
+                        .to_owned()
+                }
+            };
+            let line = format!("pack {}: {} {what}", space.pack, bytes(space.bytes));
             if self.dry_run {
                 printer.data(&line)?;
             } else {

@@ -14,7 +14,8 @@ pub(crate) struct Init {
     ///
     /// Such a node cannot say which images it has in use. So `delete` does not refuse to delete them, and only
     /// whole packs are removed: the space of single files in packs that other images share is never given back.
-    /// Can be set, and be unset by =false, on a store that is there.
+    /// Can be set on a store that is there. Before it is unset by =false, no such node may have an image of the
+    /// store mounted: its containers would read zeros.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     unleased_readers: Option<bool>,
 }

@@ -124,7 +124,7 @@ fn a_lease_that_cannot_be_read_keeps_everything_and_is_named() {
 fn a_lease_is_dropped_once_its_holder_is_silent() {
     let (_folder, store) = two_images();
     let chain = store.image(GOING).unwrap().unwrap().chain_id;
-    let lease = Lease::of_a_node("seven", vec![chain], 0);
+    let lease = Lease::of_a_node("seven", vec![chain], 0, 0);
     write_lease(store.layout(), "seven", &lease).unwrap();
     delete(&store, GOING, false).unwrap_err();
     let refused = drop_lease(store.layout(), "seven", false).unwrap_err();
