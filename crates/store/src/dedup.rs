@@ -11,9 +11,8 @@ use crate::filter::PackFilter;
 use crate::filters::read_filters;
 use crate::index_file::read_toc;
 use crate::layout::Layout;
-use crate::marks::id_of;
-use crate::reader::{ReadError, list_fanned};
-use crate::tables::{Tables, sound};
+use crate::reader::{ReadError, id_of, list_fanned, sound};
+use crate::tables::Tables;
 use crate::toc::key_of;
 
 /// Where a content lies.

@@ -9,8 +9,7 @@ use crate::filter::{self, PackFilter};
 use crate::format::MAX_INDEX_BYTES;
 use crate::layout::Layout;
 use crate::path::StorePath;
-use crate::reader::{ReadError, list_fanned, there, unreadable};
-use crate::tables::sound;
+use crate::reader::{ReadError, list_fanned, sound, there, unreadable};
 use crate::workspace::Workspace;
 
 /// gc leaves so many files, but for those that are longer than all shorter ones together.

@@ -27,15 +27,14 @@ use uimgacc_types::{Extent, PackId};
 
 use crate::commit::failed;
 use crate::dead::{self, Dead};
+use crate::device::pack_of;
 use crate::error::SessionError;
 use crate::format::{BLOCK_BYTES, PAGE_BYTES};
 use crate::index_file::{packs_of, read_dead, read_index, toc_of};
 use crate::layout::Layout;
 use crate::path::StorePath;
-use crate::reader::{ReadError, there, unreadable};
+use crate::reader::{ReadError, sound, there, unreadable};
 use crate::repack::pieces;
-use crate::session::pack_of;
-use crate::tables::sound;
 use crate::toc::Toc;
 use crate::workspace::Workspace;
 

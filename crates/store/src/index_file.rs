@@ -6,13 +6,11 @@ use uimgacc_erofs::tree::Tree;
 use uimgacc_types::{Digest, PackId};
 
 use crate::dead::{self, Dead};
+use crate::device::pack_of;
 use crate::error::SessionError;
 use crate::format::{MAX_INDEX_BYTES, PAGE_BYTES};
-use crate::marks::id_of;
 use crate::path::StorePath;
-use crate::reader::{OnError, ReadError, scan_fanned, there, unreadable};
-use crate::session::pack_of;
-use crate::tables::sound;
+use crate::reader::{OnError, ReadError, id_of, scan_fanned, sound, there, unreadable};
 use crate::toc::{self, Toc};
 use crate::{Layout, StoreReader};
 

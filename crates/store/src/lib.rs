@@ -13,6 +13,7 @@ mod commit;
 mod dead;
 mod dedup;
 mod delete;
+mod device;
 mod error;
 mod exclusive;
 mod filter;
@@ -55,6 +56,7 @@ pub use clock::server_time;
 pub use commit::CommitError;
 pub use dedup::{PackRef, Placement};
 pub use delete::{DeleteError, delete};
+pub use device::pack_of;
 pub use error::{PutError, SessionError};
 pub use free::{DeadSpace, Outcome};
 pub use gc::{SweepOptions, Swept, sweep};
@@ -72,7 +74,7 @@ pub use reader::{Images, ReadError, StoreReader};
 pub use record::{
     ChainLayer, ChainRecord, FORMAT_VERSION, Features, ImageRecord, IndexRecord, StoreRecord,
 };
-pub use session::{Session, pack_of};
+pub use session::Session;
 pub use space::{ImageSpace, freed_by_deleting};
 pub use stat::{Stat, logical_bytes, stat};
 pub use verify::{Problem, Report, verify};

@@ -8,7 +8,6 @@ use uimgacc_types::{ChainId, DiffId, PackId, chain_ids};
 use crate::error::SessionError;
 use crate::index_file::packs_of;
 use crate::path::StorePath;
-use crate::reader::ReadError;
 use crate::{ChainRecord, ImageRecord, Lease, StoreReader};
 
 /// Everything that images (and leases) keep alive.
@@ -147,17 +146,4 @@ pub(crate) fn mark_from(
             .or_else(&mut *on_error)?;
     }
     Ok(marks)
-}
-
-/// Parses the id that a file of the store has as its name.
-pub(crate) fn id_of<T>(
-    path: &StorePath,
-    parse: impl FnOnce(&str) -> Option<T>,
-) -> Result<T, ReadError> {
-    path.stem()
-        .and_then(parse)
-        .ok_or_else(|| ReadError::Damaged {
-            path: path.on_host(),
-            reason: "its name is no id".to_owned(),
-        })
 }

@@ -11,12 +11,13 @@ use uimgacc_erofs::tree::{ChunkAddress, Contents, InodeId, Kind};
 use uimgacc_profile::{MAX_ENCODED_BYTES, Profile, REWRITTEN_EVERY};
 use uimgacc_types::{ChainId, ContentHash, PackId, with_causes};
 
+use crate::device::pack_of;
 use crate::error::SessionError;
 use crate::format::BLOCK_BYTES;
 use crate::index_file::{read_index, toc_of};
 use crate::machine::rfc3339;
 use crate::reader::{ReadError, StoreReader, there, unreadable};
-use crate::session::{Session, pack_of};
+use crate::session::Session;
 
 /// Whether a profile may be written anew by what a node recorded: not shortly after it was written.
 #[must_use]

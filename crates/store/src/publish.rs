@@ -12,15 +12,15 @@ use uimgacc_types::{ChainId, DiffId, Digest, Extent, chain_ids};
 
 use crate::clock::server_time;
 use crate::commit::failed;
+use crate::device::pack_of;
 use crate::error::SessionError;
 use crate::format::{BLOCK_BYTES, MAX_INDEX_BYTES};
 use crate::index_file::{digest_of, read_sound_index};
 use crate::path::StorePath;
-use crate::reader::{ReadError, unreadable};
+use crate::reader::{ReadError, sound, unreadable};
 use crate::record::FormerRecord;
 use crate::repack::pieces;
-use crate::session::{Hashing, Session, pack_of};
-use crate::tables::sound;
+use crate::session::{Hashing, Session};
 use crate::workspace::Workspace;
 use crate::{
     ChainLayer, ChainRecord, ImageRecord, IndexRecord, Layout, Published, known_chains, machine,

@@ -376,3 +376,27 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &StorePath) -> Result<Option<
             reason: error.to_string(),
         })
 }
+
+/// `None` where it is damaged, which is logged.
+pub(crate) fn sound<T>(result: Result<T, ReadError>) -> Result<Option<T>, ReadError> {
+    match result {
+        Err(error @ ReadError::Damaged { .. }) => {
+            tracing::warn!("{error} (run `uimgacc store verify`)");
+            Ok(None)
+        }
+        other => other.map(Some),
+    }
+}
+
+/// Parses the id that a file of the store has as its name.
+pub(crate) fn id_of<T>(
+    path: &StorePath,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> Result<T, ReadError> {
+    path.stem()
+        .and_then(parse)
+        .ok_or_else(|| ReadError::Damaged {
+            path: path.on_host(),
+            reason: "its name is no id".to_owned(),
+        })
+}

@@ -16,10 +16,8 @@ use uimgacc_types::ChainId;
 
 use crate::clock::server_time;
 use crate::error::SessionError;
-use crate::marks::id_of;
-use crate::reader::{ReadError, list_fanned, read_json, unreadable};
+use crate::reader::{ReadError, id_of, list_fanned, read_json, sound, unreadable};
 use crate::record::FormerRecord;
-use crate::tables::sound;
 use crate::workspace::Workspace;
 use crate::{Layout, Lease, StoreReader};
 

@@ -12,11 +12,12 @@ use uimgacc_erofs::tree::{ChunkAddress, ChunkedContents, Contents, Device, Kind,
 
 use crate::commit::failed;
 use crate::dedup::PackRef;
+use crate::device::pack_of;
 use crate::error::SessionError;
 use crate::flatten::{drop_unused_devices, reachable};
 use crate::format::BLOCK_BYTES;
 use crate::pack::PackWriter;
-use crate::session::{Session, pack_of};
+use crate::session::Session;
 
 /// What names a device in every tree.
 type Tag = [u8; 64];

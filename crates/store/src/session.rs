@@ -18,6 +18,7 @@ use uimgacc_types::PackId;
 
 use crate::dead::{self, Dead};
 use crate::dedup::PackRef;
+use crate::device::{open_slot, pack_of, tag};
 use crate::error::SessionError;
 use crate::exclusive::wait_for_gc;
 use crate::filter::PackFilter;
@@ -27,9 +28,8 @@ use crate::index_file::{read_dead, read_toc};
 use crate::intent::{Intent, Role};
 use crate::pack::PackWriter;
 use crate::path::StorePath;
-use crate::reader::{ReadError, unreadable};
+use crate::reader::{ReadError, sound, unreadable};
 use crate::shared::{Shared, Slot};
-use crate::tables::sound;
 use crate::toc::{self, Toc};
 use crate::workspace::Workspace;
 use crate::{StoreReader, machine};
@@ -248,26 +248,4 @@ impl<W: Write> Write for Hashing<W> {
     fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
     }
-}
-
-fn tag(text: &str) -> [u8; 64] {
-    let mut tag = [0; 64];
-    for (to, from) in tag.iter_mut().zip(text.bytes()) {
-        *to = from;
-    }
-    tag
-}
-
-fn open_slot(device: &Device) -> Option<usize> {
-    let text = std::str::from_utf8(&device.tag).ok()?;
-    text.trim_end_matches('\0')
-        .strip_prefix("open-")?
-        .parse()
-        .ok()
-}
-
-/// The pack that a device of an index stands for.
-#[must_use]
-pub fn pack_of(device: &Device) -> Option<PackId> {
-    PackId::from_hex(std::str::from_utf8(&device.tag).ok()?).ok()
 }

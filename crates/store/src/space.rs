@@ -9,6 +9,7 @@ use uimgacc_erofs::tree::{Contents, Kind, Tree};
 use uimgacc_types::{ChainId, DiffId, PackId, chain_ids};
 
 use crate::dead::Dead;
+use crate::device::pack_of;
 use crate::error::SessionError;
 use crate::format::BLOCK_BYTES;
 use crate::free::{Scope, free};
@@ -16,7 +17,6 @@ use crate::index_file::{packs_of, read_index};
 use crate::path::StorePath;
 use crate::reader::list_fanned;
 use crate::repack::pieces;
-use crate::session::pack_of;
 use crate::toc::Toc;
 use crate::{ImageRecord, StoreReader};
 

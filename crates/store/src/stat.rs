@@ -10,9 +10,8 @@ use crate::layout::PROFILE_SUFFIX;
 use crate::lease::lease_files;
 use crate::marks::{IndexPacks, mark_from};
 use crate::path::StorePath;
-use crate::reader::{ReadError, scan_fanned};
+use crate::reader::{ReadError, scan_fanned, sound};
 use crate::space::{ImageSpace, Space};
-use crate::tables::sound;
 use crate::{Layout, StoreReader};
 
 /// Counts of a store. All lengths in bytes.

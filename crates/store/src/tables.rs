@@ -14,7 +14,7 @@ use crate::dead::Dead;
 use crate::format::{BLOCK_BYTES, PAGE_BYTES};
 use crate::index_file::{read_dead, read_toc_head};
 use crate::layout::Layout;
-use crate::reader::{ReadError, unreadable};
+use crate::reader::{ReadError, sound, unreadable};
 use crate::toc::{self, Entries, Head};
 
 /// Pages that are read at once: a read costs a round trip, and these many hardly more.
@@ -170,16 +170,5 @@ fn damaged(path: &crate::path::StorePath, reason: String) -> ReadError {
     ReadError::Damaged {
         path: path.on_host(),
         reason,
-    }
-}
-
-/// `None` where it is damaged, which is logged.
-pub(crate) fn sound<T>(result: Result<T, ReadError>) -> Result<Option<T>, ReadError> {
-    match result {
-        Err(error @ ReadError::Damaged { .. }) => {
-            tracing::warn!("{error} (run `uimgacc store verify`)");
-            Ok(None)
-        }
-        other => other.map(Some),
     }
 }

@@ -13,15 +13,14 @@ use uimgacc_erofs::tree::{Contents, Kind, Tree};
 use uimgacc_types::{ChainId, DiffId, Digest, PackId, with_causes};
 
 use crate::dead::Dead;
+use crate::device::pack_of;
 use crate::filters::read_filter_file;
 use crate::format::BLOCK_BYTES;
 use crate::index_file::{read_dead, read_index, read_toc};
 use crate::layout::PROFILE_SUFFIX;
 use crate::lease::lease_files;
-use crate::marks::id_of;
 use crate::path::StorePath;
-use crate::reader::{ReadError, read_json, scan_fanned};
-use crate::session::pack_of;
+use crate::reader::{ReadError, id_of, read_json, scan_fanned};
 use crate::toc::{Toc, key_of};
 use crate::{ChainRecord, ImageRecord, StoreReader, strays};
 
