@@ -390,9 +390,6 @@ pub struct ImageAccelerationStatus {
     /// When the store was last swept, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_sweep: Option<String>,
-    /// When a sweep is due before its interval is over, RFC 3339: space of deleted images can be given back then.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sweep_due: Option<String>,
 }
 
 /// A node that may restart containerd.

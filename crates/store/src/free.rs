@@ -141,20 +141,21 @@ pub(crate) fn free(
     let users = users_of(scope.indexes, packs)?;
     let mut disk = Disk::default();
     while !packs.is_empty() {
+        let before = packs.clone();
         let mut batch = take_batch(layout, packs)?;
+        let taken: BTreeSet<PackId> = before.difference(packs).copied().collect();
         for index in users_of_any(&users, &batch) {
             if let Some((tree, _, _)) = read_index(index)? {
                 mark(&tree, &mut batch);
             }
         }
-        let looked_at: BTreeSet<PackId> = batch.keys().copied().collect();
         for (id, pack) in &batch {
             found.extend(free_pack(
                 layout, workspace, *id, pack, scope.all, &mut disk,
             )?);
         }
         if let Some(workspace) = workspace {
-            forget(layout, workspace, &looked_at)?;
+            forget(layout, workspace, &taken)?;
         }
         if scope
             .deadline

@@ -32,7 +32,7 @@ use crate::marks::{IndexPacks, Marks, mark};
 use crate::path::StorePath;
 use crate::publish::note_former;
 use crate::reader::{ReadError, id_of, list, list_fanned, read_json, unreadable};
-use crate::readers::UnknownReaders;
+use crate::readers::unknown_readers;
 use crate::workspace::Workspace;
 use crate::{BlobRecord, ChainRecord, Layout, StoreReader};
 
@@ -79,8 +79,6 @@ pub struct Swept {
     pub dead: Vec<DeadSpace>,
     /// Who may still read contents that no index names, so that nothing is given back: see `store-format.md`.
     pub kept_for: Vec<String>,
-    /// When that may be over, where it is only a matter of time.
-    pub settles_in_seconds: Option<u64>,
     /// Sessions (or another gc) that live: nothing was swept.
     pub waiting_for: Vec<String>,
     /// Who holds chains that no image needs any more: what they need stays.
@@ -297,25 +295,18 @@ fn free_space(
 ) -> Result<bool, SessionError> {
     let layout = reader.layout();
     let stays = |path: &StorePath| !going.contains(&path.on_host());
-    let since = read_freeing(layout)?.noted;
     let mut packs = noted;
-    packs.extend(since.keys());
+    packs.extend(read_freeing(layout)?.noted.keys());
     if options.all {
         for path in list_fanned(&layout.directory("packs"), "toc")? {
             packs.insert(id_of(&path, |id| PackId::from_hex(id).ok())?);
         }
     }
     packs.retain(|id| !seen.contains(id) && stays(&layout.pack(*id)));
-    let readers = UnknownReaders::find(reader, workspace)?;
-    let count = packs.len();
-    packs.retain(|id| {
-        // What an index named that went unnoticed nobody reads: it went long ago.
-        let wait = readers.wait(since.get(id).copied().unwrap_or_default());
-        swept.settles_in_seconds = swept.settles_in_seconds.max(wait.filter(|wait| *wait > 0));
-        wait.is_none()
-    });
-    if packs.len() < count {
-        swept.kept_for = readers.names();
+    let readers = unknown_readers(reader, workspace)?;
+    if !readers.is_empty() && !packs.is_empty() {
+        swept.kept_for = readers;
+        return Ok(true);
     }
     if packs.is_empty() {
         return Ok(true);
@@ -328,6 +319,10 @@ fn free_space(
         all: options.all,
         deadline,
     };
+    if let Some(workspace) = workspace {
+        // What is cut short is begun again, also where nobody noted it before.
+        note(layout, workspace, &packs, server_time(layout))?;
+    }
     let before = packs.clone();
     let dead = free(layout, workspace, &mut packs, &scope)?;
     seen.extend(before.difference(&packs));
@@ -404,7 +399,7 @@ fn forget_lost_indexes(
 ) -> Result<(), SessionError> {
     let layout = reader.layout();
     let mut lost = marks.indexes.clone();
-    // Who holds one has it mounted, and reads what only this index named: see `holders_of_the_unknown`.
+    // Who holds one has it mounted, and reads what only this index named: see `crate::readers`.
     lost.retain(|chain_id| !marks.leased.contains(chain_id));
     for path in list_fanned(&layout.directory("indexes"), "erofs")? {
         lost.remove(&id_of(&path, |id| ChainId::from_hex(id).ok())?);

@@ -88,9 +88,6 @@ pub(super) async fn run(
     match sweep::run_alone(store, Duration::ZERO).await {
         Ok(freed) => {
             tracing::info!(files = freed.files, bytes = freed.bytes, waiting_for = ?freed.waiting_for, "deleted");
-            if let Some(seconds) = freed.settles_in_seconds {
-                report::sweep_due(kube, Duration::from_secs(seconds)).await?;
-            }
         }
         // The image is gone, as was asked. What keeps its space, a lease that cannot be read perhaps,
         // is reported by the sweep on schedule as well.

@@ -1,9 +1,6 @@
 //! What Jobs write into the status of objects: by merge patch, tried again while the API server is
 //! away.
 
-use std::time::Duration;
-
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, Resource};
 use serde_json::{Value, json};
@@ -103,16 +100,6 @@ pub(super) async fn store(client: &Client, store: &StoreReader) -> Result<(), Fa
         "storeBytes": counted.pack_bytes + counted.metadata_bytes,
     });
     let api: Api<ImageAcceleration> = Api::all(client.clone());
-    patch(&api, names::DEFAULT, &status).await
-}
-
-/// Asks for a sweep after that time: by then space can be given back.
-pub(super) async fn sweep_due(client: &Client, after: Duration) -> Result<(), Failure> {
-    let after = SignedDuration::try_from(after).unwrap_or_default();
-    let due = Timestamp::now().saturating_add(after);
-    let due = due.unwrap_or(Timestamp::MAX).strftime("%Y-%m-%dT%H:%M:%SZ");
-    let api: Api<ImageAcceleration> = Api::all(client.clone());
-    let status = json!({ "sweepDue": due.to_string() });
     patch(&api, names::DEFAULT, &status).await
 }
 

@@ -27,17 +27,9 @@ pub(super) async fn run(
     options: &Options,
 ) -> Result<(), Failure> {
     let grace = Duration::from_secs(options.grace_minutes.saturating_mul(60));
-    loop {
-        leases::write(kube, store).await?;
-        let swept = run_alone(store, grace).await?;
-        tracing::info!(files = swept.files, bytes = swept.bytes, waiting_for = ?swept.waiting_for, kept_for = ?swept.kept_for, "swept");
-        match swept.settles_in_seconds {
-            Some(seconds) if swept.waiting_for.is_empty() => {
-                tokio::time::sleep(Duration::from_secs(seconds)).await;
-            }
-            _ => break,
-        }
-    }
+    leases::write(kube, store).await?;
+    let swept = run_alone(store, grace).await?;
+    tracing::info!(files = swept.files, bytes = swept.bytes, waiting_for = ?swept.waiting_for, kept_for = ?swept.kept_for, "swept");
     report::store(kube, store).await?;
     let now = k8s_openapi::jiff::Timestamp::now();
     report::swept(kube, &now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()).await

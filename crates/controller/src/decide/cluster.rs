@@ -388,12 +388,6 @@ fn sweep(decision: &mut Decision, input: &Input<'_>) {
     let last = [ended, told, failed].into_iter().flatten().max();
     let last = last.unwrap_or(input.cluster.meta.created);
     let due = last.saturating_add(interval).unwrap_or(Timestamp::MAX);
-    // After an image was deleted, sooner: unless a sweep has begun to look at that since.
-    let asked = input.cluster.status.sweep_due.as_deref();
-    let asked = asked.and_then(|text| text.parse::<Timestamp>().ok());
-    let due = asked
-        .filter(|asked| *asked > last)
-        .map_or(due, |asked| asked.min(due));
     if input.now < due {
         decision.wake(until(due, input.now));
     } else if let Some(old) = input.sweep.delete() {

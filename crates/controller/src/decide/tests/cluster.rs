@@ -271,23 +271,6 @@ fn space_is_swept_on_schedule() {
         case.cluster = cluster(&told);
         case.now = at(2 * hour - 1);
     })));
-    // Sooner where a deletion asked for it, until a sweep has come after that.
-    let asked =
-        json!({"status": {"lastSweep": at(100).to_string(), "sweepDue": at(160).to_string()}});
-    let asked = |now| {
-        case(|case| {
-            case.cluster = cluster(&asked);
-            case.now = at(now);
-        })
-    };
-    assert_eq!(asked(159).again, Some(SignedDuration::from_millis(1050)));
-    assert!(!sweeps(&asked(159)) && sweeps(&asked(160)));
-    let done =
-        json!({"status": {"lastSweep": at(161).to_string(), "sweepDue": at(160).to_string()}});
-    assert!(!sweeps(&case(|case| {
-        case.cluster = cluster(&done);
-        case.now = at(200);
-    })));
     // The Job of the last sweep makes room for the next.
     let done = (
         job("sweep", JobEnd::Complete(at(9))),
