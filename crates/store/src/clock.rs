@@ -21,11 +21,7 @@ pub(crate) fn server_now(layout: &Layout) -> Option<SystemTime> {
 /// Seconds since 1970 by the file server's clock, or by this machine's where no file can be made.
 #[must_use]
 pub fn server_time(layout: &Layout) -> u64 {
-    unix_time(server_now(layout).unwrap_or_else(SystemTime::now))
-}
-
-/// Seconds since 1970.
-pub(crate) fn unix_time(time: SystemTime) -> u64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    let now = server_now(layout).unwrap_or_else(SystemTime::now);
+    let since = now.duration_since(SystemTime::UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
 }

@@ -11,7 +11,8 @@ use std::ops::Range;
 use uimgacc_types::{Extent, PackId};
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::format::{BINARY_VERSION, BLOCK_BYTES, DEAD_MAGIC, DeadHead, DeadRange, HASH_BYTES};
+use crate::format::{BINARY_VERSION, BLOCK_BYTES, DEAD_MAGIC, DeadHead, DeadRange};
+use crate::seal::{sealed, unsealed};
 
 /// What is dead of a pack.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -93,9 +94,7 @@ pub(crate) fn encode(dead: &Dead, pack: PackId) -> Vec<u8> {
         };
         bytes.extend_from_slice(range.as_bytes());
     }
-    let hash = blake3::hash(&bytes);
-    bytes.extend_from_slice(hash.as_bytes());
-    bytes
+    sealed(bytes)
 }
 
 /// Parses the record of the dead ranges of that pack.
@@ -103,14 +102,7 @@ pub(crate) fn encode(dead: &Dead, pack: PackId) -> Vec<u8> {
 /// # Errors
 /// What is wrong with it, in a few words.
 pub(crate) fn parse(bytes: &[u8], pack: PackId) -> Result<Dead, String> {
-    let body_len = bytes
-        .len()
-        .checked_sub(HASH_BYTES)
-        .ok_or("shorter than its hash")?;
-    let (body, hash) = bytes.split_at(body_len);
-    if blake3::hash(body).as_bytes() != hash {
-        return Err("it does not match its hash".to_owned());
-    }
+    let body = unsealed(bytes)?;
     let (head, rest) = DeadHead::ref_from_prefix(body).map_err(|_| "shorter than its head")?;
     if head.magic != DEAD_MAGIC || head.version.get() != BINARY_VERSION {
         return Err("it is not a record of dead ranges that this program knows".to_owned());
@@ -151,6 +143,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::format::HASH_BYTES;
 
     const PACK: PackId = PackId::from_bytes([5; 32]);
 

@@ -10,9 +10,8 @@ use uimgacc_types::{ContentHash, PackId};
 use xorf::{BinaryFuse16, Descriptor, Filter as _};
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::format::{
-    BINARY_VERSION, FILTER_MAGIC, FilterEntry, FilterHead, Fingerprint, HASH_BYTES,
-};
+use crate::format::{BINARY_VERSION, FILTER_MAGIC, FilterEntry, FilterHead, Fingerprint};
+use crate::seal::{sealed, unsealed};
 use crate::toc::key_of;
 
 /// The filter of a pack.
@@ -78,9 +77,7 @@ pub(crate) fn encode<'f>(filters: impl Iterator<Item = &'f PackFilter> + Clone) 
             bytes.extend_from_slice(&fingerprint.to_le_bytes());
         }
     }
-    let hash = blake3::hash(&bytes);
-    bytes.extend_from_slice(hash.as_bytes());
-    bytes
+    sealed(bytes)
 }
 
 /// Parses a file of filters.
@@ -88,14 +85,7 @@ pub(crate) fn encode<'f>(filters: impl Iterator<Item = &'f PackFilter> + Clone) 
 /// # Errors
 /// What is wrong with it, in a few words.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<PackFilter>, String> {
-    let body_len = bytes
-        .len()
-        .checked_sub(HASH_BYTES)
-        .ok_or("shorter than its hash")?;
-    let (body, hash) = bytes.split_at(body_len);
-    if blake3::hash(body).as_bytes() != hash {
-        return Err("it does not match its hash".to_owned());
-    }
+    let body = unsealed(bytes)?;
     let (head, rest) = FilterHead::ref_from_prefix(body).map_err(|_| "shorter than its head")?;
     if head.magic != FILTER_MAGIC || head.version.get() != BINARY_VERSION {
         return Err("it is not a file of filters that this program knows".to_owned());
@@ -155,6 +145,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::format::HASH_BYTES;
 
     fn hashes(seed: u64, count: u64) -> Vec<ContentHash> {
         let hash =

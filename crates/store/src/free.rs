@@ -141,9 +141,7 @@ pub(crate) fn free(
     let users = users_of(scope.indexes, packs)?;
     let mut disk = Disk::default();
     while !packs.is_empty() {
-        let before = packs.clone();
-        let mut batch = take_batch(layout, packs)?;
-        let taken: BTreeSet<PackId> = before.difference(packs).copied().collect();
+        let (mut batch, taken) = take_batch(layout, packs)?;
         for index in users_of_any(&users, &batch) {
             if let Some((tree, _, _)) = read_index(index)? {
                 mark(&tree, &mut batch);
@@ -244,14 +242,16 @@ fn users_of_any<'a>(
         .collect()
 }
 
-/// Takes out as many packs as are decided at once. One that is not whole is left alone: `verify` names it.
+/// Takes out as many packs as are decided at once, and says which. One that is not whole is left alone: `verify`
+/// names it.
 fn take_batch(
     layout: &Layout,
     packs: &mut BTreeSet<PackId>,
-) -> Result<BTreeMap<PackId, Candidate>, SessionError> {
-    let mut batch = BTreeMap::new();
+) -> Result<(BTreeMap<PackId, Candidate>, BTreeSet<PackId>), SessionError> {
+    let (mut batch, mut taken) = (BTreeMap::new(), BTreeSet::new());
     let (mut blocks, mut contents) = (0, 0);
     while let Some(id) = packs.pop_first() {
+        taken.insert(id);
         let Some(toc) = toc_of(layout, id)? else {
             continue;
         };
@@ -266,7 +266,7 @@ fn take_batch(
             break;
         }
     }
-    Ok(batch)
+    Ok((batch, taken))
 }
 
 /// Marks the blocks that an index names.

@@ -202,10 +202,7 @@ fn sweep_in(
     let is_done = match workspace {
         Some(workspace) => {
             note(layout, workspace, &noted, server_time(layout))?;
-            let is_done = remove_all(layout, workspace, &files, deadline, swept)?;
-            // Whoever asked for what it named did so before now.
-            note(layout, workspace, &noted, server_time(layout))?;
-            is_done
+            remove_all(layout, workspace, &files, deadline, swept)?
         }
         None => {
             files.iter().for_each(|file| swept.count(file));
@@ -295,8 +292,9 @@ fn free_space(
 ) -> Result<bool, SessionError> {
     let layout = reader.layout();
     let stays = |path: &StorePath| !going.contains(&path.on_host());
+    let listed = read_freeing(layout)?.noted;
     let mut packs = noted;
-    packs.extend(read_freeing(layout)?.noted.keys());
+    packs.extend(listed.keys());
     if options.all {
         for path in list_fanned(&layout.directory("packs"), "toc")? {
             packs.insert(id_of(&path, |id| PackId::from_hex(id).ok())?);
@@ -321,7 +319,9 @@ fn free_space(
     };
     if let Some(workspace) = workspace {
         // What is cut short is begun again, also where nobody noted it before.
-        note(layout, workspace, &packs, server_time(layout))?;
+        let unlisted = packs.iter().filter(|id| !listed.contains_key(id));
+        let unlisted = unlisted.copied().collect();
+        note(layout, workspace, &unlisted, server_time(layout))?;
     }
     let before = packs.clone();
     let dead = free(layout, workspace, &mut packs, &scope)?;

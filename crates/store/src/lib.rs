@@ -39,6 +39,7 @@ mod readers;
 mod record;
 mod repack;
 pub mod rooted;
+mod seal;
 mod session;
 mod shared;
 mod space;

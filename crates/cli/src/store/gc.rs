@@ -45,7 +45,7 @@ impl Gc {
         }
         if !swept.waiting_for.is_empty() {
             printer.say(&format!(
-                "not all was looked at: {} is at work on the store; run gc again after it",
+                "gc is not finished: {} is at work on the store; run gc again after it",
                 swept.waiting_for.join(", ")
             ));
         }
