@@ -151,8 +151,8 @@ impl ClusterFixture {
             )
         };
         [
-            kubectl(&["get", "uimgacc,pods,jobs,nodes", "-A", "-o", "wide"]),
-            kubectl(&["get", "uimgacc", "-o", "yaml"]),
+            kubectl(&["get", "pods,jobs,nodes", "-A", "-o", "wide"]),
+            kubectl(&["get", "events", "-A", "--sort-by=.lastTimestamp"]),
             kubectl(&[
                 "logs",
                 "-n",
@@ -162,7 +162,7 @@ impl ClusterFixture {
                 "--tail=60",
                 "--prefix",
             ]),
-            kubectl(&["get", "events", "-A", "--sort-by=.lastTimestamp"]),
+            kubectl(&["get", "uimgacc", "-o", "yaml"]),
             self.leases(),
         ]
         .join("\n")

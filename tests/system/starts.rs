@@ -28,7 +28,7 @@ fn a_start_on_one_node_is_read_ahead_on_another() {
     assert_eq!(image(&fixture)["Profile"], Value::Null);
 
     run(&fixture, "recorded", first);
-    fixture.wait_until("the image's profile", MINUTE, || {
+    fixture.wait_until("the image's profile", 2 * MINUTE, || {
         image(&fixture)["Profile"].is_object()
     });
     let profile = image(&fixture)["Profile"].clone();
