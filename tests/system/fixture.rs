@@ -320,7 +320,8 @@ pub(crate) fn pod(
     let node = node.map_or(String::new(), |node| {
         format!("\n  nodeSelector: {{kubernetes.io/hostname: {node}}}")
     });
-    let script = Value::from(script);
+    // containerd 1.7 may lose what a container wrote that ends at once ("reading from a closed fifo").
+    let script = Value::from(format!("{script}\nstatus=$?; sleep 1; exit $status"));
     format!(
         "apiVersion: v1
 kind: Pod
