@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use uimgacc_testkit::image::{Compression, ImageBuilder};
 use uimgacc_testkit::tar::TarBuilder;
 
-use crate::support::{StoreFixture, ok, ready, text, uimgacc};
+use crate::support::{StoreFixture, copy, ok, ready, text, uimgacc};
 
 const POINTS: u32 = 50;
 
@@ -170,12 +170,6 @@ fn layers_that_were_reported_as_done_survive_a_kill() {
     fixture.assert_clean();
     let stat = fixture.json(&["store", "stat"]);
     assert_eq!(stat["packs"], 3, "{stat}");
-}
-
-/// Copies a store, so that each point starts from the same one.
-fn copy(from: &str, to: &str) {
-    let status = Command::new("cp").args(["-a", from, to]).status().unwrap();
-    assert!(status.success());
 }
 
 #[test]

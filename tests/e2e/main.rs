@@ -17,6 +17,7 @@ mod mounting;
 mod node;
 mod possession;
 mod profiles;
+mod repair;
 mod run;
 mod sharing;
 mod snapshotter;

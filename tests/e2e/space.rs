@@ -8,22 +8,9 @@ use uimgacc_testkit::image::{Compression, ImageBuilder};
 use uimgacc_testkit::tar::TarBuilder;
 use uimgacc_testkit::tree::{diff, snapshot};
 
-use crate::support::{StoreFixture, failed, ok, ready, uimgacc};
+use crate::support::{StoreFixture, content, failed, ok, ready, uimgacc};
 
 const MIB: usize = 1 << 20;
-
-fn content(seed: u64, len_bytes: usize) -> Vec<u8> {
-    let mut state = seed;
-    std::iter::repeat_with(|| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        state.to_be_bytes()
-    })
-    .flatten()
-    .take(len_bytes)
-    .collect()
-}
 
 /// A layer of files of these seeds, a MiB each.
 fn layer(folder: &str, seeds: std::ops::Range<u64>) -> Vec<u8> {

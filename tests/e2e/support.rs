@@ -1,7 +1,7 @@
 //! A store and the command to drive it.
 
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -36,6 +36,26 @@ pub(crate) fn failed(output: &Output, code: i32) -> String {
     assert_eq!(output.status.code(), Some(code), "{text}");
     assert!(!text.contains("panicked"), "{text}");
     text
+}
+
+/// Bytes that look random, the same for the same seed.
+pub(crate) fn content(seed: u64, len_bytes: usize) -> Vec<u8> {
+    let mut state = seed;
+    std::iter::repeat_with(|| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        state.to_be_bytes()
+    })
+    .flatten()
+    .take(len_bytes)
+    .collect()
+}
+
+/// Copies a store, so that each point starts from the same one.
+pub(crate) fn copy(from: &str, to: &str) {
+    let status = Command::new("cp").args(["-a", from, to]).status().unwrap();
+    assert!(status.success());
 }
 
 /// A registry and a store.

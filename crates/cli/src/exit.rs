@@ -6,7 +6,7 @@ use uimgacc_node::NodeError;
 /// A failure that scripts tell apart; others exit with 1.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refused {
-    /// `store verify` or `get` found damage.
+    /// `store verify`, `store repair` or `get` found damage.
     #[error("the store is damaged: {0} problems (listed above)")]
     Damaged(usize),
     /// `node check` found what keeps accelerated images from running.

@@ -68,8 +68,8 @@ UIMGACC_BASE_URL the API; then the file of `uimgacc config path`, where it is th
 the cluster is that of KUBECONFIG, of ~/.kube/config, or of the Pod this runs in.
 
 Exit codes: 0 done; 1 failed, or `check` and `status` found something wrong; 2 wrong usage;
-3 `store verify` or `get` found a damaged store; 4 refused because somebody uses the image;
-5 not done in time; 130 interrupted.";
+3 `store verify`, `store repair` or `get` found a damaged store; 4 refused because somebody uses the
+image; 5 not done in time; 130 interrupted.";
 
 // A comment on a variant would stand in for all that its verb says of itself in --help.
 #[derive(Debug, Subcommand)]

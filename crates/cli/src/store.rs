@@ -3,6 +3,7 @@
 mod gc;
 mod init;
 mod lease;
+mod repair;
 mod stat;
 mod verify;
 
@@ -18,6 +19,8 @@ pub(crate) enum Store {
     Stat(stat::Stat),
     /// Read the whole store again and check every hash.
     Verify(verify::Verify),
+    /// Repair what is damaged, with the help of the registry.
+    Repair(repair::Repair),
     /// Remove what no image refers to.
     Gc(gc::Gc),
     /// Show who uses what of a store, or drop the lease of a holder that is gone.
@@ -31,6 +34,7 @@ impl Store {
             Self::Init(verb) => verb.run(printer),
             Self::Stat(verb) => verb.run(printer),
             Self::Verify(verb) => verb.run(printer),
+            Self::Repair(verb) => verb.run(printer),
             Self::Gc(verb) => verb.run(printer),
             Self::Lease(verb) => verb.run(printer),
         }

@@ -227,7 +227,7 @@ fn read_blob(
     Ok(writer)
 }
 
-fn unpack(
+pub(crate) fn unpack(
     job: &LayerJob,
     blob: &mut BlobReader,
     limits: &LayerLimits,

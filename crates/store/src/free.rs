@@ -361,7 +361,7 @@ impl Disk {
         }
         let (path, record) = (layout.pack(id), layout.dead(id));
         // Before the record: see the head of this module.
-        let file = path.open_to_free().map_err(failed("open", &path))?;
+        let file = path.open_to_change().map_err(failed("open", &path))?;
         let bytes = dead::encode(dead, id);
         workspace.replace(&workspace.stage(&bytes, &record)?, &record)?;
         path.deallocate(&file, dead.ranges())

@@ -7,7 +7,7 @@
 //!    and the record goes, so that no node starts anything from the chain any more.
 //! 2. After a moment, leases are read (again). What a retired chain that is leased names stays,
 //!    with its retired record, until the lease is gone.
-//! 3. The rest goes: retired records, flattened indexes, layer indexes, tables, packs.
+//! 3. The rest goes: retired records, flattened indexes, layer indexes, copies, tables, packs.
 //! 4. Contents that no index names any more give their space back ([`crate::free`]).
 //!
 //! What is young stays, with all that it names. gc works in slices, between which sessions get their turn.
@@ -19,7 +19,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
-use uimgacc_types::{ChainId, DiffId, PackId, with_causes};
+use uimgacc_types::{ChainId, DiffId, Digest, PackId, with_causes};
 
 use crate::clock::{server_now, server_time};
 use crate::error::SessionError;
@@ -27,7 +27,7 @@ use crate::exclusive::{Attempt, Exclusive};
 use crate::filters::merge_filters;
 use crate::free::{DeadSpace, Scope, free, note, read_freeing};
 use crate::index_file::packs_of;
-use crate::layout::PROFILE_SUFFIX;
+use crate::layout::{INDEX_COPY_SUFFIX, PROFILE_SUFFIX, TOC_COPY_SUFFIX};
 use crate::marks::{IndexPacks, Marks, mark};
 use crate::path::StorePath;
 use crate::publish::note_former;
@@ -214,7 +214,7 @@ fn sweep_in(
     }
     swept.held_by = holders_of_retired(reader)?;
     if let Some(workspace) = workspace {
-        sweep_temporaries(reader, workspace, now, options.grace, swept)?;
+        sweep_temporaries(reader, workspace, now, options.grace, &marks.packs, swept)?;
     }
     let going: HashSet<PathBuf> = files.iter().map(|file| file.path.on_host()).collect();
     let is_done = free_space(
@@ -503,6 +503,13 @@ fn sweepable(
             marks.add_index_file(&file.path);
         }
     }
+    for path in list_fanned(&layout.directory("copies"), INDEX_COPY_SUFFIX)? {
+        let digest = id_of(&path, |id| Digest::from_hex(id).ok())?;
+        let file = garbage(path);
+        if !marks.copies.contains(&digest) && is_old(&file) {
+            files.push(file);
+        }
+    }
     for path in list_fanned(&layout.directory("packs"), "pack")? {
         let id = id_of(&path, |id| PackId::from_hex(id).ok())?;
         let file = garbage(path);
@@ -516,8 +523,9 @@ fn sweepable(
 /// Removes a file; of a pack its table first, so that no table is ever without its pack.
 fn remove(workspace: &Workspace, path: &StorePath) -> Result<bool, SessionError> {
     if path.has_suffix("pack") {
-        workspace.remove(&path.with_suffix("toc"))?;
-        workspace.remove(&path.with_suffix("dead"))?;
+        for suffix in ["toc", TOC_COPY_SUFFIX, "dead"] {
+            workspace.remove(&path.with_suffix(suffix))?;
+        }
     }
     Ok(workspace.remove(path)?)
 }
@@ -538,6 +546,7 @@ fn sweep_temporaries(
     workspace: &Workspace,
     now: SystemTime,
     grace: Duration,
+    needed: &HashSet<PackId>,
     swept: &mut Swept,
 ) -> Result<(), SessionError> {
     let grace = grace.max(Duration::from_secs(60));
@@ -550,10 +559,13 @@ fn sweep_temporaries(
             swept.count(&file);
         }
     }
-    for suffix in ["toc", "dead"] {
+    for suffix in ["toc", TOC_COPY_SUFFIX, "dead"] {
         for path in list_fanned(&reader.layout().directory("packs"), suffix)? {
             let file = garbage(path);
-            if !has_pack(&file.path)? && swept.may_go(&file) && workspace.remove(&file.path)? {
+            let id = id_of(&file.path, |id| PackId::from_hex(id).ok())?;
+            // Those of a lost pack that something needs are needed to bring it back.
+            let is_left = !has_pack(&file.path)? && !needed.contains(&id);
+            if is_left && swept.may_go(&file) && workspace.remove(&file.path)? {
                 swept.files += 1;
             }
         }

@@ -9,6 +9,10 @@ use crate::path::{Observer, Root, StorePath};
 
 /// The suffix of profiles.
 pub(crate) const PROFILE_SUFFIX: &str = "json.zst";
+/// The suffix of second copies of tables.
+pub(crate) const TOC_COPY_SUFFIX: &str = "toc.zst";
+/// The suffix of second copies of indexes.
+pub(crate) const INDEX_COPY_SUFFIX: &str = "erofs.zst";
 
 /// The paths of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +89,12 @@ impl Layout {
         self.fanned("packs", &id.hex(), "toc")
     }
 
+    /// The second copy of a pack's table of contents.
+    #[must_use]
+    pub fn toc_copy(&self, id: PackId) -> StorePath {
+        self.fanned("packs", &id.hex(), TOC_COPY_SUFFIX)
+    }
+
     /// What is given up of a pack.
     #[must_use]
     pub fn dead(&self, id: PackId) -> StorePath {
@@ -137,6 +147,12 @@ impl Layout {
     #[must_use]
     pub fn index(&self, id: ChainId) -> StorePath {
         self.fanned("indexes", &id.hex(), "erofs")
+    }
+
+    /// The second copy of the index with this digest, of a layer or flattened.
+    #[must_use]
+    pub fn index_copy(&self, digest: Digest) -> StorePath {
+        self.fanned("copies", &digest.hex(), INDEX_COPY_SUFFIX)
     }
 
     /// The record of the image with this target reference.

@@ -10,6 +10,7 @@ mod chains;
 mod clearing;
 mod clock;
 mod commit;
+mod copies;
 mod dead;
 mod dedup;
 mod delete;
@@ -38,6 +39,7 @@ mod reader;
 mod readers;
 mod record;
 mod repack;
+mod repair;
 pub mod rooted;
 mod seal;
 mod session;
@@ -75,9 +77,10 @@ pub use reader::{Images, ReadError, StoreReader};
 pub use record::{
     ChainLayer, ChainRecord, FORMAT_VERSION, Features, ImageRecord, IndexRecord, StoreRecord,
 };
+pub use repair::{Lost, Repair, Repaired, Repairs};
 pub use session::Session;
 pub use space::{ImageSpace, freed_by_deleting};
 pub use stat::{Stat, logical_bytes, stat};
-pub use verify::{Problem, Report, verify};
+pub use verify::{Problem, Report, VerifyOptions, verify};
 pub use workspace::Published;
 pub use writer::{InitError, allow_unleased_readers, init, prove_writable};

@@ -3,10 +3,10 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
-use uimgacc_types::{ChainId, DiffId, PackId, chain_ids};
+use uimgacc_types::{ChainId, DiffId, Digest, PackId, chain_ids};
 
 use crate::error::SessionError;
-use crate::index_file::packs_of;
+use crate::index_file::{digest_of, packs_of};
 use crate::path::StorePath;
 use crate::{ChainRecord, ImageRecord, Lease, StoreReader};
 
@@ -19,6 +19,8 @@ pub(crate) struct Marks {
     pub(crate) layers: HashSet<DiffId>,
     pub(crate) indexes: HashSet<ChainId>,
     pub(crate) packs: HashSet<PackId>,
+    /// Indexes, of layers too, of which the second copies stay.
+    pub(crate) copies: HashSet<Digest>,
 }
 
 /// The packs that an index file refers to, each file read once.
@@ -47,12 +49,16 @@ impl Marks {
     ) -> Result<(), SessionError> {
         for chain_id in chain_ids(&image.diff_ids) {
             if self.chains.insert(chain_id)
-                && let Some(index) = reader.chain(chain_id)?.and_then(|record| record.index)
+                && let Some(record) = reader.chain(chain_id)?
             {
-                self.indexes.insert(chain_id);
-                self.packs.extend(&index.packs);
+                self.copies.extend(record.index_digests());
+                if let Some(index) = record.index {
+                    self.indexes.insert(chain_id);
+                    self.packs.extend(&index.packs);
+                }
             }
         }
+        self.copies.insert(image.index.digest);
         self.indexes.insert(image.chain_id);
         self.packs.extend(&image.index.packs);
         self.add_layers(reader, cache, &image.diff_ids)
@@ -70,6 +76,7 @@ impl Marks {
         if keep_record {
             self.chains.extend(chain_ids(&diff_ids));
         }
+        self.copies.extend(record.index_digests());
         if let Some(index) = &record.index {
             self.indexes.insert(record.chain_id);
             self.packs.extend(&index.packs);
@@ -98,6 +105,10 @@ impl Marks {
     /// Marks the packs of an index file that stays though nothing names it. A damaged one names
     /// none.
     pub(crate) fn add_index_file(&mut self, path: &StorePath) {
+        match digest_of(path) {
+            Ok(digest) => self.copies.extend(digest.map(|(digest, _)| digest)),
+            Err(error) => tracing::warn!("{error}"),
+        }
         match packs_of(path) {
             Ok(packs) => self.packs.extend(packs),
             Err(error) => tracing::warn!("{error}"),

@@ -171,8 +171,9 @@ impl StorePath {
             .is_some_and(|rest| rest.ends_with('.'))
     }
 
+    /// The file of the same id with that suffix.
     pub(crate) fn with_suffix(&self, suffix: &str) -> Self {
-        Self::new(self.root.clone(), self.relative.with_extension(suffix))
+        self.with_name(&format!("{}.{suffix}", self.stem().unwrap_or_default()))
     }
 
     pub(crate) fn with_name(&self, name: &str) -> Self {
@@ -336,8 +337,8 @@ impl StorePath {
         Ok((parent, name))
     }
 
-    /// Opens a regular file to give back space of it.
-    pub(crate) fn open_to_free(&self) -> io::Result<File> {
+    /// Opens a regular file to give back space of it, or to write what it should have.
+    pub(crate) fn open_to_change(&self) -> io::Result<File> {
         let fd = self.open_beneath(OFlags::RDWR, Mode::empty())?;
         let facts = facts_of(&fd)?;
         if !facts.is_file {

@@ -6,12 +6,12 @@
 
 use std::io::BufWriter;
 
-use sha2::{Digest as _, Sha256};
 use uimgacc_erofs::tree::{ChunkAddress, Contents, Device, Kind, Tree};
 use uimgacc_types::{ChainId, DiffId, Digest, Extent, chain_ids};
 
 use crate::clock::server_time;
 use crate::commit::failed;
+use crate::copies::write_copy;
 use crate::device::pack_of;
 use crate::error::SessionError;
 use crate::format::{BLOCK_BYTES, MAX_INDEX_BYTES};
@@ -191,29 +191,27 @@ impl Session {
         let workspace = self.workspace();
         let write = |name: &str| -> Result<(StorePath, Digest, u64), SessionError> {
             let (temporary, file) = workspace.create(name)?;
-            let mut out = Hashing {
-                inner: BufWriter::with_capacity(1 << 20, file),
-                hasher: Sha256::new(),
-                written: 0,
-            };
+            let mut out = Hashing::of(BufWriter::with_capacity(1 << 20, file));
             uimgacc_erofs::write(tree, &mut out).map_err(unfit)?;
+            let (digest, length) = (out.digest(), out.written);
             let file = out
                 .inner
                 .into_inner()
                 .map_err(|error| workspace.failed("write", &temporary)(error.into_error()))?;
             file.sync_all()
                 .map_err(workspace.failed("sync", &temporary))?;
-            if out.written > MAX_INDEX_BYTES {
+            if length > MAX_INDEX_BYTES {
                 return Err(SessionError::IndexTooLarge {
                     path: path.on_host(),
-                    found_bytes: out.written,
+                    found_bytes: length,
                 });
             }
-            Ok((
-                temporary,
-                Digest::from_bytes(out.hasher.finalize().into()),
-                out.written,
-            ))
+            let copy = self.reader().layout().index_copy(digest);
+            let mut written = temporary
+                .open()
+                .map_err(workspace.failed("open", &temporary))?;
+            write_copy(workspace, &mut written, &copy)?;
+            Ok((temporary, digest, length))
         };
         let (temporary, digest, written) = write(&format!("index-{id}"))?;
         if workspace.publish(&temporary, path)? == Published::New {

@@ -58,6 +58,14 @@ pub struct ChainRecord {
     pub index: Option<IndexRecord>,
 }
 
+impl ChainRecord {
+    /// The digests of all indexes that it names.
+    pub(crate) fn index_digests(&self) -> impl Iterator<Item = Digest> + '_ {
+        let layers = self.layers.iter().map(|layer| layer.index_digest);
+        layers.chain(self.index.iter().map(|index| index.digest))
+    }
+}
+
 /// `chains/<aa>/<chain-id>.former`: the chain had other indexes before, and who holds it may have mounted those.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FormerRecord {

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
+use std::ops::Range;
 
 use uimgacc_erofs::tree::{ChunkAddress, ChunkedContents, Contents, Device, Kind, Tree};
 
@@ -32,6 +33,45 @@ pub(crate) fn pieces(contents: &ChunkedContents) -> impl Iterator<Item = (ChunkA
             let len = contents.size_bytes.checked_sub(start)?.min(chunk_bytes);
             chunk.map(|chunk| (chunk, len))
         })
+}
+
+/// A stretch of a file as it was written: chunks that follow each other in the file and in the pack.
+struct Stretch {
+    /// Numbers of the chunks.
+    chunks: Range<usize>,
+    first: ChunkAddress,
+    len_bytes: u64,
+}
+
+/// The stretches of a file. Each is one content, and is copied as one, so that its hash stays the same.
+fn stretches(contents: &ChunkedContents) -> Vec<Stretch> {
+    let chunk_bytes = 1u64 << contents.chunk_log2;
+    let blocks = chunk_bytes / BLOCK_BYTES;
+    let mut found: Vec<Stretch> = Vec::new();
+    let mut pieces = pieces(contents);
+    for (number, chunk) in contents.chunks.iter().enumerate() {
+        let Some(chunk) = chunk else { continue };
+        let Some((_, len_bytes)) = pieces.next() else {
+            break;
+        };
+        match found.last_mut() {
+            Some(last)
+                if last.chunks.end == number
+                    && last.first.device == chunk.device
+                    && u64::from(last.first.start_block) + last.chunks.len() as u64 * blocks
+                        == u64::from(chunk.start_block) =>
+            {
+                last.chunks.end += 1;
+                last.len_bytes += len_bytes;
+            }
+            _ => found.push(Stretch {
+                chunks: number..number + 1,
+                first: *chunk,
+                len_bytes,
+            }),
+        }
+    }
+    found
 }
 
 fn device_of(tree: &Tree, chunk: ChunkAddress) -> Option<&Device> {
@@ -140,15 +180,21 @@ impl Copier<'_> {
             let Kind::Regular(Contents::Chunks(contents)) = &tree.inode(id).kind else {
                 continue;
             };
-            let mut new_starts = Vec::new();
-            for (chunk, len_bytes) in pieces(contents) {
-                if let Some(device) = device_of(tree, chunk)
-                    && let Some(start) = self.place(device, chunk.start_block, len_bytes)?
+            let blocks = (1u64 << contents.chunk_log2) / BLOCK_BYTES;
+            let mut moved = Vec::new();
+            for stretch in stretches(contents) {
+                let Stretch {
+                    chunks,
+                    first,
+                    len_bytes,
+                } = stretch;
+                if let Some(device) = device_of(tree, first)
+                    && let Some(start) = self.place(device, first.start_block, len_bytes)?
                 {
-                    new_starts.push((chunk, start));
+                    moved.push((chunks, start));
                 }
             }
-            if new_starts.is_empty() {
+            if moved.is_empty() {
                 continue;
             }
             let number = *own_number.get_or_insert_with(|| {
@@ -157,13 +203,15 @@ impl Copier<'_> {
             });
             let device = u16::try_from(number).unwrap_or(u16::MAX);
             if let Kind::Regular(Contents::Chunks(contents)) = &mut tree.inode_mut(id).kind {
-                let mut new_starts = new_starts.into_iter().peekable();
-                for chunk in contents.chunks.iter_mut().flatten() {
-                    if let Some((_, start_block)) = new_starts.next_if(|(old, _)| old == chunk) {
-                        *chunk = ChunkAddress {
+                for (chunks, start) in moved {
+                    let moved = contents.chunks.get_mut(chunks).into_iter().flatten();
+                    for (number, chunk) in (0u64..).zip(moved) {
+                        // The writer holds packs below 2^32 blocks.
+                        let start_block = u64::from(start) + number * blocks;
+                        *chunk = Some(ChunkAddress {
                             device,
-                            start_block,
-                        };
+                            start_block: u32::try_from(start_block).unwrap_or(u32::MAX),
+                        });
                     }
                 }
             }

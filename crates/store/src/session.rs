@@ -14,8 +14,9 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 use uimgacc_erofs::Limits;
 use uimgacc_erofs::tree::{Device, Tree};
-use uimgacc_types::PackId;
+use uimgacc_types::{Digest, PackId};
 
+use crate::copies::write_copy;
 use crate::dead::{self, Dead};
 use crate::dedup::PackRef;
 use crate::device::{open_slot, pack_of, tag};
@@ -196,6 +197,7 @@ impl Session {
                     continue;
                 }
             }
+            write_copy(workspace, &mut bytes.as_slice(), &layout.toc_copy(id))?;
             // Tables of equal packs are equal.
             let staged = workspace.stage(&bytes, &table)?;
             match read_toc(&table) {
@@ -233,8 +235,23 @@ impl Session {
 /// Counts and hashes what passes.
 pub(crate) struct Hashing<W> {
     pub(crate) inner: W,
-    pub(crate) hasher: Sha256,
+    hasher: Sha256,
     pub(crate) written: u64,
+}
+
+impl<W> Hashing<W> {
+    pub(crate) fn of(inner: W) -> Self {
+        Self {
+            inner,
+            hasher: Sha256::new(),
+            written: 0,
+        }
+    }
+
+    /// Of all that passed so far.
+    pub(crate) fn digest(&self) -> Digest {
+        Digest::from_bytes(self.hasher.clone().finalize().into())
+    }
 }
 
 impl<W: Write> Write for Hashing<W> {

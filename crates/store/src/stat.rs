@@ -6,7 +6,7 @@ use uimgacc_types::with_causes;
 use crate::error::SessionError;
 use crate::flatten::reachable;
 use crate::index_file::{read_dead, scan_tocs};
-use crate::layout::PROFILE_SUFFIX;
+use crate::layout::{INDEX_COPY_SUFFIX, PROFILE_SUFFIX};
 use crate::lease::lease_files;
 use crate::marks::{IndexPacks, mark_from};
 use crate::path::StorePath;
@@ -39,7 +39,7 @@ pub struct Stat {
     pub pack_bytes: u64,
     /// What all files of the store take; not known where the file system does not say.
     pub physical_bytes: Option<u64>,
-    /// Length of tables, records of dead ranges, filters, indexes and profiles.
+    /// Length of tables, indexes, their second copies, records of dead ranges, filters and profiles.
     pub metadata_bytes: u64,
     /// Length of packs that no image or lease refers to.
     pub unreferenced_pack_bytes: u64,
@@ -84,6 +84,11 @@ pub fn stat(reader: &StoreReader) -> Result<Stat, SessionError> {
         PROFILE_SUFFIX,
         &mut pass_over,
     )?;
+    let copies = scan_fanned(
+        &layout.directory("copies"),
+        INDEX_COPY_SUFFIX,
+        &mut pass_over,
+    )?;
     let filters = scan_fanned(&layout.directory("filters"), "filter", &mut pass_over)?;
     let mut pass_over = |error: SessionError| {
         unreadable.push(with_causes(&error));
@@ -100,7 +105,7 @@ pub fn stat(reader: &StoreReader) -> Result<Stat, SessionError> {
             stat.unreferenced_pack_bytes += toc.pack_bytes;
         }
         physical.add(&layout.pack(id));
-        for path in [layout.toc(id), layout.dead(id)] {
+        for path in [layout.toc(id), layout.toc_copy(id), layout.dead(id)] {
             stat.metadata_bytes += physical.add(&path);
         }
         // Without its record everything of a pack counts.
@@ -110,7 +115,7 @@ pub fn stat(reader: &StoreReader) -> Result<Stat, SessionError> {
         space.add_pack(id, &toc, &dead);
     }
     stat.layers = layers.len() as u64;
-    for path in [&layers, &indexes, &profiles, &filters]
+    for path in [&layers, &indexes, &copies, &profiles, &filters]
         .into_iter()
         .flatten()
     {

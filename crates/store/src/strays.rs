@@ -6,13 +6,14 @@
 use std::io;
 
 use crate::Layout;
-use crate::layout::PROFILE_SUFFIX;
+use crate::layout::{INDEX_COPY_SUFFIX, PROFILE_SUFFIX, TOC_COPY_SUFFIX};
 use crate::path::StorePath;
 use crate::reader::{has_own_name, is_fan, is_left_by_nfs};
 
 /// The directories of files `<aa>/<id>.<suffix>`, with their suffixes.
-const FANNED: [(&str, &[&str]); 8] = [
-    ("packs", &["pack", "dead", "toc"]),
+const FANNED: [(&str, &[&str]); 9] = [
+    ("packs", &["pack", "dead", "toc", TOC_COPY_SUFFIX]),
+    ("copies", &[INDEX_COPY_SUFFIX]),
     ("filters", &["filter"]),
     ("layers", &["erofs"]),
     ("blobs", &["json"]),

@@ -10,9 +10,9 @@ use crate::record::{Features, UNLEASED_READERS};
 use crate::{FORMAT_VERSION, Layout, StoreRecord, machine};
 
 /// The folders of a store.
-const FOLDERS: [&str; 10] = [
-    "packs", "filters", "layers", "blobs", "chains", "indexes", "images", "profiles", "leases",
-    "tmp",
+const FOLDERS: [&str; 11] = [
+    "packs", "copies", "filters", "layers", "blobs", "chains", "indexes", "images", "profiles",
+    "leases", "tmp",
 ];
 
 /// Why a store could not be made.

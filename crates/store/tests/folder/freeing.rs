@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use uimgacc_store::{
-    Lease, StoreReader, SweepOptions, Swept, allow_unleased_readers, delete, init, remove_lease,
-    sweep, verify, write_lease,
+    Lease, StoreReader, SweepOptions, Swept, VerifyOptions, allow_unleased_readers, delete, init,
+    remove_lease, sweep, verify, write_lease,
 };
 use uimgacc_testkit::Need;
 use uimgacc_testkit::nfs_server::{self, NfsServer};
@@ -241,7 +241,7 @@ fn a_pack_of_which_nothing_is_known_is_not_shared() {
     // The same contents in another layer: an equal pack, under another name.
     let other = add_layers(&store, "example.com/b:1", &[vec![&large, &base]]);
     assert_ne!(other.index.packs, image.index.packs);
-    let report = verify(&store, false, &mut |_| {}).unwrap();
+    let report = verify(&store, &VerifyOptions::default(), &mut |_| {}).unwrap();
     let problems: Vec<_> = report
         .problems
         .iter()
@@ -396,7 +396,7 @@ proptest! {
                     prop_assert_eq!(allocated(&store), live as u64 * 4096);
                 }
             }
-            let report = verify(&store, false, &mut |_| {}).unwrap();
+            let report = verify(&store, &VerifyOptions::default(), &mut |_| {}).unwrap();
             prop_assert_eq!(report.problems, Vec::new());
             prop_assert_eq!(store.images().unwrap().len(), images.len());
         }

@@ -5,6 +5,7 @@
 mod deleting;
 mod fencing;
 mod freeing;
+mod repairing;
 mod sessions;
 mod strays;
 mod support;

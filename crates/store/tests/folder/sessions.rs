@@ -105,6 +105,46 @@ fn content_twice(store: &StoreReader, content: &[u8]) -> Vec<Tree> {
         .collect()
 }
 
+/// Else no layer would have it any more, and a repair would not find it.
+#[test]
+fn a_sparse_file_is_repacked_as_the_contents_that_it_was_written_as() {
+    let (_folder, store) = new_store();
+    let content = [[1; 4096], [2; 4096]].concat();
+    let mut tree = {
+        let session = Session::begin(store.clone()).unwrap();
+        let mut writer = session.pack_writer().unwrap();
+        let mut tree = tree_of(&session, &mut writer, &content);
+        session.seal(writer).unwrap();
+        session.settle(&mut tree);
+        tree
+    };
+    let (id, _) = tree.iter().nth(1).unwrap();
+    let old = |block: u32| {
+        Some(ChunkAddress {
+            device: 0,
+            start_block: block,
+        })
+    };
+    if let Kind::Regular(Contents::Chunks(contents)) = &mut tree.inode_mut(id).kind {
+        contents.chunk_log2 = 12;
+        contents.size_bytes = 5 * 4096;
+        contents.chunks = vec![None, old(0), old(1), None, None];
+    }
+    let session = Session::begin(store.clone()).unwrap();
+    let mut writer = session.pack_writer().unwrap();
+    // Something before it, so that it comes to lie elsewhere.
+    tree_of(&session, &mut writer, &[9; 9000]);
+    session.repack(&mut [&mut tree], &mut writer, 0).unwrap();
+    assert_eq!(writer.len_bytes(), 12288 + 8192);
+    let Kind::Regular(Contents::Chunks(contents)) = &tree.inode(id).kind else {
+        panic!("it was a file");
+    };
+    assert_eq!(contents.chunks, [None, old(3), old(4), None, None]);
+    let again = tree_of(&session, &mut writer, &content);
+    assert_eq!(again.devices, tree.devices);
+    assert_eq!(writer.len_bytes(), 12288 + 8192);
+}
+
 #[test]
 fn repacking_writes_each_content_once() {
     let (_folder, store) = new_store();

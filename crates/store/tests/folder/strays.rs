@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use uimgacc_store::{
-    DropLeaseError, Lease, ReadError, StoreReader, SweepOptions, delete, drop_lease, lease_files,
-    stat, sweep, verify, write_lease,
+    DropLeaseError, Lease, ReadError, StoreReader, SweepOptions, VerifyOptions, delete, drop_lease,
+    lease_files, stat, sweep, verify, write_lease,
 };
 
 use crate::support::{add_image, age, dry_run, new_store};
@@ -36,7 +36,9 @@ fn explain(error: &dyn std::error::Error) -> String {
 }
 
 fn problems(store: &StoreReader) -> Vec<PathBuf> {
-    let report = soon("verify", || verify(store, false, &mut |_| {}).unwrap());
+    let report = soon("verify", || {
+        verify(store, &VerifyOptions::default(), &mut |_| {}).unwrap()
+    });
     report
         .problems
         .into_iter()

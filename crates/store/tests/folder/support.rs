@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 use uimgacc_erofs::tree::{ChunkAddress, ChunkedContents, Contents, Inode, Kind, Tree};
 use uimgacc_store::{
-    ChainLayer, ChainRecord, ImageRecord, PackWriter, Session, StoreReader, SweepOptions, flatten,
-    init, verify,
+    ChainLayer, ChainRecord, ImageRecord, PackWriter, Session, StoreReader, SweepOptions,
+    VerifyOptions, flatten, init, verify,
 };
 use uimgacc_types::{DiffId, Digest, chain_ids};
 
@@ -157,7 +157,7 @@ pub(crate) fn add_layers(store: &StoreReader, target: &str, layers: &[Vec<&[u8]>
 
 /// `verify` finds nothing.
 pub(crate) fn assert_clean(store: &StoreReader) {
-    let report = verify(store, false, &mut |_| {}).unwrap();
+    let report = verify(store, &VerifyOptions::default(), &mut |_| {}).unwrap();
     assert_eq!(report.problems, Vec::new());
 }
 
