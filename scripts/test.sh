@@ -209,6 +209,7 @@ UIMGACC_IMAGE=$(realpath -m -- "${CARGO_TARGET_DIR:-target}/image")
 export UIMGACC_IMAGE
 step 'build' build_tests
 step 'image' image
+step 'fuzz' scripts/fuzz.sh --seconds 5
 step 'kubernetes' finished "$kubernetes_build" "$log/kubernetes"
 step 'tests' tests
 step 'tools' finished "$tools_build" "$log/tools"

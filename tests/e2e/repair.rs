@@ -71,7 +71,7 @@ fn packs_come_back_from_the_registry_beside_a_mount() {
     let mounted = fixture.mount("app:fast", &[]);
     let tree = snapshot(&mounted.path);
     let said = ok(&repair(&fixture));
-    assert!(said.contains("0 repaired, 0 lost"), "{said}");
+    assert!(said.contains("0 repaired, 0 not repaired"), "{said}");
 
     // A MiB of each, where there is one, and the tail of the last.
     for (path, bytes) in packs.iter().zip(&before) {
@@ -131,11 +131,11 @@ fn what_no_registry_has_is_named() {
     let repairs: serde_json::Value = serde_json::from_slice(&nowhere.stdout).unwrap();
     let target = fixture.registry.reference("app:fast");
     assert_eq!(
-        repairs["lost"][0]["images"],
+        repairs["unrepaired"][0]["images"],
         serde_json::json!([target]),
         "{repairs}"
     );
-    assert_eq!(repairs["lost"][0]["path"], pack.to_str().unwrap());
+    assert_eq!(repairs["unrepaired"][0]["path"], pack.to_str().unwrap());
     ok(&fixture.create("app:1", "app:fast", &[]));
     fixture.assert_clean();
 }

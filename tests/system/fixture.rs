@@ -162,7 +162,12 @@ impl ClusterFixture {
                 "--tail=60",
                 "--prefix",
             ]),
-            kubectl(&["get", "uimgacc", "-o", "yaml"]),
+            kubectl(&[
+                "get",
+                "acceleratedimages,accelerationnodes,imageaccelerations",
+                "-o",
+                "yaml",
+            ]),
             self.leases(),
         ]
         .join("\n")

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use uimgacc_erofs::tree::Device;
 use uimgacc_registry::{Client, Descriptor};
-use uimgacc_store::{ImageRecord, PutError, Repair, Repairs, StoreReader};
+use uimgacc_store::{ImageRecord, PutError, Repair, Repairs, StoreReader, VerifyOptions};
 use uimgacc_types::{DiffId, Digest, Extent, ImageReference, with_causes};
 
 use crate::error::{CreateError, LayerFailure};
@@ -18,7 +18,7 @@ use crate::progress::Progress;
 /// Repairs a store. `progress` is told of the stages, and `checked` of the bytes that were read of packs.
 ///
 /// A layer is read from its original image, or else from the target image; one that no registry has any more
-/// is no error: the answer says what is lost by that.
+/// is no error: the answer names what is left.
 ///
 /// # Errors
 /// The store cannot be read or written.
@@ -30,13 +30,27 @@ pub async fn repair(
 ) -> Result<Repairs, CreateError> {
     progress.stage("reading the store");
     let store = store.clone();
-    let begin = move || Repair::begin(&store, &mut checked);
+    let begin = {
+        let store = store.clone();
+        move || Repair::begin(&store, &mut checked)
+    };
     let repair = Arc::new(tokio::task::spawn_blocking(begin).await??);
     while let Some(diff_id) = repair.next_layer() {
         read_layer_again(client, &repair, diff_id, &progress).await?;
     }
-    progress.stage("writing the last of it");
-    Ok(tokio::task::spawn_blocking(move || repair.finish()).await??)
+    progress.stage("checking what was repaired");
+    let finish = move || -> Result<Repairs, CreateError> {
+        let mut repairs = repair.finish()?;
+        drop(repair);
+        let options = VerifyOptions {
+            metadata_only: true,
+            ..VerifyOptions::default()
+        };
+        let report = uimgacc_store::verify(&store, &options, &mut |_| {})?;
+        repairs.add_problems(report.problems);
+        Ok(repairs)
+    };
+    tokio::task::spawn_blocking(finish).await?
 }
 
 /// Reads a layer from wherever it is to be had. That it is nowhere is only logged.

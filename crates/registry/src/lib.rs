@@ -24,6 +24,8 @@ mod challenge;
 mod client;
 mod credentials;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod http;
 mod limits;
 mod manifest;

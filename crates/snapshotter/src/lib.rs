@@ -16,6 +16,8 @@ mod database;
 mod disk;
 mod error;
 mod filter;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod lease;
 mod metrics;
 mod mounts;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::Layout;
 use crate::error::SessionError;
 use crate::intent::{FoundIntent, Intent, Role, clear_dead};
+use crate::path::StorePath;
 
 /// How long gc waits for another gc.
 const GC_PATIENCE: Duration = Duration::from_secs(60);
@@ -38,16 +39,28 @@ pub(crate) enum Attempt {
 impl Exclusive {
     /// Tries to have the store alone. Does not wait for sessions, but a while for another gc.
     pub(crate) fn acquire(layout: &Layout) -> Result<Attempt, SessionError> {
-        Self::acquire_within(layout, GC_PATIENCE)
+        Self::acquire_within(layout, GC_PATIENCE, None)
     }
 
-    fn acquire_within(layout: &Layout, patience: Duration) -> Result<Attempt, SessionError> {
+    /// The same for somebody with a session of his own: no other one lives then, and none begins.
+    pub(crate) fn acquire_beside(
+        layout: &Layout,
+        own: &StorePath,
+    ) -> Result<Attempt, SessionError> {
+        Self::acquire_within(layout, GC_PATIENCE, Some(own))
+    }
+
+    fn acquire_within(
+        layout: &Layout,
+        patience: Duration,
+        own: Option<&StorePath>,
+    ) -> Result<Attempt, SessionError> {
         let start = Instant::now();
         let mut intent = Intent::declare(layout, Role::Gc)?;
         loop {
             let (sessions, others): (Vec<_>, Vec<_>) = living(layout)?
                 .into_iter()
-                .filter(|found| found.dir != *intent.workspace().dir())
+                .filter(|found| found.dir != *intent.workspace().dir() && Some(&found.dir) != own)
                 .partition(|found| found.role == Role::Create);
             if !sessions.is_empty() {
                 let who = names(sessions);
@@ -134,7 +147,7 @@ mod tests {
         let Attempt::Alone(first) = Exclusive::acquire(&layout).unwrap() else {
             panic!("nobody lives");
         };
-        let second = Exclusive::acquire_within(&layout, Duration::from_millis(300)).unwrap();
+        let second = Exclusive::acquire_within(&layout, Duration::from_millis(300), None).unwrap();
         assert!(matches!(second, Attempt::Busy { .. }));
         drop((first, second));
         assert!(matches!(

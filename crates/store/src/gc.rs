@@ -222,7 +222,7 @@ fn sweep_in(
         workspace,
         options,
         deadline,
-        (&going, noted),
+        (&going, noted, &marks),
         seen,
         swept,
     )?;
@@ -286,7 +286,7 @@ fn free_space(
     workspace: Option<&Workspace>,
     options: &SweepOptions,
     deadline: Option<Instant>,
-    (going, noted): (&HashSet<PathBuf>, BTreeSet<PackId>),
+    (going, noted, marks): (&HashSet<PathBuf>, BTreeSet<PackId>, &Marks),
     seen: &mut BTreeSet<PackId>,
     swept: &mut Swept,
 ) -> Result<bool, SessionError> {
@@ -301,7 +301,10 @@ fn free_space(
         }
     }
     packs.retain(|id| !seen.contains(id) && stays(&layout.pack(*id)));
-    let readers = unknown_readers(reader, workspace)?;
+    let mut readers = unknown_readers(reader, workspace)?;
+    if has_lost_index(layout, marks)? {
+        readers.push("images whose indexes are lost (run `uimgacc store repair`)".to_owned());
+    }
     if !readers.is_empty() && !packs.is_empty() {
         swept.kept_for = readers;
         return Ok(true);
@@ -330,6 +333,18 @@ fn free_space(
     swept.bytes += freed.map(|space| space.bytes).sum::<u64>();
     swept.dead.extend(dead);
     Ok(packs.is_empty())
+}
+
+/// Whether the index is missing of something that stays: what it names is not known.
+fn has_lost_index(layout: &Layout, marks: &Marks) -> Result<bool, ReadError> {
+    let layers = marks.layers.iter().map(|id| layout.layer(*id));
+    let indexes = marks.indexes.iter().map(|id| layout.index(*id));
+    for path in layers.chain(indexes) {
+        if !path.exists().map_err(unreadable(&path))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Chains outside the marks with their records' files.

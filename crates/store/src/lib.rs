@@ -22,9 +22,12 @@ mod filters;
 pub mod flatten;
 mod format;
 mod free;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod gc;
 #[cfg(test)]
 mod golden;
+mod hashing;
 mod index_file;
 mod intent;
 mod layout;
@@ -77,7 +80,7 @@ pub use reader::{Images, ReadError, StoreReader};
 pub use record::{
     ChainLayer, ChainRecord, FORMAT_VERSION, Features, ImageRecord, IndexRecord, StoreRecord,
 };
-pub use repair::{Lost, Repair, Repaired, Repairs};
+pub use repair::{Repair, Repaired, Repairs, Unrepaired};
 pub use session::Session;
 pub use space::{ImageSpace, freed_by_deleting};
 pub use stat::{Stat, logical_bytes, stat};

@@ -15,12 +15,13 @@ use crate::copies::write_copy;
 use crate::device::pack_of;
 use crate::error::SessionError;
 use crate::format::{BLOCK_BYTES, MAX_INDEX_BYTES};
+use crate::hashing::Hashing;
 use crate::index_file::{digest_of, read_sound_index};
 use crate::path::StorePath;
 use crate::reader::{ReadError, sound, unreadable};
 use crate::record::FormerRecord;
 use crate::repack::pieces;
-use crate::session::{Hashing, Session};
+use crate::session::Session;
 use crate::workspace::Workspace;
 use crate::{
     ChainLayer, ChainRecord, ImageRecord, IndexRecord, Layout, Published, known_chains, machine,

@@ -4,13 +4,14 @@
 //! the image's layers: whoever calls this reads those that [`Repair::next_layer`] asks for and hands every
 //! content to [`Repair::put`]. A content is written only once its hash was checked.
 //!
-//! - A pack with wrong bytes is written in place: who has it mounted reads the right ones from then on. A crash
-//!   leaves it no worse than it was.
+//! - A pack with wrong bytes is written in place: whoever reads it from the store gets the right ones from then on. A
+//!   crash leaves it no worse than it was.
 //! - A pack that is missing or has another length is put together in the session's directory, and takes the name
 //!   only once it has all that an index names.
-//! - A content that no index names and that is damaged is given up ([`crate::dead`]), so that nothing shares it.
+//! - A damaged content that no index names is given up ([`crate::dead`]), so that nothing shares it. Nobody else works on the
+//!   store in that moment, and all indexes can be read: else it stays as it is, and so does a pack that lacks it.
 //!
-//! A repair is a session, so nothing is removed or given back meanwhile. What cannot be brought back is reported with
+//! A repair is a session, so nothing is removed or given back meanwhile. What is not repaired is reported with
 //! the images that need it.
 
 mod metadata;
@@ -26,15 +27,16 @@ use parking_lot::Mutex;
 use uimgacc_types::{ChainId, ContentHash, DiffId, Extent, PackId};
 
 use crate::commit::failed;
-use crate::dead;
+use crate::dead::{self, Dead};
 use crate::error::{PutError, SessionError};
+use crate::exclusive::{Attempt, Exclusive};
 use crate::format::BLOCK_BYTES;
 use crate::index_file::{packs_of, read_dead, read_sound_index, read_toc};
 use crate::path::StorePath;
 use crate::reader::{ReadError, id_of, list_fanned, sound};
 use crate::session::Session;
 use crate::toc::Toc;
-use crate::verify::{DamagedPack, Report, Scope, VerifyOptions, check_packs};
+use crate::verify::{DamagedPack, Problem, Report, Scope, VerifyOptions, check_packs};
 use crate::{ImageRecord, StoreReader, machine};
 
 use wanted::Wanted;
@@ -51,14 +53,14 @@ pub struct Repaired {
     pub what: String,
 }
 
-/// Something that cannot be repaired.
+/// Something that was not repaired.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Lost {
+pub struct Unrepaired {
     /// The file.
     pub path: PathBuf,
     /// What is wrong with it.
     pub what: String,
-    /// Target references of the images that need it: created again, they work again.
+    /// Target references of images that need it, as far as that is known.
     pub images: Vec<String>,
 }
 
@@ -67,8 +69,8 @@ pub struct Lost {
 pub struct Repairs {
     /// What was repaired.
     pub repaired: Vec<Repaired>,
-    /// What could not be.
-    pub lost: Vec<Lost>,
+    /// What was not.
+    pub unrepaired: Vec<Unrepaired>,
 }
 
 impl Repairs {
@@ -79,12 +81,22 @@ impl Repairs {
         });
     }
 
-    fn lost(&mut self, path: &StorePath, what: impl Into<String>, images: BTreeSet<String>) {
-        self.lost.push(Lost {
+    fn unrepaired(&mut self, path: &StorePath, what: impl Into<String>, images: BTreeSet<String>) {
+        self.unrepaired.push(Unrepaired {
             path: path.on_host(),
             what: what.into(),
             images: images.into_iter().collect(),
         });
+    }
+
+    /// Adds what a check of the whole store finds afterwards.
+    pub fn add_problems(&mut self, problems: Vec<Problem>) {
+        for Problem { path, what } in problems {
+            if self.unrepaired.iter().all(|known| known.path != path) {
+                let images = Vec::new();
+                self.unrepaired.push(Unrepaired { path, what, images });
+            }
+        }
     }
 }
 
@@ -94,16 +106,20 @@ struct Target {
     file: File,
     /// Where it is put together; `None` where it is written in place.
     staged: Option<StorePath>,
+    /// Damaged contents that no index named.
+    unnamed: Vec<Extent>,
+    is_dead_unknown: bool,
 }
 
 /// A repair that is under way.
 #[derive(Debug)]
 pub struct Repair {
-    session: Session,
-    images: Vec<ImageRecord>,
-    repairs: Repairs,
-    wanted: Mutex<Wanted>,
+    // Before the session, which clears its directory away.
     targets: BTreeMap<PackId, Target>,
+    wanted: Mutex<Wanted>,
+    repairs: Repairs,
+    images: Vec<ImageRecord>,
+    session: Session,
 }
 
 impl Repair {
@@ -121,14 +137,19 @@ impl Repair {
         let images = metadata::repair(&session, &mut repairs)?;
         let (options, mut report) = (VerifyOptions::default(), Report::default());
         let packs = check_packs(reader, &Scope::default(), &options, progress, &mut report)?;
+        let mut wanted = Wanted::default();
+        for (id, pack) in &packs.damaged {
+            wanted.add(*id, pack.bad.clone());
+        }
+        find_names(reader, &mut wanted)?;
+        wanted.ready();
         let mut repair = Self {
-            session,
-            images,
-            repairs,
-            wanted: Mutex::default(),
             targets: BTreeMap::new(),
+            wanted: Mutex::new(wanted),
+            repairs,
+            images,
+            session,
         };
-        repair.find_wanted(packs.damaged.iter())?;
         for (id, pack) in &packs.damaged {
             repair.prepare(*id, pack)?;
         }
@@ -146,73 +167,43 @@ impl Repair {
         self.wanted.lock().next_layer()
     }
 
-    fn find_wanted<'a>(
-        &mut self,
-        damaged: impl Iterator<Item = (&'a PackId, &'a DamagedPack)>,
-    ) -> Result<(), SessionError> {
-        let wanted = self.wanted.get_mut();
-        for (id, pack) in damaged {
-            wanted.add(*id, pack.bad.clone());
-        }
-        let layout = self.session.reader().layout();
-        let names_any = |path: &StorePath, wanted: &Wanted| -> bool {
-            // One that cannot be read was reported.
-            packs_of(path).is_ok_and(|packs| packs.iter().any(|id| wanted.is_of(*id)))
-        };
-        for path in list_fanned(&layout.directory("layers"), "erofs")? {
-            let diff_id = id_of(&path, |id| DiffId::from_hex(id).ok())?;
-            if names_any(&path, wanted)
-                && let Some((tree, _, _)) = read_sound_index(&path)?
-            {
-                wanted.named(&tree, vec![diff_id], true);
-            }
-        }
-        for path in list_fanned(&layout.directory("indexes"), "erofs")? {
-            let chain_id = id_of(&path, |id| ChainId::from_hex(id).ok())?;
-            if names_any(&path, wanted)
-                && let Some((tree, _, _)) = read_sound_index(&path)?
-            {
-                wanted.named(&tree, layers_of(self.session.reader(), chain_id)?, false);
-            }
-        }
-        wanted.ready();
-        Ok(())
-    }
-
     /// Makes a damaged pack ready for what it lacks.
     fn prepare(&mut self, id: PackId, pack: &DamagedPack) -> Result<(), SessionError> {
         let (session, wanted) = (&self.session, self.wanted.get_mut());
-        let layout = session.reader().layout();
-        let (path, record) = (layout.pack(id), layout.dead(id));
+        let path = session.reader().layout().pack(id);
+        if pack.is_unreadable {
+            let what = "cannot be read at the moment, which says nothing of what it has";
+            self.repairs.unrepaired(&path, what, BTreeSet::new());
+            return Ok(());
+        }
         if pack.is_broken && !wanted.is_needed(id) {
             // gc removes it, as nothing needs it.
             return Ok(());
         }
         let unnamed = wanted.unnamed(id);
-        if pack.is_dead_unknown || !unnamed.is_empty() {
-            let dead = sound(read_dead(&record))?.flatten().unwrap_or_default();
-            let (count, dead) = (unnamed.len(), dead.with(unnamed));
-            let workspace = session.workspace();
-            let staged = workspace.stage(&dead::encode(&dead, id), &record)?;
-            workspace.replace(&staged, &record)?;
-            let what = format!("{count} damaged contents that nothing needs are given up");
-            self.repairs.repaired(&record, what);
-        }
-        if !pack.is_broken && !wanted.is_named(id) {
-            return Ok(());
-        }
-        let target = if pack.is_broken {
-            let Some((_, toc)) = read_toc(&layout.toc(id))? else {
+        let is_dead_unknown = pack.is_dead_unknown;
+        let staged = if pack.is_broken {
+            let table = session.reader().layout().toc(id);
+            let Some((_, toc)) = read_toc(&table)? else {
                 return Ok(());
             };
-            put_together(session, id, &toc, pack)?
+            Some(put_together(session, id, &toc, pack)?)
         } else {
-            Target {
-                file: path.open_to_change().map_err(failed("open", &path))?,
-                staged: None,
-            }
+            None
         };
-        self.targets.insert(id, target);
+        let (staged, file) = match staged {
+            Some((staged, file)) => (Some(staged), file),
+            None => (None, path.open_to_change().map_err(failed("open", &path))?),
+        };
+        self.targets.insert(
+            id,
+            Target {
+                file,
+                staged,
+                unnamed,
+                is_dead_unknown,
+            },
+        );
         Ok(())
     }
 
@@ -284,42 +275,164 @@ impl Repair {
     /// # Errors
     /// The store cannot be written.
     pub fn finish(&self) -> Result<Repairs, SessionError> {
-        let workspace = self.session.workspace();
         let layout = self.session.reader().layout();
-        let wanted = self.wanted.lock();
         let mut repairs = self.repairs.clone();
+        let mut to_give_up = Vec::new();
         for (id, target) in &self.targets {
             let path = layout.pack(*id);
-            target
-                .file
-                .sync_all()
-                .map_err(workspace.failed("write", &path))?;
-            let (missing, layers) = wanted.missing(*id);
-            let (found, bytes) = wanted.found(*id);
-            let images = images_with(&self.images, &layers);
-            if let Some(staged) = &target.staged {
-                if missing == 0 {
-                    workspace.replace(staged, &path)?;
-                    let what = format!(
-                        "put together again, {found} contents ({bytes} bytes) of it from layers"
-                    );
-                    repairs.repaired(&path, what);
-                } else {
-                    workspace.remove_own(staged)?;
-                }
-            } else if found > 0 {
-                let what = format!("{found} contents ({bytes} bytes) written again");
-                repairs.repaired(&path, what);
-            }
+            let synced = target.file.sync_all();
+            synced.map_err(self.session.workspace().failed("write", &path))?;
+            let (missing, layers) = {
+                let wanted = self.wanted.lock();
+                let (missing, layers) = wanted.missing(*id);
+                (missing, images_with(&self.images, &layers))
+            };
             if missing > 0 {
                 let what =
-                    format!("{missing} contents are damaged and no layer was found that has them");
-                repairs.lost(&path, what, images);
+                    format!("{missing} contents are damaged, and no layer was found that has them");
+                repairs.unrepaired(&path, what, layers);
             }
+            if !target.unnamed.is_empty() || target.is_dead_unknown {
+                to_give_up.push((*id, target, missing));
+            } else if missing == 0 || target.staged.is_none() {
+                self.name(*id, target, &mut repairs)?;
+            }
+        }
+        if !to_give_up.is_empty() {
+            self.give_up(&to_give_up, &mut repairs)?;
         }
         self.session.publish_filters()?;
         Ok(repairs)
     }
+
+    /// A pack has all that it needs.
+    fn name(&self, id: PackId, target: &Target, repairs: &mut Repairs) -> Result<(), SessionError> {
+        let workspace = self.session.workspace();
+        let path = self.session.reader().layout().pack(id);
+        let (found, bytes) = self.wanted.lock().found(id);
+        let Some(staged) = &target.staged else {
+            if found > 0 {
+                let what = format!("{found} contents ({bytes} bytes) written again");
+                repairs.repaired(&path, what);
+            }
+            return Ok(());
+        };
+        let length = target.file.metadata().map_err(failed("read", &path))?.len();
+        match path.facts() {
+            Ok(facts) if !facts.is_file => {
+                let what = format!("is {} in place of a pack: move it away", facts.what);
+                repairs.unrepaired(&path, what, BTreeSet::new());
+            }
+            // Somebody else brought it back.
+            Ok(facts) if facts.len_bytes == length => {}
+            _ => {
+                workspace.replace(staged, &path)?;
+                let what = format!(
+                    "put together again, {found} contents ({bytes} bytes) of it from layers"
+                );
+                repairs.repaired(&path, what);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives up damaged contents that no index names, while nobody else works on the store: a session may count on what no
+    /// index names yet.
+    fn give_up(
+        &self,
+        packs: &[(PackId, &Target, usize)],
+        repairs: &mut Repairs,
+    ) -> Result<(), SessionError> {
+        let reader = self.session.reader();
+        let layout = reader.layout();
+        let own = self.session.workspace();
+        let _alone = match Exclusive::acquire_beside(layout, own.dir())? {
+            Attempt::Alone(alone) => alone,
+            Attempt::Busy { who, .. } => {
+                let what = format!(
+                    "has damaged contents that no index names; {} is at work: run the repair again afterwards",
+                    who.join(", ")
+                );
+                for (id, _, _) in packs {
+                    repairs.unrepaired(&layout.pack(*id), &*what, BTreeSet::new());
+                }
+                return Ok(());
+            }
+        };
+        let mut names = Wanted::default();
+        for (id, target, _) in packs {
+            let hash = ContentHash::from_bytes([0; 32]);
+            let unnamed = target.unnamed.iter().map(|extent| (hash, *extent));
+            names.add(*id, unnamed.collect());
+        }
+        let all_are_known = find_names(reader, &mut names)?;
+        for (id, target, missing) in packs {
+            let (path, record) = (layout.pack(*id), layout.dead(*id));
+            if !all_are_known || names.is_named(*id) {
+                let what = "has damaged contents, and whether something needs them is not known: repair or delete the images whose indexes are damaged, and run the repair again";
+                repairs.unrepaired(&path, what, BTreeSet::new());
+                continue;
+            }
+            let there = match read_dead(&record) {
+                Ok(Some(dead)) => dead,
+                Ok(None) | Err(ReadError::Damaged { .. }) if target.is_dead_unknown => {
+                    Dead::default()
+                }
+                Ok(None) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let dead = there.with(target.unnamed.iter().copied());
+            let staged = own.stage(&dead::encode(&dead, *id), &record)?;
+            own.replace(&staged, &record)?;
+            let count = target.unnamed.len();
+            let what = format!("{count} damaged contents that nothing needs are given up");
+            repairs.repaired(&record, what);
+            if *missing == 0 || target.staged.is_none() {
+                self.name(*id, target, repairs)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Finds who names what is wanted; says whether all indexes could be read that records name.
+fn find_names(reader: &StoreReader, wanted: &mut Wanted) -> Result<bool, SessionError> {
+    let layout = reader.layout();
+    let mut all_are_known = true;
+    let mut find =
+        |path: &StorePath, layers: Vec<DiffId>, is_of_layer| -> Result<(), SessionError> {
+            match packs_of(path) {
+                Ok(packs) if !packs.iter().any(|id| wanted.is_of(*id)) => return Ok(()),
+                Ok(_)
+                | Err(
+                    SessionError::DamagedIndex { .. }
+                    | SessionError::Read(ReadError::Damaged { .. }),
+                ) => {}
+                Err(error) => return Err(error),
+            }
+            match read_sound_index(path)? {
+                Some((tree, _, _)) => wanted.named(&tree, layers, is_of_layer),
+                None => all_are_known = false,
+            }
+            Ok(())
+        };
+    let mut there = HashSet::new();
+    for path in list_fanned(&layout.directory("layers"), "erofs")? {
+        let diff_id = id_of(&path, |id| DiffId::from_hex(id).ok())?;
+        find(&path, vec![diff_id], true)?;
+        there.insert(path.on_host());
+    }
+    for path in list_fanned(&layout.directory("indexes"), "erofs")? {
+        let chain_id = id_of(&path, |id| ChainId::from_hex(id).ok())?;
+        find(&path, layers_of(reader, chain_id)?, false)?;
+        there.insert(path.on_host());
+    }
+    for image in reader.all_images()?.readable {
+        let layers = image.diff_ids.iter().map(|id| layout.layer(*id));
+        let mut needed = layers.chain([layout.index(image.chain_id)]);
+        all_are_known &= needed.all(|path| there.contains(&path.on_host()));
+    }
+    Ok(all_are_known)
 }
 
 /// Begins a new file for a pack that is missing or has another length, with what is left of it.
@@ -328,33 +441,36 @@ fn put_together(
     id: PackId,
     toc: &Toc,
     pack: &DamagedPack,
-) -> Result<Target, SessionError> {
-    let path = session.reader().layout().pack(id);
-    let workspace = session.workspace();
+) -> Result<(StorePath, File), SessionError> {
+    let layout = session.reader().layout();
+    let (path, workspace) = (layout.pack(id), session.workspace());
     let (staged, file) = workspace.create(&format!("pack-{}", id.hex()))?;
     file.set_len(toc.pack_bytes)
         .map_err(workspace.failed("write", &staged))?;
-    if let Ok(old) = path.open() {
-        let bad: HashSet<u64> = pack
-            .bad
-            .iter()
-            .map(|(_, extent)| extent.offset_bytes)
-            .collect();
-        let good = toc.entries.iter().map(|(_, extent)| *extent);
-        for Extent {
-            offset_bytes,
-            len_bytes,
-        } in good.filter(|extent| !bad.contains(&extent.offset_bytes))
-        {
-            // What is given up may be missing too.
-            match copy(&old, offset_bytes, &file, offset_bytes, len_bytes) {
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
-                copied => copied.map_err(workspace.failed("write", &staged))?,
-            }
-        }
+    let bad: HashSet<u64> = pack
+        .bad
+        .iter()
+        .map(|(_, extent)| extent.offset_bytes)
+        .collect();
+    let dead = sound(read_dead(&layout.dead(id)))?
+        .flatten()
+        .unwrap_or_default();
+    let good = toc.entries.iter().map(|(_, extent)| *extent);
+    let good: Vec<Extent> = good
+        .filter(|extent| !bad.contains(&extent.offset_bytes) && !dead.touches(*extent))
+        .collect();
+    if good.is_empty() {
+        return Ok((staged, file));
     }
-    let staged = Some(staged);
-    Ok(Target { file, staged })
+    let old = path.open().map_err(failed("open", &path))?;
+    for Extent {
+        offset_bytes,
+        len_bytes,
+    } in good
+    {
+        copy(&old, offset_bytes, &file, offset_bytes, len_bytes).map_err(failed("copy", &path))?;
+    }
+    Ok((staged, file))
 }
 
 fn copy(from: &File, from_at: u64, to: &File, to_at: u64, len_bytes: u64) -> io::Result<()> {

@@ -8,13 +8,11 @@
 //! have counted on (see [`crate::intent`]). One that was taken for dead publishes nothing more: all
 //! that it publishes comes out of its own directory (see [`crate::workspace`]).
 
-use std::io::{self, Write};
 use std::sync::Arc;
 
-use sha2::{Digest as _, Sha256};
 use uimgacc_erofs::Limits;
 use uimgacc_erofs::tree::{Device, Tree};
-use uimgacc_types::{Digest, PackId};
+use uimgacc_types::PackId;
 
 use crate::copies::write_copy;
 use crate::dead::{self, Dead};
@@ -229,40 +227,5 @@ impl Session {
     #[must_use]
     pub fn now(&self) -> String {
         machine::rfc3339_now()
-    }
-}
-
-/// Counts and hashes what passes.
-pub(crate) struct Hashing<W> {
-    pub(crate) inner: W,
-    hasher: Sha256,
-    pub(crate) written: u64,
-}
-
-impl<W> Hashing<W> {
-    pub(crate) fn of(inner: W) -> Self {
-        Self {
-            inner,
-            hasher: Sha256::new(),
-            written: 0,
-        }
-    }
-
-    /// Of all that passed so far.
-    pub(crate) fn digest(&self) -> Digest {
-        Digest::from_bytes(self.hasher.clone().finalize().into())
-    }
-}
-
-impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.inner.write(bytes)?;
-        self.hasher.update(bytes.get(..count).unwrap_or_default());
-        self.written += count as u64;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
     }
 }

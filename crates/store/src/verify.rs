@@ -13,10 +13,11 @@ mod records;
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use uimgacc_types::{PackId, with_causes};
+use uimgacc_types::{PackId, chain_ids, with_causes};
 
+use crate::index_file::packs_of;
 use crate::lease::lease_files;
-use crate::marks::{IndexPacks, Marks, mark_from};
+use crate::marks::Marks;
 use crate::path::StorePath;
 use crate::reader::{ReadError, scan_fanned};
 use crate::{ImageRecord, StoreReader, strays};
@@ -87,16 +88,22 @@ impl Report {
 pub(crate) struct Scope(Option<Marks>);
 
 impl Scope {
-    fn of(reader: &StoreReader, image: Option<&ImageRecord>) -> Result<Self, ReadError> {
-        let Some(image) = image else {
-            return Ok(Self::default());
-        };
-        let images = std::slice::from_ref(image);
-        // What cannot be read is found when it is checked.
-        let mut pass_over = |_| Ok(());
-        let mut cache = IndexPacks::default();
-        let marks = mark_from(reader, &mut cache, images, &[], &mut pass_over);
-        Ok(Self(Some(marks.unwrap_or_default())))
+    fn of(reader: &StoreReader, image: Option<&ImageRecord>) -> Self {
+        Self(image.map(|image| {
+            let mut marks = Marks {
+                chains: chain_ids(&image.diff_ids).into_iter().collect(),
+                layers: image.diff_ids.iter().copied().collect(),
+                indexes: [image.chain_id].into(),
+                packs: image.index.packs.iter().copied().collect(),
+                ..Marks::default()
+            };
+            for diff_id in &image.diff_ids {
+                // One that cannot be read is found when it is checked.
+                let packs = packs_of(&reader.layout().layer(*diff_id));
+                marks.packs.extend(packs.unwrap_or_default());
+            }
+            marks
+        }))
     }
 
     pub(crate) fn has_pack(&self, id: PackId) -> bool {
@@ -119,7 +126,7 @@ pub fn verify(
 ) -> Result<Report, ReadError> {
     let layout = reader.layout();
     let mut report = Report::default();
-    let scope = Scope::of(reader, options.image.as_ref())?;
+    let scope = Scope::of(reader, options.image.as_ref());
     let is_whole = options.image.is_none();
     if is_whole {
         strays::report(layout, &mut |path, what| report.add(path, what));

@@ -11,7 +11,7 @@ use uimgacc_registry::{Client, ClientOptions, CredentialSource, PlainHttp};
 use crate::arguments::{StoreArgument, TextOrJson};
 use crate::exit::Refused;
 
-/// Repair what is damaged, while containers run. Exits with 3 where something cannot be repaired.
+/// Repair what is damaged, while containers run. Exits with 3 where something is left damaged.
 ///
 /// Reads the whole store. Tables and indexes are restored from their second copies; damaged or missing files
 /// of images are fetched again from the registry of the original or the target image. Each file of the store keeps
@@ -61,22 +61,18 @@ impl Repair {
             for repaired in &repairs.repaired {
                 printer.data(&format!("{}: {}", repaired.path.display(), repaired.what))?;
             }
-            for lost in &repairs.lost {
-                let images = if lost.images.is_empty() {
-                    String::new()
-                } else {
-                    format!(" (needed by {}: create it again)", lost.images.join(", "))
+            for left in &repairs.unrepaired {
+                let images = match left.images.as_slice() {
+                    [] => String::new(),
+                    images => format!(" (needed by {})", images.join(", ")),
                 };
-                printer.data(&format!(
-                    "{}: LOST: {}{images}",
-                    lost.path.display(),
-                    lost.what
-                ))?;
+                let (path, what) = (left.path.display(), &left.what);
+                printer.data(&format!("{path}: NOT REPAIRED: {what}{images}"))?;
             }
-            let (repaired, lost) = (repairs.repaired.len(), repairs.lost.len());
-            printer.data(&format!("{repaired} repaired, {lost} lost"))?;
+            let (repaired, left) = (repairs.repaired.len(), repairs.unrepaired.len());
+            printer.data(&format!("{repaired} repaired, {left} not repaired"))?;
         }
-        match repairs.lost.len() {
+        match repairs.unrepaired.len() {
             0 => Ok(()),
             count => Err(Refused::Damaged(count).into()),
         }

@@ -7,6 +7,7 @@ use uimgacc_types::{ChainId, DiffId, Digest, PackId, chain_ids};
 
 use super::{Repairs, images_with};
 use crate::copies::{digest_of_copy, read_toc_copy, restore_index, write_copy};
+use crate::device::pack_of;
 use crate::error::SessionError;
 use crate::filters::read_filter_file;
 use crate::index_file::{packs_of, read_index, read_toc};
@@ -15,7 +16,7 @@ use crate::path::StorePath;
 use crate::reader::{ReadError, id_of, list_fanned, read_json};
 use crate::session::Session;
 use crate::toc;
-use crate::{ChainLayer, ChainRecord, ImageRecord, StoreReader};
+use crate::{ChainLayer, ChainRecord, ImageRecord, IndexRecord, StoreReader};
 
 /// Repairs all of it, as far as it can; gives the image records.
 pub(super) fn repair(
@@ -58,7 +59,7 @@ fn images(session: &Session, repairs: &mut Repairs) -> Result<Vec<ImageRecord>, 
     for path in list_fanned(&layout.directory("images"), "json")? {
         let Some(record) = intact(read_json::<ImageRecord>(&path))? else {
             let what = "cannot be read: remove it, then create that image again";
-            repairs.lost(&path, what, BTreeSet::new());
+            repairs.unrepaired(&path, what, BTreeSet::new());
             continue;
         };
         if layout.image(&record.target) == path {
@@ -67,18 +68,29 @@ fn images(session: &Session, repairs: &mut Repairs) -> Result<Vec<ImageRecord>, 
             misplaced.push((path, record));
         }
     }
-    for (path, record) in misplaced {
+    // A record may have the name of another one that is misplaced too: none is overwritten that is nowhere else.
+    let mut spares = Vec::new();
+    for (_, record) in &misplaced {
         let own = layout.image(&record.target);
-        if !found.contains_key(&record.target) {
-            session.workspace().replace_json(&own, &record)?;
-            repairs.repaired(&own, format!("found under the name {path}"));
-            found.insert(record.target.clone(), record);
+        if misplaced.iter().any(|(path, _)| *path == own) {
+            let spare = layout.image(&format!("{} (moved)", record.target));
+            session.workspace().replace_json(&spare, record)?;
+            spares.push(spare);
         }
-        // Where another record belongs there, that takes or took its place.
-        let is_taken = found
-            .values()
-            .any(|other| layout.image(&other.target) == path);
-        if !is_taken {
+    }
+    for (path, record) in &misplaced {
+        if !found.contains_key(&record.target) {
+            let own = layout.image(&record.target);
+            session.workspace().replace_json(&own, record)?;
+            repairs.repaired(&own, format!("found under the name {path}"));
+            found.insert(record.target.clone(), record.clone());
+        }
+    }
+    let old = misplaced.into_iter().map(|(path, _)| path).chain(spares);
+    for path in old {
+        // Somebody may have created the image that belongs there.
+        let there = intact(read_json::<ImageRecord>(&path))?;
+        if there.is_some_and(|there| layout.image(&there.target) != path) {
             session.workspace().remove(&path)?;
         }
     }
@@ -89,8 +101,16 @@ fn images(session: &Session, repairs: &mut Repairs) -> Result<Vec<ImageRecord>, 
 struct Known {
     /// Chains with records that can be read.
     chains: HashMap<ChainId, ChainRecord>,
-    layers: BTreeMap<DiffId, BTreeSet<Digest>>,
-    flattened: BTreeMap<ChainId, BTreeSet<Digest>>,
+    /// Those of live chains first.
+    layers: BTreeMap<DiffId, Vec<Digest>>,
+    flattened: BTreeMap<ChainId, Vec<Digest>>,
+}
+
+/// Adds a digest behind the others.
+fn add(digests: &mut Vec<Digest>, digest: Digest) {
+    if !digests.contains(&digest) {
+        digests.push(digest);
+    }
 }
 
 impl Known {
@@ -113,10 +133,10 @@ impl Known {
                 };
                 for layer in &record.layers {
                     let digests = known.layers.entry(layer.diff_id).or_default();
-                    digests.insert(layer.index_digest);
+                    add(digests, layer.index_digest);
                 }
                 if let Some(index) = &record.index {
-                    known.flattened.entry(id).or_default().insert(index.digest);
+                    add(known.flattened.entry(id).or_default(), index.digest);
                 }
                 if suffix == "json" {
                     known.chains.insert(id, record);
@@ -125,7 +145,7 @@ impl Known {
         }
         for image in images {
             let digests = known.flattened.entry(image.chain_id).or_default();
-            digests.insert(image.index.digest);
+            add(digests, image.index.digest);
             for diff_id in &image.diff_ids {
                 known.layers.entry(*diff_id).or_default();
             }
@@ -150,7 +170,7 @@ fn indexes(
             None => {
                 let users = images_with(images, &[&[*diff_id]]);
                 let what = "the index of a layer has no sound second copy";
-                repairs.lost(&path, what, users);
+                repairs.unrepaired(&path, what, users);
             }
         }
     }
@@ -159,7 +179,7 @@ fn indexes(
         if index(session, &path, digests, repairs)?.is_none() {
             let users = images.iter().filter(|image| image.chain_id == *chain_id);
             let users = users.map(|image| image.target.clone()).collect();
-            repairs.lost(&path, "a flattened index has no sound second copy", users);
+            repairs.unrepaired(&path, "a flattened index has no sound second copy", users);
         }
     }
     Ok(layers)
@@ -169,7 +189,7 @@ fn indexes(
 fn index(
     session: &Session,
     path: &StorePath,
-    digests: &BTreeSet<Digest>,
+    digests: &[Digest],
     repairs: &mut Repairs,
 ) -> Result<Option<Digest>, SessionError> {
     let (layout, workspace) = (session.reader().layout(), session.workspace());
@@ -190,8 +210,10 @@ fn index(
         return Ok(there);
     }
     for digest in digests {
-        if restore_index(layout, workspace, *digest, path)? {
-            repairs.repaired(path, "made again from its second copy");
+        // Somebody may have made it again meanwhile.
+        let is_damaged = || Ok(intact(read_index(path))?.map(|(_, digest, _)| digest) == there);
+        if restore_index(layout, workspace, *digest, path, is_damaged)? {
+            repairs.repaired(path, "restored from its second copy");
             return Ok(Some(*digest));
         }
     }
@@ -211,6 +233,9 @@ fn chains(
     let mut done: BTreeSet<ChainId> = BTreeSet::new();
     for image in images {
         for (length, chain_id) in (1..).zip(chain_ids(&image.diff_ids)) {
+            if !done.insert(chain_id) {
+                continue;
+            }
             let path = layout.chain(chain_id);
             let of_chain = image.diff_ids.iter().take(length);
             let of_chain = of_chain.filter_map(|diff_id| {
@@ -220,23 +245,32 @@ fn chains(
                     index_digest,
                 })
             });
-            let there = known.chains.get(&chain_id);
-            let own = (chain_id == image.chain_id).then(|| image.index.clone());
             let record = ChainRecord {
                 chain_id,
                 layers: of_chain.collect(),
-                index: own.or_else(|| there.and_then(|there| there.index.clone())),
+                index: flattened(&layout.index(chain_id))?
+                    .or_else(|| known.chains.get(&chain_id)?.index.clone()),
             };
             if record.layers.len() < length {
                 let what = "the record of a chain of which a layer is lost";
-                repairs.lost(&path, what, [image.target.clone()].into());
-            } else if there != Some(&record) && done.insert(chain_id) {
-                session.workspace().replace_json(&path, &record)?;
-                repairs.repaired(&path, "made again from the record of an image");
+                repairs.unrepaired(&path, what, [image.target.clone()].into());
+            } else if known.chains.get(&chain_id) != Some(&record) {
+                session.publish_chain(&record)?;
+                repairs.repaired(&path, "written again from the indexes that are there");
             }
         }
     }
     Ok(())
+}
+
+/// What a chain's record says of its flattened index; `None` where there is none.
+fn flattened(path: &StorePath) -> Result<Option<IndexRecord>, SessionError> {
+    let found = intact(read_index(path))?;
+    Ok(found.map(|(tree, digest, size)| IndexRecord {
+        digest,
+        size,
+        packs: tree.devices.iter().filter_map(pack_of).collect(),
+    }))
 }
 
 /// The tables of all packs that are there or that an index names.
@@ -270,7 +304,7 @@ fn tables(
             (None, Some(toc)) => {
                 let (bytes, _) = toc::encode(toc);
                 workspace.replace(&workspace.stage(&bytes, &path)?, &path)?;
-                repairs.repaired(&path, "made again from its second copy");
+                repairs.repaired(&path, "restored from its second copy");
             }
             (None, None) => {
                 let layers: Vec<&[DiffId]> = named
@@ -280,7 +314,7 @@ fn tables(
                     .map(Vec::as_slice)
                     .collect();
                 let users = images_with(images, &layers);
-                repairs.lost(&path, "a table has no sound second copy", users);
+                repairs.unrepaired(&path, "a table has no sound second copy", users);
             }
         }
     }

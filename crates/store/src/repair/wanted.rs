@@ -10,6 +10,9 @@ use crate::format::BLOCK_BYTES;
 use crate::repack::pieces;
 use crate::toc::Entries;
 
+/// Of so many indexes is kept that they name a content, those of layers first.
+const MAX_NAMED_BY: usize = 16;
+
 /// A place in a pack that lacks its content.
 #[derive(Debug)]
 struct Place {
@@ -88,6 +91,7 @@ impl Wanted {
                 let at = u64::from(chunk.start_block) * BLOCK_BYTES;
                 if let Some(place) = pack.and_then(|pack| self.place_at(pack, at))
                     && place.named_by.last() != Some(&number)
+                    && place.named_by.len() < MAX_NAMED_BY
                 {
                     place.named_by.push(number);
                 }

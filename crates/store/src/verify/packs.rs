@@ -11,6 +11,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 
 use parking_lot::Mutex;
+use rustix::io::Errno;
 use uimgacc_types::{ContentHash, Extent, PackId, with_causes};
 
 use super::{Report, Scope, VerifyOptions, files};
@@ -18,6 +19,7 @@ use crate::copies::read_toc_copy;
 use crate::dead::Dead;
 use crate::index_file::{read_dead, read_toc};
 use crate::machine;
+use crate::path::is_foreign;
 use crate::reader::ReadError;
 use crate::toc::{Entries, Toc, key_of};
 use crate::{Layout, StoreReader};
@@ -72,6 +74,8 @@ pub(crate) struct DamagedPack {
     pub(crate) is_broken: bool,
     /// What is given up of it is not known: all of its contents were read.
     pub(crate) is_dead_unknown: bool,
+    /// It could not be read, which says nothing of what it has.
+    pub(crate) is_unreadable: bool,
     /// Contents that it does not have, though its table names them.
     pub(crate) bad: Entries,
 }
@@ -95,8 +99,24 @@ struct Part {
 struct Read {
     contents: u64,
     bytes: u64,
-    /// The pack, the content, and what is wrong with it.
-    bad: Vec<(PackId, (ContentHash, Extent), String)>,
+    bad: Vec<Bad>,
+}
+
+/// A content that a pack does not have.
+struct Bad {
+    pack: PackId,
+    content: (ContentHash, Extent),
+    what: String,
+    /// It could not be read.
+    is_unreadable: bool,
+}
+
+/// Whether an error says that what was to be read is not there; others say nothing of it, as that of a server that
+/// does not answer.
+fn is_damage(error: &io::Error) -> bool {
+    [io::ErrorKind::NotFound, io::ErrorKind::UnexpectedEof].contains(&error.kind())
+        || is_foreign(error)
+        || error.raw_os_error() == Some(Errno::IO.raw_os_error())
 }
 
 /// Checks packs. `progress` is called with the bytes hashed so far.
@@ -132,11 +152,12 @@ pub(crate) fn check(
         let mut take = |read: Read, packs: &mut Packs, report: &mut Report| {
             report.contents += read.contents;
             report.bytes += read.bytes;
-            for (id, content, what) in read.bad {
-                let pack = packs.damaged.entry(id).or_default();
-                pack.bad.push(content);
+            for bad in read.bad {
+                let pack = packs.damaged.entry(bad.pack).or_default();
+                pack.bad.push(bad.content);
+                pack.is_unreadable |= bad.is_unreadable;
                 if !pack.is_broken && pack.bad.len() <= MAX_NAMED {
-                    report.add(&layout.pack(id), what);
+                    report.add(&layout.pack(bad.pack), bad.what);
                 }
             }
             progress(report.bytes);
@@ -244,8 +265,9 @@ fn open(
         }
         Err(error) => {
             broken(format!("cannot be opened: {error}"));
-            let bad = &mut packs.damaged.entry(id).or_default().bad;
-            bad.extend(live_entries(toc, dead));
+            let pack = packs.damaged.entry(id).or_default();
+            pack.is_unreadable = !is_damage(&error);
+            pack.bad.extend(live_entries(toc, dead));
             None
         }
     }
@@ -279,7 +301,7 @@ fn is_chosen(percent: Option<f64>, seed: &str, pack: PackId, number: u64) -> boo
     hasher.update(&number.to_le_bytes());
     let first = hasher.finalize();
     let first = first.as_bytes().first_chunk().copied().unwrap_or_default();
-    let drawn = f64::from(u32::from_le_bytes(first)) / f64::from(u32::MAX);
+    let drawn = f64::from(u32::from_le_bytes(first)) / (f64::from(u32::MAX) + 1.0);
     drawn * 100.0 < percent
 }
 
@@ -296,6 +318,7 @@ fn read_part(part: Part, window: &mut Vec<u8>) -> Read {
             offset_bytes,
             len_bytes,
         } = extent;
+        let mut is_unreadable = false;
         let what = match window.hash(extent) {
             Ok(found) if found == hash => {
                 read.contents += 1;
@@ -303,9 +326,17 @@ fn read_part(part: Part, window: &mut Vec<u8>) -> Read {
                 continue;
             }
             Ok(_) => format!("the content at {offset_bytes} ({len_bytes} bytes) is not {hash}"),
-            Err(error) => format!("cannot be read at {offset_bytes}: {error}"),
+            Err(error) => {
+                is_unreadable = !is_damage(&error);
+                format!("cannot be read at {offset_bytes}: {error}")
+            }
         };
-        read.bad.push((part.pack, (hash, extent), what));
+        read.bad.push(Bad {
+            pack: part.pack,
+            content: (hash, extent),
+            what,
+            is_unreadable,
+        });
     }
     read
 }

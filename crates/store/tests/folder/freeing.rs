@@ -287,12 +287,13 @@ fn nothing_is_given_back_while_somebody_holds_an_image_whose_index_is_lost() {
     }
     let before = allocated(&store);
     let swept = gc_all(&store);
-    assert_eq!(
-        (swept.dead.len(), swept.kept_for),
-        (0, vec!["node one".to_owned()])
-    );
+    assert!(swept.dead.is_empty() && swept.kept_for[0] == "node one");
     assert_eq!(allocated(&store), before);
     remove_lease(store.layout(), "one").unwrap();
+    // A repair may bring the index back.
+    let kept_for = gc_all(&store).kept_for;
+    assert!(kept_for[0].contains("store repair"), "{kept_for:?}");
+    delete(&store, "example.com/a:1", false).unwrap();
     assert!(gc_all(&store).dead[0].is_freed());
 }
 

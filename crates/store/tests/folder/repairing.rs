@@ -197,7 +197,7 @@ fn each_of_a_hundred_damages_is_found_and_repaired() {
         let found = problems(&store);
         assert!(!found.is_empty(), "{number}: {what} is not found");
         let repairs = repair(&store, &layers);
-        assert_eq!(repairs.lost, [], "{number}: {what}\n{found:?}");
+        assert_eq!(repairs.unrepaired, [], "{number}: {what}\n{found:?}");
         assert!(!repairs.repaired.is_empty(), "{number}: {what}");
         assert_eq!(problems(&store), Vec::<String>::new(), "{number}: {what}");
         // What is given up may be anything until the next gc.
@@ -232,7 +232,7 @@ fn what_nobody_has_any_more_is_reported_with_the_images_that_need_it() {
         damaged.push(path);
     }
     let repairs = repair(&store, &layers);
-    let lost = &repairs.lost;
+    let lost = &repairs.unrepaired;
     assert_eq!(lost.len(), 1, "{repairs:?}");
     assert_eq!(lost[0].images, ["example.com/a:1", "example.com/b:1"]);
     assert!(damaged.contains(&lost[0].path.as_path()));
@@ -240,7 +240,7 @@ fn what_nobody_has_any_more_is_reported_with_the_images_that_need_it() {
     // A pack of which something is lost never gets its name with zeros in it.
     std::fs::remove_file(&lost[0].path).unwrap();
     let again = repair(&store, &layers);
-    assert_eq!(again.lost.len(), 1);
+    assert_eq!(again.unrepaired.len(), 1);
     assert!(!lost[0].path.exists());
 }
 
@@ -259,7 +259,7 @@ fn a_damaged_content_that_nothing_needs_is_not_shared() {
     bytes[53_248] ^= 1;
     std::fs::write(&pack, bytes).unwrap();
     let repairs = repair(&store, &Layers::new());
-    assert_eq!((repairs.repaired.len(), repairs.lost.len()), (1, 0));
+    assert_eq!((repairs.repaired.len(), repairs.unrepaired.len()), (1, 0));
     assert_clean(&store);
     let again = add_image(&store, "example.com/c:1", &[&contents[1]]);
     assert_ne!(again.index.packs, image.index.packs);
@@ -333,6 +333,6 @@ fn an_image_can_be_created_during_a_repair() {
                 .unwrap();
         }
     }
-    assert_eq!(repairing.finish().unwrap().lost, []);
+    assert_eq!(repairing.finish().unwrap().unrepaired, []);
     assert_clean(&store);
 }
