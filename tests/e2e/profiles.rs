@@ -72,6 +72,7 @@ fn pages(profile: &Value, path: &str) -> Vec<u64> {
 
 /// A store with `app:fast`, and its profile.
 fn recorded() -> StoreFixture {
+    let _cache = uimgacc_testkit::page_cache::kept();
     let fixture = StoreFixture::new();
     push(&fixture, "app:1", 2);
     ok(&fixture.create("app:1", "app:fast", &[]));

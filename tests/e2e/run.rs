@@ -96,7 +96,7 @@ fn by_ctr() {
         assert_eq!(snapshotter.mounts(), usize::from(is_lazy), "{version:?}");
         snapshotter.kill();
         let sum = |id: &str| {
-            std::fs::write("/proc/sys/vm/drop_caches", "3").unwrap();
+            uimgacc_testkit::page_cache::dropped(3);
             containerd.exec_script("long", id, "/bin/busybox md5sum /data/large")
         };
         let dead = sum("dead");

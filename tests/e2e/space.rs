@@ -95,7 +95,7 @@ fn a_small_image_keeps_no_large_one() {
         let reading = scope.spawn(|| {
             let mut times = 0;
             while !is_over.load(Ordering::SeqCst) || times < 2 {
-                std::fs::write("/proc/sys/vm/drop_caches", "1").unwrap();
+                uimgacc_testkit::page_cache::dropped(1);
                 assert_eq!(
                     diff(&before, &snapshot(&mounted.path)),
                     Vec::<String>::new()

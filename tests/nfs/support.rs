@@ -235,5 +235,5 @@ pub(crate) fn visible() -> Vec<String> {
 
 /// Makes the next reads come from the server.
 pub(crate) fn drop_caches() {
-    fs::write("/proc/sys/vm/drop_caches", "3").unwrap();
+    uimgacc_testkit::page_cache::dropped(3);
 }

@@ -5,6 +5,7 @@ use std::io::Read as _;
 use base64::Engine as _;
 use serde_json::{Value, json};
 use uimgacc_testkit::containerd::ContainerdVersion;
+use uimgacc_testkit::page_cache;
 
 use crate::fixture::{ClusterFixture, LABELS, MINUTE, app, pod, ready, succeeded};
 
@@ -27,10 +28,13 @@ fn a_start_on_one_node_is_read_ahead_on_another() {
     fixture.create("app:1", "app:fast");
     assert_eq!(image(&fixture)["Profile"], Value::Null);
 
+    // The record is made of what the page cache has after the start.
+    let cache = page_cache::kept();
     run(&fixture, "recorded", first);
     fixture.wait_until("the image's profile", 2 * MINUTE, || {
         image(&fixture)["Profile"].is_object()
     });
+    drop(cache);
     let profile = image(&fixture)["Profile"].clone();
     println!("recorded on {first}: {profile}");
     assert_eq!(profile["Starts"], 1);
@@ -75,6 +79,7 @@ fn create_starts_an_image_once_where_that_is_asked_for() {
     app(&fixture, "app:1", 1);
     let (original, target) = (fixture.reference("app:1"), fixture.reference("app:fast"));
     let command = format!("/bin/sh -c {SCRIPT:?}");
+    let _cache = page_cache::kept();
     fixture.ok(&[
         "create",
         &original,

@@ -178,8 +178,9 @@ fn a_base_goes_while_what_lies_on_it_is_used(fixture: &ClusterFixture) {
     cluster.kubectl_ok(&["delete", "pod", "derived", "--wait"]);
     fixture.ok(&["delete", &target]);
     let left = fixture.store_bytes();
+    // Directories stay: 4096 bytes for each of the two digits that a name began with.
     assert!(
-        left < before + 100_000,
+        left < before + 200_000,
         "{before} bytes before, {left} after"
     );
     fixture.assert_clean();

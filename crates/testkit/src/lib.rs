@@ -27,6 +27,7 @@ pub mod image;
 pub mod machine;
 mod net;
 pub mod nfs_server;
+pub mod page_cache;
 pub mod parts;
 pub mod process;
 pub mod programs;
