@@ -44,12 +44,12 @@ RUSTFLAGS="${flags[*]}" cargo build --quiet --locked --release --target "$target
 
 for name in "${targets[@]}"; do
   mkdir -p "corpus/$name" "artifacts/$name"
-  folders=("corpus/$name")
-  [[ ! -d seeds/$name ]] || folders+=("seeds/$name")
+  directories=("corpus/$name")
+  [[ ! -d seeds/$name ]] || directories+=("seeds/$name")
   printf '%s: %s s\n' "$name" "$seconds"
   log="artifacts/$name.log"
   if ! "target/$target/release/$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=65536 \
-    -artifact_prefix="artifacts/$name/" "${folders[@]}" >"$log" 2>&1; then
+    -artifact_prefix="artifacts/$name/" "${directories[@]}" >"$log" 2>&1; then
     tail -n 60 "$log"
     exit 1
   fi

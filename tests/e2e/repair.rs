@@ -13,9 +13,9 @@ use uimgacc_testkit::tree::{diff, snapshot};
 use crate::support::{StoreFixture, content, copy, failed, ok, ready, text, uimgacc};
 
 /// The files below a directory with that suffix.
-fn files(folder: &Path, suffix: &str) -> Vec<PathBuf> {
+fn files(directory: &Path, suffix: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
+    for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
             found.extend(files(&path, suffix));

@@ -7,8 +7,10 @@ mod repair;
 mod stat;
 mod verify;
 
+use std::time::Instant;
+
 use clap::Subcommand;
-use uimgacc_console::Printer;
+use uimgacc_console::{Printer, bytes};
 
 /// Make, measure, check or clean a store.
 #[derive(Debug, Subcommand)]
@@ -37,6 +39,17 @@ impl Store {
             Self::Repair(verb) => verb.run(printer),
             Self::Gc(verb) => verb.run(printer),
             Self::Lease(verb) => verb.run(printer),
+        }
+    }
+}
+
+/// Shows every five seconds how many bytes were checked.
+fn show_checked(printer: Printer) -> impl FnMut(u64) + Send + 'static {
+    let mut last = Instant::now();
+    move |done| {
+        if last.elapsed().as_secs() >= 5 {
+            last = Instant::now();
+            printer.say(&format!("{} checked", bytes(done)));
         }
     }
 }

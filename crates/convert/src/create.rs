@@ -174,7 +174,7 @@ async fn verified_layers(
     image: &ResolvedImage,
     session: &Arc<Session>,
 ) -> Result<HashSet<DiffId>, CreateError> {
-    let jobs = layer_jobs(request, image);
+    let jobs = layer_jobs(image, request.max_expansion);
     let (mut known, unproven) = {
         let session = Arc::clone(session);
         tokio::task::spawn_blocking(move || split_by_proof(&session, jobs)).await??
@@ -216,14 +216,14 @@ fn split_by_proof(
     Ok((known, unproven))
 }
 
-fn layer_jobs(request: &CreateRequest, image: &ResolvedImage) -> Vec<LayerJob> {
+pub(crate) fn layer_jobs(image: &ResolvedImage, max_expansion: u64) -> Vec<LayerJob> {
     let layers = image.config.diff_ids.iter().zip(&image.manifest.layers);
     let job = |(number, (diff_id, descriptor)): (usize, (&DiffId, &Descriptor))| LayerJob {
         number,
         descriptor: descriptor.clone(),
         diff_id: *diff_id,
         is_base: number == 0,
-        max_expansion: request.max_expansion,
+        max_expansion,
     };
     layers.enumerate().map(job).collect()
 }
@@ -253,12 +253,7 @@ where
         if let Err(failed) = done? {
             // The other layers end with the set.
             running.shutdown().await;
-            return Err(CreateError::Layer {
-                number: failed.number + 1,
-                count: image.manifest.layers.len(),
-                digest: failed.digest,
-                source: Box::new(failed.source),
-            });
+            return Err(failed.of(image));
         }
     }
     Ok(())
@@ -276,7 +271,7 @@ async fn convert(
     let known = sound_layers(session, verified).await?;
     let mut new: Vec<LayerJob> = Vec::new();
     let mut positions: HashMap<DiffId, Vec<usize>> = HashMap::new();
-    for job in layer_jobs(request, image) {
+    for job in layer_jobs(image, request.max_expansion) {
         if known.iter().any(|(_, layer)| layer.diff_id == job.diff_id) {
             progress.layer_done(job.number, true);
             continue;

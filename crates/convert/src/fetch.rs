@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
-use uimgacc_registry::{Client, Descriptor};
+use uimgacc_registry::{Client, Descriptor, ResolvedImage};
 use uimgacc_store::Session;
 use uimgacc_types::{DiffId, Digest, ImageReference};
 
 use crate::decompress::decompress;
-use crate::error::LayerFailure;
+use crate::error::{CreateError, LayerFailure};
 use crate::progress::Progress;
 use crate::stream::{BlobReader, CHUNKS_IN_FLIGHT, Chunk, DiffReader};
 
@@ -33,6 +33,18 @@ pub(crate) struct FailedLayer {
     pub(crate) number: usize,
     pub(crate) digest: Digest,
     pub(crate) source: LayerFailure,
+}
+
+impl FailedLayer {
+    /// The same of a layer of that image.
+    pub(crate) fn of(self, image: &ResolvedImage) -> CreateError {
+        CreateError::Layer {
+            number: self.number + 1,
+            count: image.manifest.layers.len(),
+            digest: self.digest,
+            source: Box::new(self.source),
+        }
+    }
 }
 
 impl LayerJob {

@@ -4,21 +4,22 @@ use std::io::Read;
 use std::sync::Arc;
 
 use uimgacc_erofs::tree::Device;
-use uimgacc_registry::{Client, Descriptor};
+use uimgacc_registry::Client;
 use uimgacc_store::{ImageRecord, PutError, Repair, Repairs, StoreReader, VerifyOptions};
 use uimgacc_types::{DiffId, Digest, Extent, ImageReference, with_causes};
 
+use crate::create::layer_jobs;
 use crate::error::{CreateError, LayerFailure};
-use crate::fetch::{Fetch, LayerJob};
+use crate::fetch::Fetch;
 use crate::layer::{ContentSink, LayerLimits, MetadataBudget, Placed};
 use crate::layers::unpack;
 use crate::memory;
 use crate::progress::Progress;
 
-/// Repairs a store. `progress` is told of the stages, and `checked` of the bytes that were read of packs.
+/// Repairs a store. `progress` gets the stages, and `checked` the bytes that were read of packs.
 ///
-/// A layer is read from its original image, or else from the target image; one that no registry has any more
-/// is no error: the answer names what is left.
+/// A layer is read from its original image, or else from the target image. Where no registry has it any more,
+/// the answer names what is left.
 ///
 /// # Errors
 /// The store cannot be read or written.
@@ -113,18 +114,13 @@ async fn fetch_layer(
     let platform = image.platform.parse().map_err(|why| broken(&why))?;
     let resolved = fetch.client.resolve(&fetch.reference, &platform).await;
     let resolved = resolved.map_err(|why| broken(&why))?;
-    let layers = resolved
-        .config
-        .diff_ids
-        .iter()
-        .zip(&resolved.manifest.layers);
-    let mut layers = layers.enumerate();
-    let Some((number, (_, descriptor))) = layers.find(|(_, (found, _))| **found == diff_id) else {
+    // It was accepted once, and nothing is written but what the store lacks.
+    let mut jobs = layer_jobs(&resolved, u64::MAX).into_iter();
+    let Some(job) = jobs.find(|job| job.diff_id == diff_id) else {
         return Err(Failure::Layer("it has no such layer".to_owned()));
     };
-    let job = job(number, descriptor, diff_id);
     let repair = Arc::clone(repair);
-    let read = fetch.stream(job, move |job, mut blob| {
+    let read = fetch.stream(job.clone(), move |job, mut blob| {
         let limits = LayerLimits {
             metadata: MetadataBudget::of(memory::allowance(1)),
             stored_bytes: job.max_bytes(),
@@ -135,24 +131,10 @@ async fn fetch_layer(
         job.check_diff_id(found)
     });
     match read.await {
-        Err(failure) if failure.is_of_store() => Err(Failure::Store(CreateError::Layer {
-            number: number + 1,
-            count: resolved.manifest.layers.len(),
-            digest: descriptor.digest,
-            source: Box::new(failure),
-        })),
+        Err(failure) if failure.is_of_store() => {
+            Err(Failure::Store(job.failed(failure).of(&resolved)))
+        }
         read => read.map_err(|failure: LayerFailure| broken(&failure)),
-    }
-}
-
-fn job(number: usize, descriptor: &Descriptor, diff_id: DiffId) -> LayerJob {
-    LayerJob {
-        number,
-        descriptor: descriptor.clone(),
-        diff_id,
-        is_base: number == 0,
-        // It was accepted once, and nothing is written but what the store lacks.
-        max_expansion: u64::MAX,
     }
 }
 

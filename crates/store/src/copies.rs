@@ -12,9 +12,8 @@ use crate::error::SessionError;
 use crate::format::{MAX_INDEX_BYTES, PAGE_BYTES};
 use crate::hashing::Hashing;
 use crate::layout::Layout;
-use crate::machine;
 use crate::path::StorePath;
-use crate::reader::{ReadError, there, unreadable};
+use crate::reader::{ReadError, damaged, there, unreadable};
 use crate::toc::{self, Toc};
 use crate::workspace::Workspace;
 
@@ -29,7 +28,7 @@ pub(crate) fn write_copy(
     source: &mut dyn Read,
     path: &StorePath,
 ) -> Result<(), CommitError> {
-    let (temporary, file) = workspace.create(&temporary_name(workspace, path)?)?;
+    let (temporary, file) = workspace.create_unnamed("copy")?;
     zstd::stream::copy_encode(source, &file, LEVEL)
         .and_then(|()| file.sync_all())
         .map_err(workspace.failed("write", &temporary))?;
@@ -79,7 +78,7 @@ pub(crate) fn restore_index(
     let Some(mut copy) = open_copy(&path)? else {
         return Ok(false);
     };
-    let (temporary, file) = workspace.create(&temporary_name(workspace, to)?)?;
+    let (temporary, file) = workspace.create_unnamed("copy")?;
     let mut out = Hashing::of(file);
     let mut buffer = vec![0; BUFFER_BYTES];
     let is_sound = loop {
@@ -125,15 +124,4 @@ fn unreadable_copy(path: &StorePath) -> impl Fn(io::Error) -> ReadError {
         Some(_) => unreadable(path)(error),
         None => damaged(path)(error.to_string()),
     }
-}
-
-fn damaged(path: &StorePath) -> impl FnOnce(String) -> ReadError {
-    let path = path.on_host();
-    move |reason| ReadError::Damaged { path, reason }
-}
-
-fn temporary_name(workspace: &Workspace, path: &StorePath) -> Result<String, CommitError> {
-    let id = machine::random_id();
-    let id = id.map_err(workspace.failed("name a temporary file for", path))?;
-    Ok(format!("copy-{id}"))
 }

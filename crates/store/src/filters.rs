@@ -9,7 +9,7 @@ use crate::filter::{self, PackFilter};
 use crate::format::MAX_INDEX_BYTES;
 use crate::layout::Layout;
 use crate::path::StorePath;
-use crate::reader::{ReadError, list_fanned, sound, there, unreadable};
+use crate::reader::{ReadError, damaged, list_fanned, sound, there, unreadable};
 use crate::workspace::Workspace;
 
 /// gc leaves so many files, but for those that are longer than all shorter ones together.
@@ -33,11 +33,7 @@ pub(crate) fn read_filter_file(path: &StorePath) -> Result<Option<Vec<PackFilter
     let Some(bytes) = there(path.read(MAX_INDEX_BYTES)).map_err(unreadable(path))? else {
         return Ok(None);
     };
-    let filters = filter::parse(&bytes).map_err(|reason| ReadError::Damaged {
-        path: path.on_host(),
-        reason,
-    })?;
-    Ok(Some(filters))
+    filter::parse(&bytes).map(Some).map_err(damaged(path))
 }
 
 /// Writes a file of filters, if there are any; gives its path.

@@ -1,6 +1,6 @@
 //! Parsers of the store's binary files, for fuzz targets: see `fuzz/`.
 
-use uimgacc_types::PackId;
+use uimgacc_types::{ContentHash, Extent, PackId};
 
 use crate::format::PAGE_BYTES;
 use crate::seal::sealed;
@@ -38,7 +38,6 @@ pub fn table(bytes: &[u8]) {
 /// # Panics
 /// Where that is not so.
 pub fn entries(hashes: &[[u8; 32]]) {
-    use uimgacc_types::{ContentHash, Extent};
     let entries = (0u64..).zip(hashes).map(|(number, hash)| {
         let extent = Extent {
             offset_bytes: number * 4096,

@@ -301,19 +301,19 @@ fn free_space(
         }
     }
     packs.retain(|id| !seen.contains(id) && stays(&layout.pack(*id)));
-    let mut readers = unknown_readers(reader, workspace)?;
-    if has_lost_index(layout, marks)? {
-        readers.push("images whose indexes are lost (run `uimgacc store repair`)".to_owned());
-    }
-    if !readers.is_empty() && !packs.is_empty() {
-        swept.kept_for = readers;
-        return Ok(true);
-    }
     if packs.is_empty() {
         return Ok(true);
     }
     let mut indexes = list_fanned(&layout.directory("layers"), "erofs")?;
     indexes.extend(list_fanned(&layout.directory("indexes"), "erofs")?);
+    let mut readers = unknown_readers(reader, workspace)?;
+    if has_lost_index(layout, marks, &indexes) {
+        readers.push("images whose indexes are lost (run `uimgacc store repair`)".to_owned());
+    }
+    if !readers.is_empty() {
+        swept.kept_for = readers;
+        return Ok(true);
+    }
     indexes.retain(stays);
     let scope = Scope {
         indexes: &indexes,
@@ -335,16 +335,14 @@ fn free_space(
     Ok(packs.is_empty())
 }
 
-/// Whether the index is missing of something that stays: what it names is not known.
-fn has_lost_index(layout: &Layout, marks: &Marks) -> Result<bool, ReadError> {
+/// Whether the index of something that stays is not among those that are there: what it names is not known.
+fn has_lost_index(layout: &Layout, marks: &Marks, indexes: &[StorePath]) -> bool {
+    let there: HashSet<PathBuf> = indexes.iter().map(StorePath::on_host).collect();
     let layers = marks.layers.iter().map(|id| layout.layer(*id));
-    let indexes = marks.indexes.iter().map(|id| layout.index(*id));
-    for path in layers.chain(indexes) {
-        if !path.exists().map_err(unreadable(&path))? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    let flattened = marks.indexes.iter().map(|id| layout.index(*id));
+    layers
+        .chain(flattened)
+        .any(|path| !there.contains(&path.on_host()))
 }
 
 /// Chains outside the marks with their records' files.

@@ -10,7 +10,7 @@ use crate::device::pack_of;
 use crate::error::SessionError;
 use crate::format::{MAX_INDEX_BYTES, PAGE_BYTES};
 use crate::path::StorePath;
-use crate::reader::{OnError, ReadError, id_of, scan_fanned, sound, there, unreadable};
+use crate::reader::{OnError, ReadError, damaged, id_of, scan_fanned, sound, there, unreadable};
 use crate::toc::{self, Toc};
 use crate::{Layout, StoreReader};
 
@@ -85,11 +85,6 @@ pub(crate) fn read_dead(path: &StorePath) -> Result<Option<Dead>, ReadError> {
         return Ok(None);
     };
     dead::parse(&bytes, id).map(Some).map_err(damaged(path))
-}
-
-fn damaged(path: &StorePath) -> impl FnOnce(String) -> ReadError {
-    let path = path.on_host();
-    move |reason| ReadError::Damaged { path, reason }
 }
 
 /// An index of the store: its tree, digest and length; `None` where there is none.

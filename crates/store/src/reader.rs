@@ -297,6 +297,12 @@ pub(crate) fn unreadable(path: &StorePath) -> impl Fn(io::Error) -> ReadError {
     }
 }
 
+/// What the file holds is not what it should be.
+pub(crate) fn damaged(path: &StorePath) -> impl FnOnce(String) -> ReadError {
+    let path = path.on_host();
+    move |reason| ReadError::Damaged { path, reason }
+}
+
 /// `None` where there is no such file.
 pub(crate) fn there<T>(found: io::Result<T>) -> io::Result<Option<T>> {
     match found {

@@ -37,7 +37,7 @@ use crate::reader::{ReadError, id_of, list_fanned, sound};
 use crate::session::Session;
 use crate::toc::Toc;
 use crate::verify::{DamagedPack, Problem, Report, Scope, VerifyOptions, check_packs};
-use crate::{ImageRecord, StoreReader, machine};
+use crate::{ImageRecord, StoreReader};
 
 use wanted::Wanted;
 
@@ -182,28 +182,23 @@ impl Repair {
         }
         let unnamed = wanted.unnamed(id);
         let is_dead_unknown = pack.is_dead_unknown;
-        let staged = if pack.is_broken {
+        let (staged, file) = if pack.is_broken {
             let table = session.reader().layout().toc(id);
             let Some((_, toc)) = read_toc(&table)? else {
                 return Ok(());
             };
-            Some(put_together(session, id, &toc, pack)?)
+            let (staged, file) = put_together(session, id, &toc, pack)?;
+            (Some(staged), file)
         } else {
-            None
+            (None, path.open_to_change().map_err(failed("open", &path))?)
         };
-        let (staged, file) = match staged {
-            Some((staged, file)) => (Some(staged), file),
-            None => (None, path.open_to_change().map_err(failed("open", &path))?),
+        let target = Target {
+            file,
+            staged,
+            unnamed,
+            is_dead_unknown,
         };
-        self.targets.insert(
-            id,
-            Target {
-                file,
-                staged,
-                unnamed,
-                is_dead_unknown,
-            },
-        );
+        self.targets.insert(id, target);
         Ok(())
     }
 
@@ -228,9 +223,7 @@ impl Repair {
             });
         }
         let workspace = self.session.workspace();
-        let name = machine::random_id();
-        let name = name.map_err(workspace.failed("name a file in", workspace.dir()))?;
-        let (spool, file) = workspace.create(&format!("content-{name}"))?;
+        let (spool, file) = workspace.create_unnamed("content")?;
         let hash = spool_to(&mut source, &file, len_bytes, |error| {
             workspace.failed("write", &spool)(error).into()
         });
@@ -305,7 +298,7 @@ impl Repair {
         Ok(repairs)
     }
 
-    /// A pack has all that it needs.
+    /// Reports what was written to a pack; one that was put together, and has all that it needs, takes its name.
     fn name(&self, id: PackId, target: &Target, repairs: &mut Repairs) -> Result<(), SessionError> {
         let workspace = self.session.workspace();
         let path = self.session.reader().layout().pack(id);
@@ -395,37 +388,58 @@ impl Repair {
     }
 }
 
+/// An index that is there.
+struct IndexFile {
+    path: StorePath,
+    /// The layers that have what it names.
+    layers: Vec<DiffId>,
+    is_of_layer: bool,
+}
+
+/// Every index that is there, first those of layers.
+fn index_files(reader: &StoreReader) -> Result<Vec<IndexFile>, ReadError> {
+    let layout = reader.layout();
+    let mut files = Vec::new();
+    for path in list_fanned(&layout.directory("layers"), "erofs")? {
+        let layers = vec![id_of(&path, |id| DiffId::from_hex(id).ok())?];
+        files.push(IndexFile {
+            path,
+            layers,
+            is_of_layer: true,
+        });
+    }
+    for path in list_fanned(&layout.directory("indexes"), "erofs")? {
+        let chain_id = id_of(&path, |id| ChainId::from_hex(id).ok())?;
+        files.push(IndexFile {
+            path,
+            layers: layers_of(reader, chain_id)?,
+            is_of_layer: false,
+        });
+    }
+    Ok(files)
+}
+
 /// Finds who names what is wanted; says whether all indexes could be read that records name.
 fn find_names(reader: &StoreReader, wanted: &mut Wanted) -> Result<bool, SessionError> {
     let layout = reader.layout();
     let mut all_are_known = true;
-    let mut find =
-        |path: &StorePath, layers: Vec<DiffId>, is_of_layer| -> Result<(), SessionError> {
-            match packs_of(path) {
-                Ok(packs) if !packs.iter().any(|id| wanted.is_of(*id)) => return Ok(()),
-                Ok(_)
-                | Err(
-                    SessionError::DamagedIndex { .. }
-                    | SessionError::Read(ReadError::Damaged { .. }),
-                ) => {}
-                Err(error) => return Err(error),
-            }
-            match read_sound_index(path)? {
-                Some((tree, _, _)) => wanted.named(&tree, layers, is_of_layer),
-                None => all_are_known = false,
-            }
-            Ok(())
-        };
     let mut there = HashSet::new();
-    for path in list_fanned(&layout.directory("layers"), "erofs")? {
-        let diff_id = id_of(&path, |id| DiffId::from_hex(id).ok())?;
-        find(&path, vec![diff_id], true)?;
-        there.insert(path.on_host());
-    }
-    for path in list_fanned(&layout.directory("indexes"), "erofs")? {
-        let chain_id = id_of(&path, |id| ChainId::from_hex(id).ok())?;
-        find(&path, layers_of(reader, chain_id)?, false)?;
-        there.insert(path.on_host());
+    for file in index_files(reader)? {
+        there.insert(file.path.on_host());
+        let may_name = match packs_of(&file.path) {
+            Ok(packs) => packs.iter().any(|id| wanted.is_of(*id)),
+            Err(
+                SessionError::DamagedIndex { .. } | SessionError::Read(ReadError::Damaged { .. }),
+            ) => true,
+            Err(error) => return Err(error),
+        };
+        if !may_name {
+            continue;
+        }
+        match read_sound_index(&file.path)? {
+            Some((tree, _, _)) => wanted.named(&tree, file.layers, file.is_of_layer),
+            None => all_are_known = false,
+        }
     }
     for image in reader.all_images()?.readable {
         let layers = image.diff_ids.iter().map(|id| layout.layer(*id));

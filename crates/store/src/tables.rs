@@ -14,7 +14,7 @@ use crate::dead::Dead;
 use crate::format::{BLOCK_BYTES, PAGE_BYTES};
 use crate::index_file::{read_dead, read_toc_head};
 use crate::layout::Layout;
-use crate::reader::{ReadError, sound, unreadable};
+use crate::reader::{ReadError, damaged, sound, unreadable};
 use crate::toc::{self, Entries, Head};
 
 /// Pages that are read at once: a read costs a round trip, and these many hardly more.
@@ -143,14 +143,14 @@ impl Tables {
         path.open()
             .and_then(|file| file.read_exact_at(&mut bytes, offset))
             .map_err(|error| match error.kind() {
-                io::ErrorKind::UnexpectedEof => damaged(&path, "it is cut short".to_owned()),
+                io::ErrorKind::UnexpectedEof => damaged(&path)("it is cut short".to_owned()),
                 _ => unreadable(&path)(error),
             })?;
         (first..)
             .zip(bytes.chunks(PAGE_BYTES))
             .map(|(number, page)| head.parse_page(number, page))
             .collect::<Result<_, _>>()
-            .map_err(|reason| damaged(&path, reason))
+            .map_err(damaged(&path))
     }
 }
 
@@ -163,12 +163,5 @@ struct PageOf {
 impl AsRef<[(ContentHash, Extent)]> for PageOf {
     fn as_ref(&self) -> &[(ContentHash, Extent)] {
         self.pages.get(self.at).map_or(&[], Vec::as_slice)
-    }
-}
-
-fn damaged(path: &crate::path::StorePath, reason: String) -> ReadError {
-    ReadError::Damaged {
-        path: path.on_host(),
-        reason,
     }
 }

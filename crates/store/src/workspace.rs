@@ -106,6 +106,12 @@ impl Workspace {
         Ok((path, file))
     }
 
+    /// Makes a file in the directory whose name begins like that.
+    pub(crate) fn create_unnamed(&self, prefix: &str) -> Result<(StorePath, File), CommitError> {
+        let id = machine::random_id().map_err(failed("name a file in", &self.dir))?;
+        self.create(&format!("{prefix}-{id}"))
+    }
+
     /// Writes a whole file in the directory.
     pub(crate) fn stage(&self, bytes: &[u8], of: &StorePath) -> Result<StorePath, CommitError> {
         let id = machine::random_id().map_err(failed("name a temporary file for", of))?;

@@ -1,15 +1,15 @@
 //! `uimgacc store repair`.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use clap::Args;
-use uimgacc_console::{Printer, bytes};
+use uimgacc_console::Printer;
 use uimgacc_convert::Progress;
 use uimgacc_registry::{Client, ClientOptions, CredentialSource, PlainHttp};
 
 use crate::arguments::{StoreArgument, TextOrJson};
 use crate::exit::Refused;
+use crate::store::show_checked;
 
 /// Repair what is damaged, while containers run. Exits with 3 where something is left damaged.
 ///
@@ -45,13 +45,7 @@ impl Repair {
             .worker_threads(2)
             .enable_all()
             .build()?;
-        let mut last = Instant::now();
-        let checked = move |done| {
-            if last.elapsed().as_secs() >= 5 {
-                last = Instant::now();
-                printer.say(&format!("{} checked", bytes(done)));
-            }
-        };
+        let checked = show_checked(printer);
         let stages = Arc::new(Stages(printer));
         let repairs =
             runtime.block_on(uimgacc_convert::repair(&client, &reader, stages, checked))?;

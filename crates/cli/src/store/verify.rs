@@ -1,7 +1,5 @@
 //! `uimgacc store verify`.
 
-use std::time::Instant;
-
 use clap::Args;
 use uimgacc_console::{Printer, bytes};
 use uimgacc_store::{DeleteError, VerifyOptions};
@@ -9,6 +7,7 @@ use uimgacc_types::ImageReference;
 
 use crate::arguments::{StoreArgument, TextOrJson};
 use crate::exit::Refused;
+use crate::store::show_checked;
 
 /// Read the store again and check every hash. Exits with 3 where something is wrong.
 ///
@@ -34,7 +33,6 @@ pub(crate) struct Verify {
 impl Verify {
     pub(crate) fn run(self, printer: Printer) -> anyhow::Result<()> {
         let reader = self.store.open()?;
-        let mut last = Instant::now();
         let image = match &self.image {
             None => None,
             Some(target) => {
@@ -48,12 +46,7 @@ impl Verify {
             sample_percent: self.sample,
             image,
         };
-        let report = uimgacc_store::verify(&reader, &options, &mut |done| {
-            if last.elapsed().as_secs() >= 5 {
-                last = Instant::now();
-                printer.say(&format!("{} checked", bytes(done)));
-            }
-        })?;
+        let report = uimgacc_store::verify(&reader, &options, &mut show_checked(printer))?;
         match self.output {
             TextOrJson::Json => printer.data(&serde_json::to_string_pretty(&report)?)?,
             TextOrJson::Text => {

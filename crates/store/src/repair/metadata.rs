@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use rustix::io::Errno;
 use uimgacc_types::{ChainId, DiffId, Digest, PackId, chain_ids};
 
-use super::{Repairs, images_with};
+use super::{Repairs, images_with, index_files};
 use crate::copies::{digest_of_copy, read_toc_copy, restore_index, write_copy};
 use crate::device::pack_of;
 use crate::error::SessionError;
@@ -323,21 +323,11 @@ fn tables(
 
 /// The packs that indexes name, with the layers of these indexes.
 fn named_packs(reader: &StoreReader) -> Result<BTreeMap<PackId, Vec<Vec<DiffId>>>, SessionError> {
-    let layout = reader.layout();
     let mut named: BTreeMap<PackId, Vec<Vec<DiffId>>> = BTreeMap::new();
-    let mut add = |path: &StorePath, layers: Vec<DiffId>| -> Result<(), SessionError> {
-        for pack in intact(packs_of(path).map(Some))?.unwrap_or_default() {
-            named.entry(pack).or_default().push(layers.clone());
+    for file in index_files(reader)? {
+        for pack in intact(packs_of(&file.path).map(Some))?.unwrap_or_default() {
+            named.entry(pack).or_default().push(file.layers.clone());
         }
-        Ok(())
-    };
-    for path in list_fanned(&layout.directory("layers"), "erofs")? {
-        let diff_id = id_of(&path, |id| DiffId::from_hex(id).ok())?;
-        add(&path, vec![diff_id])?;
-    }
-    for path in list_fanned(&layout.directory("indexes"), "erofs")? {
-        let chain_id = id_of(&path, |id| ChainId::from_hex(id).ok())?;
-        add(&path, super::layers_of(reader, chain_id)?)?;
     }
     Ok(named)
 }

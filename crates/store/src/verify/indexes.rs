@@ -92,7 +92,7 @@ fn check_chunks(tree: &Tree, packs: &Packs) -> Result<(), String> {
         .devices
         .iter()
         .map(|device| {
-            let id = pack_of(device).ok_or("a device of it is no pack")?;
+            let id = pack_of(device).ok_or("a device of it is not a pack")?;
             Ok((id, packs.live.get(&id)))
         })
         .collect::<Result<_, &str>>()?;

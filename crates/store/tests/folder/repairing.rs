@@ -23,7 +23,7 @@ fn content(seed: u8, len_bytes: usize) -> Vec<u8> {
 
 /// A store of three images that share contents, of one that went, and the layers of the three.
 fn filled_store() -> (tempfile::TempDir, StoreReader, Layers) {
-    let (folder, store) = new_store();
+    let (directory, store) = new_store();
     let contents: Vec<Vec<u8>> = (0u8..)
         .zip([5000, 4096, 3 << 20, 70_000, 1, 9000, 1 << 20, 300_000])
         .map(|(seed, len_bytes)| content(seed, len_bytes))
@@ -52,7 +52,7 @@ fn filled_store() -> (tempfile::TempDir, StoreReader, Layers) {
     delete(&store, "example.com/old:1", false).unwrap();
     assert!(sweep(&store, &everything()).unwrap().dead[0].is_freed());
     assert_clean(&store);
-    (folder, store, layers)
+    (directory, store, layers)
 }
 
 fn everything() -> SweepOptions {
@@ -188,7 +188,7 @@ fn damage(chance: &mut Chance, before: &BTreeMap<PathBuf, Vec<u8>>) -> String {
 
 #[test]
 fn each_of_a_hundred_damages_is_found_and_repaired() {
-    let (_folder, store, layers) = filled_store();
+    let (_directory, store, layers) = filled_store();
     let before = files(store.layout().root());
     let (seed, mut chance) = Chance::new();
     for number in 0..100 {
@@ -219,7 +219,7 @@ fn each_of_a_hundred_damages_is_found_and_repaired() {
 
 #[test]
 fn what_nobody_has_any_more_is_reported_with_the_images_that_need_it() {
-    let (_folder, store, mut layers) = filled_store();
+    let (_directory, store, mut layers) = filled_store();
     let image = store.image("example.com/a:1").unwrap().unwrap();
     layers.remove(&image.diff_ids[0]);
     let before = files(store.layout().root());
@@ -246,7 +246,7 @@ fn what_nobody_has_any_more_is_reported_with_the_images_that_need_it() {
 
 #[test]
 fn a_damaged_content_that_nothing_needs_is_not_shared() {
-    let (_folder, store) = new_store();
+    let (_directory, store) = new_store();
     // Too little of the pack dies for gc to give it back.
     let contents = [content(1, 50_000), content(2, 6000)];
     let both: Vec<&[u8]> = contents.iter().map(Vec::as_slice).collect();
@@ -268,7 +268,7 @@ fn a_damaged_content_that_nothing_needs_is_not_shared() {
 
 #[test]
 fn one_image_or_a_sample_can_be_verified() {
-    let (_folder, store, _) = filled_store();
+    let (_directory, store, _) = filled_store();
     let image = store.image("example.com/c:1").unwrap().unwrap();
     let whole = verify(&store, &VerifyOptions::default(), &mut |_| {}).unwrap();
     let options = VerifyOptions {
@@ -298,7 +298,7 @@ fn one_image_or_a_sample_can_be_verified() {
 
 #[test]
 fn the_table_of_a_lost_pack_stays_as_long_as_something_needs_it() {
-    let (_folder, store, layers) = filled_store();
+    let (_directory, store, layers) = filled_store();
     let image = store.image("example.com/a:1").unwrap().unwrap();
     let pack = store.layout().pack(image.index.packs[0]).on_host();
     let before = std::fs::read(&pack).unwrap();
@@ -312,7 +312,7 @@ fn the_table_of_a_lost_pack_stays_as_long_as_something_needs_it() {
 /// A session that counted on what a repair changes.
 #[test]
 fn an_image_can_be_created_during_a_repair() {
-    let (_folder, store, layers) = filled_store();
+    let (_directory, store, layers) = filled_store();
     let image = store.image("example.com/a:1").unwrap().unwrap();
     let pack = store.layout().pack(image.index.packs[0]).on_host();
     let length = std::fs::metadata(&pack).unwrap().len();

@@ -108,7 +108,7 @@ fn content_twice(store: &StoreReader, content: &[u8]) -> Vec<Tree> {
 /// Else no layer would have it any more, and a repair would not find it.
 #[test]
 fn a_sparse_file_is_repacked_as_the_contents_that_it_was_written_as() {
-    let (_folder, store) = new_store();
+    let (_directory, store) = new_store();
     let content = [[1; 4096], [2; 4096]].concat();
     let mut tree = {
         let session = Session::begin(store.clone()).unwrap();
